@@ -1,0 +1,1 @@
+//! castlog-bench.

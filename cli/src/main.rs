@@ -1,0 +1,2 @@
+//! The castlog binary.
+fn main() {}

@@ -1,0 +1,33 @@
+//! The log: the one channel over which castlog's services learn what happened.
+//!
+//! This crate is the only place that knows subjects, headers, stream names and
+//! the entry format. Entries go in through [`Publisher`], which waits for the
+//! acknowledgement of JetStream, and come out in one of three ways:
+//! [`Log::last`] reads the current value of a kind, [`Log::follow`] reads a
+//! stream in order without leaving a trace on the server, and
+//! [`Log::durable`] shares the work of a durable consumer.
+//!
+//! It knows nothing about what a service makes of an entry.
+
+mod connect;
+mod consume;
+pub mod dead_letter;
+mod entry;
+mod event;
+mod id;
+pub mod provision;
+mod publish;
+mod read;
+mod secret;
+mod subject;
+
+pub use castlog_proto as pb;
+pub use connect::{ConnectConfig, ConnectError, Log};
+pub use consume::{ConsumeError, Delivery, Durable};
+pub use entry::{DecodeError, Entry, Position, Undecodable, decode_json, header};
+pub use event::Event;
+pub use id::{BroadcastId, EntryId, InvalidId, SessionId};
+pub use publish::{Draft, PartHeader, PublishError, Publisher, Receipt};
+pub use read::{Follow, Followed, From, ReadError};
+pub use secret::{InvalidPublishKey, KeyHash, PublishKey, Secret};
+pub use subject::{InvalidSubject, Kind, Subject};

@@ -1,0 +1,268 @@
+//! Publishing: an entry is published when JetStream has acknowledged it.
+
+use std::time::Duration;
+
+use async_nats::{
+    HeaderMap,
+    header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_ID},
+    jetstream::context::PublishErrorKind,
+};
+use backon::{ExponentialBuilder, Retryable};
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use sha2::{Digest, Sha256};
+
+use crate::{BroadcastId, EntryId, Event, Kind, Log, SessionId, Subject, entry, header};
+
+/// Largest payload of an entry in bytes; all kinds but parts are far smaller.
+const MAX_ENTRY: usize = 64 * 1024;
+/// Largest media part in bytes: what `max_payload` of the server allows, less the headers.
+const MAX_PART: usize = 8 * 1024 * 1024 - 4096;
+/// Attempts to publish before the caller hears of it: with the delays below
+/// and the ack timeout this rides out a restart of the server.
+const ATTEMPTS: usize = 6;
+
+/// An entry to publish.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    subject: Subject,
+    event: Event,
+    id: Option<String>,
+    time: Option<DateTime<Utc>>,
+    traceparent: Option<String>,
+    expected: Option<u64>,
+}
+
+impl Draft {
+    /// An event of a broadcast.
+    pub fn new(broadcast: BroadcastId, event: impl Into<Event>) -> Self {
+        let event = event.into();
+        Self::on(event.kind().of(broadcast), event)
+    }
+
+    /// A refused attempt to publish that belongs to no broadcast.
+    #[must_use]
+    pub fn unknown_auth(event: crate::pb::Auth) -> Self {
+        Self::on(Subject::UNKNOWN_AUTH, event.into())
+    }
+
+    const fn on(subject: Subject, event: Event) -> Self {
+        Self { subject, event, id: None, time: None, traceparent: None, expected: None }
+    }
+
+    /// Sets the entry id, which is what duplicates are recognised by. Without
+    /// it, each draft has an id of its own.
+    #[must_use]
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+
+    /// Sets when it happened; the default is the moment of publishing.
+    #[must_use]
+    pub const fn time(mut self, time: DateTime<Utc>) -> Self {
+        self.time = Some(time);
+        self
+    }
+
+    /// Sets the W3C trace context.
+    #[must_use]
+    pub fn traceparent(mut self, traceparent: Option<String>) -> Self {
+        self.traceparent = traceparent;
+        self
+    }
+
+    /// Publishes only when the last entry on the subject has this sequence;
+    /// 0 = the subject is empty.
+    #[must_use]
+    pub const fn expect_last(mut self, sequence: u64) -> Self {
+        self.expected = Some(sequence);
+        self
+    }
+}
+
+/// Where an entry has been stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// JetStream stream.
+    pub stream: String,
+    /// Sequence in the stream.
+    pub sequence: u64,
+    /// The entry's id was there already; `sequence` is that of the first.
+    pub duplicate: bool,
+}
+
+/// Why an entry is not in the log, or may not be.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// Another entry came first.
+    #[error("the last entry on {subject} is not the expected sequence {expected}")]
+    Conflict {
+        /// Subject of the entry.
+        subject: String,
+        /// The sequence that was expected.
+        expected: u64,
+    },
+    /// The payload is over the limit.
+    #[error("payload of {actual} bytes on {subject} is over the limit of {limit}")]
+    TooLarge {
+        /// Subject of the entry.
+        subject: String,
+        /// Size in bytes.
+        actual: usize,
+        /// Limit in bytes.
+        limit: usize,
+    },
+    /// The log did not acknowledge the entry in time. It may be stored or not;
+    /// publishing again with the same id is safe.
+    #[error("the log did not acknowledge an entry on {subject}")]
+    Unavailable {
+        /// Subject of the entry.
+        subject: String,
+        /// What the client says.
+        source: async_nats::jetstream::context::PublishError,
+    },
+}
+
+impl PublishError {
+    /// Whether publishing the same draft again, with the same id, can succeed.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+}
+
+/// Place of a media part in its playlist.
+#[derive(Debug, Clone)]
+pub struct PartHeader {
+    /// The broadcast.
+    pub broadcast: BroadcastId,
+    /// The session.
+    pub session: SessionId,
+    /// Name of the rendition.
+    pub rendition: String,
+    /// Media sequence number of the segment.
+    pub media_sequence: u64,
+    /// Index in the segment, from 0.
+    pub part: u32,
+    /// Duration in microseconds.
+    pub duration_us: u64,
+    /// Whether it starts with a keyframe.
+    pub independent: bool,
+}
+
+/// Publishes entries in the name of one service.
+#[derive(Debug, Clone)]
+pub struct Publisher {
+    log: Log,
+    source: String,
+}
+
+impl Publisher {
+    /// A publisher whose entries carry `castlog/<service>` as their source.
+    #[must_use]
+    pub fn new(log: &Log, service: &str) -> Self {
+        Self { log: log.clone(), source: format!("castlog/{service}") }
+    }
+
+    /// Publishes an entry and waits until it is on disk.
+    ///
+    /// An outcome that is not known (time-out, lost connection) is resolved by
+    /// publishing again with the same id, which the server recognises.
+    ///
+    /// # Errors
+    /// See [`PublishError`].
+    pub async fn publish(&self, draft: Draft) -> Result<Receipt, PublishError> {
+        let subject = draft.subject.to_string();
+        let id = draft.id.unwrap_or_else(|| EntryId::generate().to_string());
+        let time = draft.time.unwrap_or_else(Utc::now);
+        let (mut headers, payload) =
+            entry::encode(draft.subject, &draft.event, &id, &self.source, time, draft.traceparent.as_deref());
+        check_size(&subject, payload.len(), MAX_ENTRY)?;
+        if let Some(expected) = draft.expected {
+            headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string().as_str());
+        }
+        let outcome = self.send_until_known(&subject, headers, payload).await;
+        match (outcome, draft.expected) {
+            (Ok(receipt), _) => Ok(receipt),
+            // The server compares the expected sequence before it looks for
+            // duplicates, so a conflict may be this very entry, stored by an
+            // attempt whose ack was lost.
+            (Err(error), Some(expected)) if error.kind() == PublishErrorKind::WrongLastSequence => {
+                match self.stored_as(draft.subject.kind, &subject, &id).await {
+                    Some(receipt) => Ok(receipt),
+                    None => Err(PublishError::Conflict { subject, expected }),
+                }
+            }
+            (Err(source), _) => Err(PublishError::Unavailable { subject, source }),
+        }
+    }
+
+    /// Publishes one media part and waits until the server has it.
+    ///
+    /// # Errors
+    /// See [`PublishError`]; there is no conflict.
+    pub async fn publish_part(&self, part: &PartHeader, payload: Bytes) -> Result<Receipt, PublishError> {
+        let subject = Kind::Part.of(part.broadcast).to_string();
+        check_size(&subject, payload.len(), MAX_PART)?;
+        // A worker that takes a job over makes the parts of the unfinished segment
+        // anew under the same numbers: other bytes are another part.
+        let digest = hex::encode(&Sha256::digest(&payload)[..8]);
+        let id = format!("{}-{}-{}-{}-{digest}", part.session, part.rendition, part.media_sequence, part.part);
+        let mut headers = HeaderMap::new();
+        headers.insert(NATS_MESSAGE_ID, id.as_str());
+        headers.insert(header::SESSION, part.session.to_string().as_str());
+        headers.insert(header::RENDITION, part.rendition.as_str());
+        headers.insert(header::MEDIA_SEQUENCE, part.media_sequence.to_string().as_str());
+        headers.insert(header::PART, part.part.to_string().as_str());
+        headers.insert(header::DURATION_US, part.duration_us.to_string().as_str());
+        headers.insert(header::INDEPENDENT, if part.independent { "1" } else { "0" });
+        self.send_until_known(&subject, headers, payload)
+            .await
+            .map_err(|source| PublishError::Unavailable { subject, source })
+    }
+
+    async fn send_until_known(
+        &self,
+        subject: &str,
+        headers: HeaderMap,
+        payload: Bytes,
+    ) -> Result<Receipt, async_nats::jetstream::context::PublishError> {
+        let attempt = || async {
+            let ack = self
+                .log
+                .jetstream
+                .publish_with_headers(subject.to_owned(), headers.clone(), payload.clone())
+                .await?
+                .await?;
+            Ok(Receipt { stream: ack.stream, sequence: ack.sequence, duplicate: ack.duplicate })
+        };
+        let backoff = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(50))
+            .with_max_delay(Duration::from_secs(2))
+            .with_max_times(ATTEMPTS - 1)
+            .with_jitter();
+        attempt
+            .retry(backoff)
+            .when(|error: &async_nats::jetstream::context::PublishError| {
+                !matches!(error.kind(), PublishErrorKind::WrongLastSequence | PublishErrorKind::MaxPayloadExceeded)
+            })
+            .notify(|error, delay| tracing::warn!(subject, error = %error, ?delay, "publishing an entry again"))
+            .await
+    }
+
+    /// The receipt of the last entry on `subject`, if its id is `id`.
+    async fn stored_as(&self, kind: Kind, subject: &str, id: &str) -> Option<Receipt> {
+        let last = self.log.last_message(kind, subject).await.ok()??;
+        let stored = last.headers.get(NATS_MESSAGE_ID).is_some_and(|v| v.as_str() == id);
+        stored.then(|| Receipt { stream: kind.stream().to_owned(), sequence: last.sequence, duplicate: true })
+    }
+}
+
+fn check_size(subject: &str, actual: usize, limit: usize) -> Result<(), PublishError> {
+    if actual > limit {
+        return Err(PublishError::TooLarge { subject: subject.to_owned(), actual, limit });
+    }
+    Ok(())
+}

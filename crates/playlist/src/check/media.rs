@@ -1,0 +1,402 @@
+//! Rules for one media playlist (§4.4.3, §4.4.4, §6.2.1, §8).
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    Findings,
+    attributes::Attributes,
+    lines::{self, Content, Flavour, decimal_float, decimal_integer},
+    rounded_seconds,
+};
+
+/// What a media playlist says.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Media {
+    /// EXT-X-VERSION; 1 when it is absent.
+    pub version: u64,
+    /// EXT-X-TARGETDURATION; 0 when it is absent.
+    pub target_duration: u64,
+    /// EXT-X-MEDIA-SEQUENCE; `None` when it is absent, which counts as 0.
+    pub media_sequence: Option<u64>,
+    /// EXT-X-DISCONTINUITY-SEQUENCE; `None` when it is absent, which counts as 0.
+    pub discontinuity_sequence: Option<u64>,
+    /// EXT-X-PLAYLIST-TYPE.
+    pub playlist_type: Option<String>,
+    /// EXT-X-INDEPENDENT-SEGMENTS.
+    pub independent_segments: bool,
+    /// EXT-X-ENDLIST.
+    pub ended: bool,
+    /// The segments, oldest first.
+    pub segments: Vec<MediaSegment>,
+}
+
+/// One segment with all that applies to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MediaSegment {
+    /// Line of its URI.
+    pub line: usize,
+    /// Media sequence number.
+    pub sequence: u64,
+    /// Discontinuity sequence number.
+    pub discontinuity_sequence: u64,
+    /// EXTINF.
+    pub duration: Duration,
+    /// URI as written.
+    pub uri: String,
+    /// URI of the media initialization section in force.
+    pub map: Option<String>,
+    /// EXT-X-PROGRAM-DATE-TIME, when the segment has the tag.
+    pub program_date_time: Option<DateTime<Utc>>,
+    /// EXT-X-GAP.
+    pub gap: bool,
+}
+
+impl Media {
+    /// How long the playlist lasts.
+    #[must_use]
+    pub fn duration(&self) -> Duration {
+        self.segments.iter().map(|s| s.duration).sum()
+    }
+
+    /// The segment with a media sequence number.
+    #[must_use]
+    pub fn segment(&self, sequence: u64) -> Option<&MediaSegment> {
+        let first = self.media_sequence.unwrap_or(0);
+        self.segments
+            .get(usize::try_from(sequence.checked_sub(first)?).ok()?)
+    }
+
+    /// One more than the last media sequence number.
+    pub(super) fn end(&self) -> u64 {
+        self.segments
+            .last()
+            .map_or(self.media_sequence.unwrap_or(0), |s| s.sequence + 1)
+    }
+}
+
+/// Tags that stand before the URI of a segment and apply to it alone.
+#[derive(Default)]
+struct Pending {
+    line: usize,
+    duration: Option<Duration>,
+    program_date_time: Option<DateTime<Utc>>,
+    gap: bool,
+    discontinuity: bool,
+}
+
+struct Reader<'f> {
+    media: Media,
+    pending: Pending,
+    map: Option<String>,
+    discontinuities: u64,
+    needed_version: u64,
+    findings: &'f mut Findings,
+}
+
+pub(super) fn read(text: &str, findings: &mut Findings) -> Media {
+    let lines = lines::split(text, Flavour::Media, findings);
+    let mut reader = Reader {
+        media: Media {
+            version: 1,
+            ..Media::default()
+        },
+        pending: Pending::default(),
+        map: None,
+        discontinuities: 0,
+        needed_version: 1,
+        findings,
+    };
+    for line in &lines {
+        match line.content {
+            Content::Tag(name, value) => reader.tag(name, value, line.number),
+            Content::Uri(uri) => reader.uri(uri, line.number),
+        }
+    }
+    reader.finish()
+}
+
+impl Reader<'_> {
+    fn tag(&mut self, name: &str, value: Option<&str>, line: usize) {
+        match name {
+            "EXT-X-VERSION" => {
+                self.media.version = self.number(name, value, "4.4.1.2", line).unwrap_or(1)
+            }
+            "EXT-X-TARGETDURATION" => {
+                self.media.target_duration = self.number(name, value, "4.4.3.1", line).unwrap_or(0);
+            }
+            "EXT-X-MEDIA-SEQUENCE" => {
+                self.media.media_sequence = self.number(name, value, "4.4.3.2", line);
+                if !self.media.segments.is_empty() {
+                    self.findings.must(
+                        "4.4.3.2",
+                        line,
+                        "EXT-X-MEDIA-SEQUENCE comes after a segment",
+                    );
+                }
+            }
+            "EXT-X-DISCONTINUITY-SEQUENCE" => {
+                self.media.discontinuity_sequence = self.number(name, value, "4.4.3.3", line);
+                if !self.media.segments.is_empty() || self.discontinuities > 0 {
+                    let message = "EXT-X-DISCONTINUITY-SEQUENCE comes after a segment or an EXT-X-DISCONTINUITY";
+                    self.findings.must("4.4.3.3", line, message);
+                }
+            }
+            "EXT-X-PLAYLIST-TYPE" => match value {
+                Some("EVENT" | "VOD") => self.media.playlist_type = value.map(str::to_owned),
+                _ => self.findings.must(
+                    "4.4.3.5",
+                    line,
+                    "EXT-X-PLAYLIST-TYPE is neither EVENT nor VOD",
+                ),
+            },
+            "EXT-X-ENDLIST" => self.media.ended = true,
+            "EXT-X-INDEPENDENT-SEGMENTS" => self.media.independent_segments = true,
+            "EXTINF" => self.extinf(value, line),
+            "EXT-X-DISCONTINUITY" => {
+                self.touch(line);
+                self.pending.discontinuity = true;
+                self.discontinuities += 1;
+            }
+            "EXT-X-GAP" => {
+                self.touch(line);
+                if std::mem::replace(&mut self.pending.gap, true) {
+                    self.findings.must(
+                        "4.4.4.7",
+                        line,
+                        "EXT-X-GAP applies to the same segment twice",
+                    );
+                }
+            }
+            "EXT-X-PROGRAM-DATE-TIME" => self.program_date_time(value, line),
+            "EXT-X-MAP" => self.map(value, line),
+            "EXT-X-BYTERANGE" => {
+                self.touch(line);
+                self.needed_version = self.needed_version.max(4);
+                let range = value.unwrap_or_default();
+                let (length, offset) = range.split_once('@').unwrap_or((range, "0"));
+                if decimal_integer(length).is_none() || decimal_integer(offset).is_none() {
+                    self.findings
+                        .must("4.4.4.2", line, "EXT-X-BYTERANGE is not <n>[@<o>]");
+                }
+            }
+            "EXT-X-KEY" => {
+                let attributes = Attributes::read(name, value, "4.4.4.4", line, self.findings);
+                attributes.require("METHOD", self.findings);
+            }
+            _ => {}
+        }
+    }
+
+    fn number(
+        &mut self,
+        name: &str,
+        value: Option<&str>,
+        section: &'static str,
+        line: usize,
+    ) -> Option<u64> {
+        let number = value.and_then(decimal_integer);
+        if number.is_none() {
+            self.findings
+                .must(section, line, format!("{name} is not a decimal integer"));
+        }
+        number
+    }
+
+    fn touch(&mut self, line: usize) {
+        if self.pending.line == 0 {
+            self.pending.line = line;
+        }
+    }
+
+    fn extinf(&mut self, value: Option<&str>, line: usize) {
+        self.touch(line);
+        if self.pending.duration.is_some() {
+            self.findings
+                .must("4.4.4.1", line, "EXTINF applies to the same segment twice");
+        }
+        let Some((duration, _title)) = value.and_then(|v| v.split_once(',')) else {
+            self.findings
+                .must("4.4.4.1", line, "EXTINF is not <duration>,[<title>]");
+            return;
+        };
+        if duration.contains('.') {
+            self.needed_version = self.needed_version.max(3);
+        }
+        let seconds = decimal_float(duration).and_then(|s| Duration::try_from_secs_f64(s).ok());
+        match seconds {
+            // A double holds microseconds of any real duration, with noise behind them.
+            Some(duration) => {
+                let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+                self.pending.duration =
+                    Some(Duration::from_micros((nanos.saturating_add(500)) / 1000));
+            }
+            None => self.findings.must(
+                "4.4.4.1",
+                line,
+                "duration of EXTINF is not a decimal number",
+            ),
+        }
+    }
+
+    fn program_date_time(&mut self, value: Option<&str>, line: usize) {
+        self.touch(line);
+        if self.pending.program_date_time.is_some() {
+            self.findings.must(
+                "4.4.4.6",
+                line,
+                "EXT-X-PROGRAM-DATE-TIME applies to the same segment twice",
+            );
+        }
+        match value.and_then(|v| DateTime::parse_from_rfc3339(v).ok()) {
+            Some(time) => {
+                self.pending.program_date_time = Some(time.to_utc());
+                if !value.is_some_and(|v| v.contains('.')) {
+                    self.findings.should(
+                        "4.4.4.6",
+                        line,
+                        "EXT-X-PROGRAM-DATE-TIME has no milliseconds",
+                    );
+                }
+            }
+            None => self.findings.must(
+                "4.4.4.6",
+                line,
+                "EXT-X-PROGRAM-DATE-TIME is not an ISO 8601 date with a zone",
+            ),
+        }
+    }
+
+    fn map(&mut self, value: Option<&str>, line: usize) {
+        // Outside of an I-frame playlist (§8).
+        self.needed_version = self.needed_version.max(6);
+        let attributes = Attributes::read("EXT-X-MAP", value, "4.4.4.5", line, self.findings);
+        attributes.require("URI", self.findings);
+        self.map = attributes.quoted("URI", self.findings).map(str::to_owned);
+    }
+
+    fn uri(&mut self, uri: &str, line: usize) {
+        let pending = std::mem::take(&mut self.pending);
+        let Some(duration) = pending.duration else {
+            self.findings.must("4.4.4.1", line, "segment has no EXTINF");
+            return;
+        };
+        let sequence = self.media.media_sequence.unwrap_or(0) + self.media.segments.len() as u64;
+        if pending.discontinuity && self.media.discontinuity_sequence.is_none() && sequence > 0 {
+            self.findings.must(
+                "6.2.2",
+                line,
+                "a sliding playlist with a discontinuity has no EXT-X-DISCONTINUITY-SEQUENCE",
+            );
+        }
+        let segment = MediaSegment {
+            line,
+            sequence,
+            discontinuity_sequence: self.media.discontinuity_sequence.unwrap_or(0)
+                + self.discontinuities,
+            duration,
+            uri: uri.to_owned(),
+            map: self.map.clone(),
+            program_date_time: pending.program_date_time,
+            gap: pending.gap,
+        };
+        self.media.segments.push(segment);
+    }
+
+    fn finish(self) -> Media {
+        let Self {
+            media,
+            pending,
+            needed_version,
+            findings,
+            ..
+        } = self;
+        if pending.line > 0 {
+            findings.must(
+                "4.4.4",
+                pending.line,
+                "segment tags have no URI behind them",
+            );
+        }
+        if media.target_duration == 0 {
+            findings.must("4.4.3.1", 0, "EXT-X-TARGETDURATION is missing or 0");
+        }
+        for segment in &media.segments {
+            if rounded_seconds(segment.duration) > media.target_duration {
+                let message = format!(
+                    "EXTINF of {:?} is over the target duration of {} s",
+                    segment.duration, media.target_duration
+                );
+                findings.must("4.4.3.1", segment.line, message);
+            }
+        }
+        if media.version < needed_version {
+            let message = format!(
+                "EXT-X-VERSION {} is below {needed_version}, which the tags need",
+                media.version
+            );
+            findings.must("8", 0, message);
+        } else if media.version > needed_version && !media.segments.is_empty() {
+            let message = format!(
+                "EXT-X-VERSION {} is above {needed_version}, which is all that the tags need",
+                media.version
+            );
+            findings.should("6.2.1", 0, message);
+        }
+        if media.playlist_type.as_deref() == Some("VOD") && !media.ended {
+            findings.must("4.4.3.5", 0, "a VOD playlist has no EXT-X-ENDLIST");
+        }
+        if media.playlist_type.is_some() && media.media_sequence.unwrap_or(0) > 0 && !media.ended {
+            findings.must(
+                "6.2.2",
+                0,
+                "a playlist whose segments have been removed has an EXT-X-PLAYLIST-TYPE",
+            );
+        }
+        check_dates(&media, findings);
+        media
+    }
+}
+
+/// Dates must map to segments without doubt: a later segment may overlap the
+/// one before it by less than a second.
+fn check_dates(media: &Media, findings: &mut Findings) {
+    let dated = media.segments.iter().any(|s| s.program_date_time.is_some());
+    let mut before: Option<(DateTime<Utc>, u64)> = None;
+    for segment in &media.segments {
+        let starts_line =
+            before.is_some_and(|(_, number)| number != segment.discontinuity_sequence);
+        if dated && starts_line && segment.program_date_time.is_none() {
+            findings.should(
+                "6.2.1",
+                segment.line,
+                "a segment after a discontinuity has no EXT-X-PROGRAM-DATE-TIME",
+            );
+        }
+        let start = match (segment.program_date_time, before) {
+            (Some(start), Some((end, _))) => {
+                if end - start >= chrono::TimeDelta::seconds(1).min(delta(segment.duration)) {
+                    findings.must(
+                        "6.2.1",
+                        segment.line,
+                        "EXT-X-PROGRAM-DATE-TIME overlaps the segment before",
+                    );
+                }
+                Some(start)
+            }
+            (Some(start), None) => Some(start),
+            (None, before) => before.map(|(end, _)| end),
+        };
+        before = start.map(|start| {
+            (
+                start + delta(segment.duration),
+                segment.discontinuity_sequence,
+            )
+        });
+    }
+}
+
+fn delta(duration: Duration) -> chrono::TimeDelta {
+    chrono::TimeDelta::from_std(duration).unwrap_or(chrono::TimeDelta::MAX)
+}

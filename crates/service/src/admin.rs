@@ -1,0 +1,47 @@
+//! `/healthz` and `/readyz` for supervisors and load balancers.
+
+use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+
+use crate::{Health, Shutdown};
+
+/// The listener for health checks.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdminConfig {
+    /// Address of the health endpoints, e.g. `127.0.0.1:9640`; empty = none. Default: none.
+    pub listen: String,
+}
+
+/// `/healthz` (the process lives) and `/readyz` (every part is ready: 200, else 503).
+pub(crate) fn router(health: Health) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok" }))
+        .route(
+            "/readyz",
+            get(|State(health): State<Health>| async move {
+                let status = if health.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+                (status, Json(health.parts()))
+            }),
+        )
+        .with_state(health)
+}
+
+/// Serves the health endpoints until the shutdown; returns at once when there is no listener.
+pub(crate) async fn serve(config: &AdminConfig, health: Health, shutdown: Shutdown) -> anyhow::Result<()> {
+    use anyhow::Context as _;
+    if config.listen.is_empty() {
+        return Ok(());
+    }
+    let listener = TcpListener::bind(&config.listen)
+        .await
+        .with_context(|| format!("cannot listen on admin.listen = {}", config.listen))?;
+    tokio::spawn(async move {
+        let server = axum::serve(listener, router(health)).with_graceful_shutdown(async move { shutdown.cancelled().await });
+        if let Err(error) = server.await {
+            tracing::error!(error = %error, "health endpoints ended");
+        }
+    });
+    Ok(())
+}

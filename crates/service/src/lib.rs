@@ -1,0 +1,27 @@
+//! What every castlog process needs: configuration in layers, structured logs,
+//! health endpoints, supervised tasks and an orderly end.
+//!
+//! It knows no service. A service is a function
+//! `run(config, Context) -> anyhow::Result<()>` that returns when
+//! [`Shutdown`] fires and what was in flight is finished.
+
+mod admin;
+mod config;
+mod context;
+mod health;
+mod shutdown;
+mod store;
+mod supervise;
+mod telemetry;
+
+pub use admin::AdminConfig;
+pub use config::{ConfigError, load};
+pub use context::{Context, connect_log};
+pub use health::Health;
+pub use shutdown::{Shutdown, on_signals};
+pub use store::{MediaStore, MediaStoreConfig, open_media_store};
+pub use supervise::Tasks;
+pub use telemetry::{LogFormat, TelemetryConfig, init as init_telemetry};
+
+/// Exit code for a configuration that cannot be used (`EX_USAGE` of sysexits.h).
+pub const EXIT_USAGE: i32 = 64;

@@ -1,0 +1,136 @@
+//! Meilisearch with a master key and without telemetry.
+
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::{Process, server, tools};
+
+/// Long enough for Meilisearch's own check, and worth nothing elsewhere.
+const MASTER_KEY_PREFIX: &str = "castlog-test-master-key";
+
+/// A running Meilisearch.
+#[derive(Debug)]
+pub struct Meilisearch {
+    process: Process,
+    port: u16,
+    master_key: String,
+    // Held for its files, which must outlive the process.
+    _folder: TempDir,
+}
+
+impl Meilisearch {
+    /// Starts an empty server.
+    ///
+    /// # Errors
+    /// There is no Meilisearch, or it does not come up.
+    pub async fn start() -> anyhow::Result<Self> {
+        let program = tools::meilisearch()?;
+        let folder = server::folder("meili")?;
+        let path = folder.path();
+        let make = |port: u16| {
+            let args = [
+                "--env".to_owned(),
+                "development".to_owned(),
+                "--no-analytics".to_owned(),
+                "--http-addr".to_owned(),
+                format!("127.0.0.1:{port}"),
+                "--master-key".to_owned(),
+                master_key(port),
+                "--db-path".to_owned(),
+                server::text(&path.join("data"))?.to_owned(),
+                "--dump-dir".to_owned(),
+                server::text(&path.join("dumps"))?.to_owned(),
+                "--snapshot-dir".to_owned(),
+                server::text(&path.join("snapshots"))?.to_owned(),
+                // Tests run side by side on few cores.
+                "--max-indexing-threads".to_owned(),
+                "1".to_owned(),
+            ];
+            Ok(Process::new(&program, path.join("server.log"))
+                .args(args)
+                .env_remove("MEILI_CONFIG_FILE_PATH")
+                .env("NO_COLOR", "1"))
+        };
+        let (port, process) = server::start(make, ready).await?;
+        Ok(Self {
+            process,
+            port,
+            master_key: master_key(port),
+            _folder: folder,
+        })
+    }
+
+    /// `http://127.0.0.1:<port>`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The master key.
+    #[must_use]
+    pub fn master_key(&self) -> &str {
+        &self.master_key
+    }
+
+    /// The port that it listens on, the same over restarts.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The process, to pause it or to read what it has printed.
+    #[must_use]
+    pub const fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// SIGKILL. Does nothing when it is down.
+    pub fn kill9(&mut self) {
+        self.process.kill9();
+    }
+
+    /// SIGTERM, and waits until it has ended.
+    ///
+    /// # Errors
+    /// It was not running or does not end.
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
+        self.process.stop(server::STOP_TIMEOUT).await.map(drop)
+    }
+
+    /// Starts it again on the same port with the same indexes; kills it first
+    /// when it runs.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        server::come_up(&mut self.process, self.port, &ready).await
+    }
+}
+
+/// One key per process and port: a request that another server answers, one
+/// that won the port, is refused there.
+fn master_key(port: u16) -> String {
+    format!("{MASTER_KEY_PREFIX}-{}-{port}", std::process::id())
+}
+
+/// Ready when it is healthy and knows this server's key.
+async fn ready(port: u16, _pid: u32) -> bool {
+    let Ok(client) = reqwest::Client::builder()
+        .timeout(Duration::from_secs(2))
+        .no_proxy()
+        .build()
+    else {
+        return false;
+    };
+    let base = format!("http://127.0.0.1:{port}");
+    let ok = |response: Result<reqwest::Response, reqwest::Error>| {
+        response.is_ok_and(|r| r.status().is_success())
+    };
+    ok(client.get(format!("{base}/health")).send().await)
+        && ok(client
+            .get(format!("{base}/version"))
+            .bearer_auth(master_key(port))
+            .send()
+            .await)
+}

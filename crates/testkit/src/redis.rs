@@ -1,0 +1,116 @@
+//! redis-server. Nothing is persisted unless the test asks for it.
+
+use tempfile::TempDir;
+
+use crate::{Process, server, tools};
+
+/// A running redis-server.
+#[derive(Debug)]
+pub struct RedisServer {
+    process: Process,
+    port: u16,
+    // Held for its files, which must outlive the process.
+    _folder: TempDir,
+}
+
+impl RedisServer {
+    /// Starts a server that keeps everything in memory: a restart empties it.
+    ///
+    /// # Errors
+    /// There is no redis-server, or it does not come up.
+    pub async fn start() -> anyhow::Result<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts a server with settings of its configuration file, such as
+    /// `("appendonly", "yes"), ("appendfsync", "always")`.
+    ///
+    /// # Errors
+    /// There is no redis-server, or it does not come up with these settings.
+    pub async fn start_with(settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let program = tools::redis_server()?;
+        let folder = server::folder("redis")?;
+        let path = folder.path();
+        let directory = server::text(path)?.to_owned();
+        let make = |port: u16| {
+            let port = port.to_string();
+            let mut args = vec![
+                "--port",
+                &port,
+                "--bind",
+                "127.0.0.1",
+                "--dir",
+                &directory,
+                "--save",
+                "",
+            ];
+            args.extend(["--daemonize", "no", "--appendonly", "no"]);
+            let mut args: Vec<String> = args.into_iter().map(str::to_owned).collect();
+            for (key, value) in settings {
+                args.extend([format!("--{key}"), (*value).to_owned()]);
+            }
+            Ok(Process::new(&program, path.join("server.log")).args(args))
+        };
+        let (port, process) = server::start(make, ready).await?;
+        Ok(Self {
+            process,
+            port,
+            _folder: folder,
+        })
+    }
+
+    /// `redis://127.0.0.1:<port>/`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    /// The port that it listens on, the same over restarts.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The process, to pause it or to read what it has printed.
+    #[must_use]
+    pub const fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// SIGKILL. Does nothing when it is down.
+    pub fn kill9(&mut self) {
+        self.process.kill9();
+    }
+
+    /// SIGTERM, and waits until it has ended.
+    ///
+    /// # Errors
+    /// It was not running or does not end.
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
+        self.process.stop(server::STOP_TIMEOUT).await.map(drop)
+    }
+
+    /// Starts it again on the same port with what it had persisted; kills it
+    /// first when it runs.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        server::come_up(&mut self.process, self.port, &ready).await
+    }
+}
+
+/// Ready when it reports itself by its process id (another server may have won
+/// the port) and has read its files.
+async fn ready(port: u16, pid: u32) -> bool {
+    let Some(info) = server::ask(
+        port,
+        b"INFO server\r\nINFO persistence\r\n",
+        "\r\naof_enabled:",
+    )
+    .await
+    else {
+        return false;
+    };
+    info.contains(&format!("process_id:{pid}\r\n")) && info.contains("\r\nloading:0\r\n")
+}

@@ -1,0 +1,86 @@
+# castlog's recipes. Without the tools on PATH run them as `./dev <recipe>`.
+
+set positional-arguments := true
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+target := env("CARGO_TARGET_DIR", "target")
+release := target / "release/castlog"
+
+# Lists the recipes.
+_default:
+    @just --list --unsorted
+
+# Builds everything and starts it: servers, streams, services. Ctrl-C stops it. ARGS: see `castlog up --help`.
+[no-exit-message]
+up *ARGS: build
+    @exec {{ quote(release) }} up "$@"
+
+# Stops a castlog that runs elsewhere; `--wipe` also removes its data.
+[no-exit-message]
+down *ARGS: _built
+    @exec {{ quote(release) }} down "$@"
+
+# Sends FILE, or a test picture, to a new broadcast or to the one of KEY.
+[no-exit-message]
+push *FILE_KEY:
+    @cd {{ quote(invocation_directory()) }} && CASTLOG_DATA="${CASTLOG_DATA:-{{ justfile_directory() }}/.castlog}" \
+        exec {{ quote(justfile_directory()) }}/tools/push.sh "$@"
+
+# Prints the log's entries as they come. ARGS: see `castlog tail --help`.
+[no-exit-message]
+tail *ARGS: _built
+    @exec {{ quote(release) }} tail "$@"
+
+# Runs the real `nats` command against the running castlog, e.g. `./dev nats stream ls`.
+[no-exit-message]
+nats *ARGS:
+    @exec tools/nats.sh "$@"
+
+# Builds the release binary with the web pages in it.
+build: _web
+    cargo build --locked --release -p castlog --bin castlog
+
+# Looks without changing: format, lints, documentation, scripts, the web pages' types.
+check: _web _scripts
+    cargo fmt --all --check
+    cargo clippy --locked --workspace --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
+    npm --prefix web run check
+
+# Mends what can be mended by itself: format and lints.
+fix: _web
+    cargo clippy --locked --workspace --all-targets --fix --allow-dirty --allow-staged
+    cargo fmt --all
+
+# Checks, then runs every test: units, services against real servers, the web pages, end to end.
+test: check
+    npm --prefix web test
+    cargo build --locked --workspace
+    cargo test --locked --workspace --exclude castlog-tests
+    cargo test --locked -p castlog-tests -- --test-threads=1
+
+# Measures. ARGS: see the benchmark's `--help`.
+bench *ARGS: build
+    cargo run --locked --release -p castlog-bench -- "$@"
+
+# Writes the API documentation of every crate to target/doc.
+doc: _web
+    cargo doc --locked --workspace --no-deps
+
+# Removes what was built. Tools (.tools) and data (.castlog) stay.
+clean:
+    cargo clean
+    rm -rf web/dist web/node_modules
+
+# The web pages, which the binary embeds.
+_web:
+    @tools/web.sh
+
+# The shell scripts.
+_scripts:
+    shellcheck -x dev .ci/run tools/*.sh
+
+# A release binary, for recipes that talk to a running castlog.
+[no-exit-message]
+_built:
+    @test -x {{ quote(release) }} || { echo "castlog is not built: run ./dev up or ./dev build" >&2; exit 1; }

@@ -1,0 +1,93 @@
+# The castlog binary: every service and the command line.
+{
+  lib,
+  rustPlatform,
+  callPackage,
+  makeWrapper,
+  pkg-config,
+  protobuf,
+  libyuv,
+  glib,
+  nats-server,
+  redis,
+  meilisearch,
+  # The built web pages (web/dist). Its lock file names no addresses, from
+  # which Nix could fetch the packages that build them: give the folder here to
+  # have the pages in the binary. Without it the binary answers the API only.
+  webDist ? null,
+}:
+let
+  gstreamer = callPackage ./gstreamer.nix { };
+
+  # What the build reads, so that a change elsewhere rebuilds nothing.
+  sources = lib.fileset.unions [
+    ../Cargo.toml
+    ../Cargo.lock
+    ../clippy.toml
+    ../proto
+    ../jetstream
+    ../crates
+    ../services
+    ../cli
+    # Members of the workspace: cargo reads their manifests.
+    ../tests
+    ../benches
+  ];
+
+  # What `castlog up` starts.
+  servers = [
+    nats-server
+    redis
+    meilisearch
+  ];
+in
+rustPlatform.buildRustPackage {
+  pname = "castlog";
+  version = (lib.importTOML ../Cargo.toml).workspace.package.version;
+
+  src = lib.fileset.toSource {
+    root = ../.;
+    fileset = sources;
+  };
+  cargoLock.lockFile = ../Cargo.lock;
+  cargoBuildFlags = [
+    "--package"
+    "castlog"
+  ];
+
+  nativeBuildInputs = [
+    # Finds GStreamer for the linker.
+    pkg-config
+    # Compiles the entry schema.
+    protobuf
+    # Tells the binary where its plugins and servers are.
+    makeWrapper
+  ];
+  buildInputs = [
+    glib
+    # Scaling.
+    libyuv
+  ]
+  ++ gstreamer;
+
+  preBuild = ''
+    mkdir -p web/dist
+    ${lib.optionalString (webDist != null) "cp -r ${webDist}/. web/dist/"}
+  '';
+
+  # The tests start servers and browsers: `just test` runs them in the dev shell.
+  doCheck = false;
+
+  postInstall = ''
+    wrapProgram $out/bin/castlog \
+      --prefix GST_PLUGIN_SYSTEM_PATH_1_0 : ${lib.makeSearchPath "lib/gstreamer-1.0" (map lib.getLib gstreamer)} \
+      --suffix PATH : ${lib.makeBinPath servers}
+  '';
+
+  meta = {
+    description = "Live streaming over one log: RTMP in, HLS out, every state change in NATS JetStream";
+    license = lib.licenses.asl20;
+    mainProgram = "castlog";
+    platforms = lib.platforms.linux ++ [ "aarch64-darwin" ];
+  };
+}

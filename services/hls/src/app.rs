@@ -1,0 +1,126 @@
+//! Start order of the HLS server, and its orderly end.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail};
+use castlog_log::Publisher;
+use castlog_service::{Context, Shutdown, Tasks};
+use chrono::Utc;
+use tokio::net::TcpListener;
+
+use crate::{
+    config::Config,
+    follow::{self, Shared},
+    http::{self, Edge},
+    listener::{Bounded, Peer},
+    viewers::{self, Audience},
+};
+
+/// How long transfers in flight may take to finish after the shutdown began.
+const GRACE: Duration = Duration::from_secs(10);
+/// How often broadcasts that ended long enough ago are freed.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A running HLS server.
+#[derive(Debug)]
+pub struct Running {
+    address: SocketAddr,
+    tasks: Tasks,
+}
+
+impl Running {
+    /// The address that viewers connect to.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until the server has finished after a shutdown.
+    ///
+    /// # Errors
+    /// A task failed.
+    pub async fn wait(self) -> anyhow::Result<()> {
+        self.tasks.wait().await
+    }
+}
+
+/// Starts the HLS server. It answers at once, with 503 until it has read what is live.
+///
+/// # Errors
+/// The configuration cannot be used, or the address is taken.
+pub async fn start(config: Config, ctx: Context) -> anyhow::Result<Running> {
+    let problems = config.validate();
+    if !problems.is_empty() {
+        bail!("{}", problems.join("\n"));
+    }
+    let listener = TcpListener::bind(&config.listen)
+        .await
+        .with_context(|| format!("cannot listen on hls.listen = {}", config.listen))?;
+    let address = listener.local_addr()?;
+    let shared = Shared::new(config.rules());
+    let audience = Arc::new(Audience::default());
+    let edge = Edge::new(
+        shared.clone(),
+        ctx.media.clone(),
+        config.cache_bytes,
+        Arc::clone(&audience),
+    );
+    ctx.health.set(follow::PART, false);
+    let mut tasks = Tasks::new(&ctx.shutdown);
+    let (log, health, shutdown) = (ctx.log.clone(), ctx.health.clone(), ctx.shutdown.clone());
+    let followed = shared.clone();
+    tasks.spawn("follow", async move {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = follow::follow(log, followed, health) => {}
+        }
+        Ok(())
+    });
+    let shutdown = ctx.shutdown.clone();
+    tasks.spawn("expire", async move {
+        let mut interval = tokio::time::interval(EXPIRY_INTERVAL);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                _ = interval.tick() => shared.expire(Utc::now()),
+            }
+        }
+    });
+    let listener = Bounded::new(listener, config.max_connections);
+    let (publisher, shutdown) = (Publisher::new(&ctx.log, "hls"), ctx.shutdown.clone());
+    tasks.spawn("viewers", async move {
+        viewers::publish(&audience, &publisher, &config.edge, &shutdown).await;
+        Ok(())
+    });
+    tasks.spawn("http", serve(listener, edge, ctx.shutdown.clone()));
+    tracing::info!(address = %address, "hls listens");
+    Ok(Running { address, tasks })
+}
+
+/// Runs the HLS server until the shutdown.
+///
+/// # Errors
+/// See [`start`] and [`Running::wait`].
+pub async fn run(config: Config, ctx: Context) -> anyhow::Result<()> {
+    start(config, ctx).await?.wait().await
+}
+
+async fn serve(listener: Bounded, edge: Edge, shutdown: Shutdown) -> anyhow::Result<()> {
+    let begun = shutdown.clone();
+    let server = axum::serve(
+        listener,
+        http::router(edge).into_make_service_with_connect_info::<Peer>(),
+    )
+    .with_graceful_shutdown(async move { begun.cancelled().await });
+    let too_late = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        ended = server => ended.context("the HTTP server ended"),
+        () = too_late => {
+            tracing::warn!("transfers cut off at shutdown");
+            Ok(())
+        }
+    }
+}

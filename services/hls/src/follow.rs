@@ -1,0 +1,146 @@
+//! From the log into the state: three ordered readers.
+//!
+//! `options`, `registration`, `status` and `metadata` are read from the last
+//! entry of each broadcast. Segments are kept for weeks, so they are read from
+//! as far back as the longest DVR window of a broadcast that is live or lingers,
+//! and only once it is known which those are.
+
+use std::sync::{
+    Arc, PoisonError, RwLock, RwLockReadGuard,
+    atomic::{AtomicBool, Ordering},
+};
+
+use castlog_log::{Entry, Follow, Followed, From, Kind, Log, ReadError};
+use castlog_service::Health;
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::watch;
+
+use crate::state::{Outcome, Rules, State};
+
+/// Read further back than the windows reach: encoders that are interrupted
+/// stretch a window of media over more of the clock, and clocks differ.
+const MARGIN: TimeDelta = TimeDelta::seconds(180);
+/// Name under which readiness is reported.
+pub(crate) const PART: &str = "hls";
+
+/// The state, shared between the readers and the HTTP server.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    state: Arc<RwLock<State>>,
+    caught_up: Arc<AtomicBool>,
+}
+
+impl Shared {
+    pub(crate) fn new(rules: Rules) -> Self {
+        Self {
+            state: Arc::new(RwLock::new(State::new(rules))),
+            caught_up: Arc::default(),
+        }
+    }
+
+    /// Whether all that was in the log at the start has been read.
+    pub(crate) fn is_caught_up(&self) -> bool {
+        self.caught_up.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn expire(&self, now: DateTime<Utc>) {
+        self.state
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .expire(now);
+    }
+
+    fn apply(&self, entry: &Entry) {
+        let outcome = self
+            .state
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .apply(entry, Utc::now());
+        let subject = tracing::field::display(&entry.subject);
+        let seq = entry.sequence();
+        match outcome {
+            Outcome::Applied => tracing::trace!(subject, seq, "entry applied"),
+            Outcome::Ignored => tracing::debug!(subject, seq, "entry ignored"),
+            Outcome::Malformed(reason) => {
+                tracing::warn!(subject, seq, reason, "entry cannot be used")
+            }
+            Outcome::Full => tracing::warn!(
+                subject,
+                seq,
+                "segment refused: too many broadcasts in memory"
+            ),
+            Outcome::TooLong => {
+                tracing::warn!(subject, seq, "segment is longer than the target duration")
+            }
+        }
+    }
+}
+
+/// Applies a reader's entries for ever; says so on `caught_up` when it has read
+/// what was there at the start.
+async fn read(mut follow: Follow, shared: &Shared, caught_up: &watch::Sender<u8>) -> ReadError {
+    loop {
+        match follow.next().await {
+            Ok(Followed::Entry(entry)) => shared.apply(&entry),
+            Ok(Followed::Undecodable(message)) => tracing::warn!(
+                subject = message.subject,
+                seq = message.position.sequence,
+                error = %message.error,
+                "message is not an entry"
+            ),
+            Ok(Followed::CaughtUp) => caught_up.send_modify(|readers| *readers += 1),
+            Err(error) => tracing::warn!(error = %error, "cannot read the log, trying again"),
+        }
+    }
+}
+
+/// Follows the log. Never returns.
+pub(crate) async fn follow(log: Log, shared: Shared, health: Health) {
+    let last = |kinds: [Kind; 2]| {
+        let filters = kinds.map(Kind::filter);
+        log.follow(
+            kinds[0].stream(),
+            &filters.each_ref().map(String::as_str),
+            From::LastPerSubject,
+        )
+    };
+    let (known, mut known_read) = watch::channel(0_u8);
+    let (media, mut media_read) = watch::channel(0_u8);
+    let segments = async {
+        // The senders live as long as this future.
+        let _open = known_read.wait_for(|readers| *readers == 2).await.is_ok();
+        let now = Utc::now();
+        let reach = TimeDelta::from_std(shared.read().reach(now)).unwrap_or(TimeDelta::MAX);
+        let start = now
+            .checked_sub_signed(reach)
+            .and_then(|t| t.checked_sub_signed(MARGIN));
+        let start = start.map_or(From::Beginning, From::Time);
+        let filter = Kind::Segment.filter();
+        read(
+            log.follow(Kind::Segment.stream(), &[&filter], start),
+            &shared,
+            &media,
+        )
+        .await
+    };
+    let ready = async {
+        let _open = media_read.wait_for(|readers| *readers == 1).await.is_ok();
+        shared.caught_up.store(true, Ordering::Release);
+        health.set(PART, true);
+        tracing::info!(
+            broadcasts = shared.read().broadcasts(),
+            "caught up with the log"
+        );
+        std::future::pending::<()>().await;
+    };
+    tokio::join!(
+        read(last([Kind::Options, Kind::Registration]), &shared, &known),
+        read(last([Kind::Status, Kind::Metadata]), &shared, &known),
+        segments,
+        ready,
+    );
+}

@@ -1,0 +1,341 @@
+//! What viewers ask for: playlists and media.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    ops::Range,
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{ConnectInfo, Path, Query, State},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use bytes::Bytes;
+use castlog_log::{BroadcastId, SessionId};
+use castlog_service::MediaStore;
+use chrono::Utc;
+use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
+use serde::Deserialize;
+use tokio::time::Instant;
+use tower_http::{
+    compression::CompressionLayer,
+    cors::{Any, CorsLayer},
+    timeout::TimeoutLayer,
+};
+
+use crate::{
+    cache::Cache,
+    error::Problem,
+    follow::Shared,
+    key::{File, MediaKey},
+    listener::Peer,
+    range::{self, Wanted},
+    viewers::Audience,
+};
+
+/// How long the answer to a request may take to begin: the store's time.
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a browser may remember that requests from anywhere are allowed.
+const PREFLIGHT_LIFETIME: Duration = Duration::from_secs(86_400);
+const PLAYLIST: HeaderValue = HeaderValue::from_static("application/vnd.apple.mpegurl");
+/// A segment or an initialization section never changes.
+const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+/// Largest thumbnail in bytes: one is a small JPEG.
+const MAX_THUMBNAIL: u64 = 4 << 20;
+const THUMBNAIL: HeaderValue = HeaderValue::from_static("public, max-age=5");
+
+/// What the handlers share.
+pub(crate) struct Edge {
+    shared: Shared,
+    store: MediaStore,
+    cache: Cache,
+    audience: Arc<Audience>,
+}
+
+impl Edge {
+    pub(crate) fn new(
+        shared: Shared,
+        store: MediaStore,
+        cache_bytes: u64,
+        audience: Arc<Audience>,
+    ) -> Self {
+        Self {
+            shared,
+            store,
+            cache: Cache::new(cache_bytes),
+            audience,
+        }
+    }
+
+    fn watched(&self, broadcast: BroadcastId, peer: Peer, headers: &HeaderMap) {
+        let agent = headers
+            .get(header::USER_AGENT)
+            .map_or(&b""[..], HeaderValue::as_bytes);
+        self.audience
+            .seen(broadcast, peer.0.ip(), agent, Instant::now());
+    }
+
+    fn ready(&self) -> Result<(), Problem> {
+        if self.shared.is_caught_up() {
+            Ok(())
+        } else {
+            Err(Problem::NotReady)
+        }
+    }
+}
+
+pub(crate) fn router(edge: Edge) -> Router {
+    let cors = CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::GET, Method::HEAD])
+        .allow_headers([header::RANGE, header::IF_NONE_MATCH, header::CACHE_CONTROL])
+        .expose_headers([
+            header::CONTENT_LENGTH,
+            header::CONTENT_RANGE,
+            header::DATE,
+            header::ETAG,
+            header::RETRY_AFTER,
+        ])
+        .max_age(PREFLIGHT_LIFETIME);
+    let playlists = Router::new()
+        .route("/live/{broadcast}/index.m3u8", get(multivariant))
+        .route(
+            "/live/{broadcast}/{rendition}/index.m3u8",
+            get(media_playlist),
+        )
+        .layer(CompressionLayer::new());
+    Router::new()
+        .merge(playlists)
+        .route("/media/{*key}", get(media))
+        .fallback(|| async { Problem::NoPage })
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::SERVICE_UNAVAILABLE,
+            TIMEOUT,
+        ))
+        .layer(cors)
+        .with_state(Arc::new(edge))
+}
+
+async fn multivariant(
+    State(edge): State<Arc<Edge>>,
+    Path(broadcast): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    edge.ready()?;
+    let broadcast: BroadcastId = broadcast.parse().map_err(|_| Problem::NotLive)?;
+    let text = edge
+        .shared
+        .read()
+        .multivariant(broadcast, Utc::now())?
+        .render();
+    // It changes with the ladder and, a little, with measured bit rates.
+    Ok(playlist(text, 2, &headers))
+}
+
+/// Query of a media playlist.
+#[derive(Debug, Deserialize)]
+struct MediaQuery {
+    /// The session to show; the current one when it is not given.
+    session: Option<String>,
+}
+
+async fn media_playlist(
+    State(edge): State<Arc<Edge>>,
+    Path((broadcast, rendition)): Path<(String, String)>,
+    Query(query): Query<MediaQuery>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    edge.ready()?;
+    let broadcast: BroadcastId = broadcast.parse().map_err(|_| Problem::NotLive)?;
+    let session: Option<SessionId> = query
+        .session
+        .map(|s| s.parse())
+        .transpose()
+        .map_err(|_| Problem::NotLive)?;
+    let shown = edge
+        .shared
+        .read()
+        .media(broadcast, session, &rendition, Utc::now())?;
+    edge.watched(broadcast, peer, &headers);
+    // A player polls once per target duration, or twice when nothing is new.
+    let lifetime = u64::from(shown.target_duration / 2).max(1);
+    Ok(playlist(shown.render(), lifetime, &headers))
+}
+
+fn playlist(text: String, lifetime_s: u64, request: &HeaderMap) -> Response {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    // Weak, since the same tag stands for the compressed and the plain text.
+    let tag = format!("W/\"{:016x}\"", hasher.finish());
+    let matches = |value: &HeaderValue| {
+        value.to_str().is_ok_and(|tags| {
+            tags.trim() == "*" || tags.split(',').any(|other| other.trim() == tag)
+        })
+    };
+    let mut response = if request.get_all(header::IF_NONE_MATCH).iter().any(matches) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        let mut response = text.into_response();
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, PLAYLIST);
+        response
+    };
+    let headers = response.headers_mut();
+    if let (Ok(tag), Ok(lifetime)) = (tag.parse(), format!("public, max-age={lifetime_s}").parse())
+    {
+        headers.insert(header::ETAG, tag);
+        headers.insert(header::CACHE_CONTROL, lifetime);
+    }
+    response
+}
+
+async fn media(
+    State(edge): State<Arc<Edge>>,
+    Path(key): Path<String>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    edge.ready()?;
+    let key: MediaKey = key.parse().map_err(|_| Problem::NoMedia)?;
+    edge.shared.read().access(key.broadcast)?;
+    // A range that is bound to a version cannot be: objects carry no tag.
+    let range = headers
+        .get(header::RANGE)
+        .filter(|_| !headers.contains_key(header::IF_RANGE));
+    let range = range.and_then(|value| value.to_str().ok());
+    let mut response = if key.file == File::Thumbnail {
+        whole(read(&edge, &key, MAX_THUMBNAIL).await?, None)?
+    } else {
+        let text = key.to_string();
+        match edge
+            .cache
+            .get(&text, || read(&edge, &key, edge.cache.largest()))
+            .await
+        {
+            Ok(bytes) => whole(bytes, range)?,
+            Err(Unread::TooLarge { size }) => stream(&edge, &key, size, range).await?,
+            Err(Unread::Problem(problem)) => return Err(problem),
+        }
+    };
+    if key.file != File::Thumbnail {
+        edge.watched(key.broadcast, peer, &headers);
+    }
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(key.content_type()),
+    );
+    headers.insert(
+        header::ACCEPT_RANGES,
+        const { HeaderValue::from_static("bytes") },
+    );
+    headers.insert(
+        header::CACHE_CONTROL,
+        if key.file == File::Thumbnail {
+            THUMBNAIL
+        } else {
+            IMMUTABLE
+        },
+    );
+    Ok(response)
+}
+
+/// Why an object is not in memory.
+enum Unread {
+    TooLarge { size: u64 },
+    Problem(Problem),
+}
+
+impl From<Unread> for Problem {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Problem(problem) => problem,
+            Unread::TooLarge { .. } => Self::Store,
+        }
+    }
+}
+
+fn store_problem(key: &MediaKey, error: &object_store::Error) -> Problem {
+    if matches!(error, object_store::Error::NotFound { .. }) {
+        return Problem::NoMedia;
+    }
+    tracing::warn!(key = %key, error = %error, "cannot read a media object");
+    Problem::Store
+}
+
+/// Reads an object into memory, unless it is larger than `largest`.
+async fn read(edge: &Edge, key: &MediaKey, largest: u64) -> Result<Bytes, Unread> {
+    let failed = |error: object_store::Error| Unread::Problem(store_problem(key, &error));
+    let object = edge
+        .store
+        .get(&key.to_string().into())
+        .await
+        .map_err(failed)?;
+    if object.meta.size > largest {
+        return Err(Unread::TooLarge {
+            size: object.meta.size,
+        });
+    }
+    object.bytes().await.map_err(failed)
+}
+
+fn whole(bytes: Bytes, range: Option<&str>) -> Result<Response, Problem> {
+    let size = bytes.len() as u64;
+    match range::wanted(range, size) {
+        Wanted::Whole => Ok(bytes.into_response()),
+        Wanted::Unsatisfiable => Err(Problem::Range { size }),
+        Wanted::Part(part) => {
+            // In memory, so its positions fit.
+            let slice = bytes.slice(part.start as usize..part.end as usize);
+            Ok(partial(Body::from(slice), &part, size))
+        }
+    }
+}
+
+/// Answers from the store without holding the object in memory.
+async fn stream(
+    edge: &Edge,
+    key: &MediaKey,
+    size: u64,
+    range: Option<&str>,
+) -> Result<Response, Problem> {
+    let part = match range::wanted(range, size) {
+        Wanted::Whole => None,
+        Wanted::Part(part) => Some(part),
+        Wanted::Unsatisfiable => return Err(Problem::Range { size }),
+    };
+    let options = GetOptions {
+        range: part.clone().map(GetRange::Bounded),
+        ..GetOptions::default()
+    };
+    let object = edge
+        .store
+        .get_opts(&key.to_string().into(), options)
+        .await
+        .map_err(|error| store_problem(key, &error))?;
+    let length = object.range.end - object.range.start;
+    let body = Body::from_stream(object.into_stream());
+    let mut response = match part {
+        Some(part) => partial(body, &part, size),
+        None => body.into_response(),
+    };
+    response
+        .headers_mut()
+        .insert(header::CONTENT_LENGTH, length.into());
+    Ok(response)
+}
+
+fn partial(body: Body, part: &Range<u64>, size: u64) -> Response {
+    let mut response = (StatusCode::PARTIAL_CONTENT, body).into_response();
+    if let Ok(value) = format!("bytes {}-{}/{size}", part.start, part.end - 1).parse() {
+        response.headers_mut().insert(header::CONTENT_RANGE, value);
+    }
+    response
+}

@@ -1,0 +1,169 @@
+//! Keys of media objects: `<broadcast>/<session>/<rendition>/<file>`, parsed
+//! strictly, so that nothing but media can be asked of the store.
+
+use std::{fmt, str::FromStr};
+
+use castlog_log::{BroadcastId, SessionId};
+
+/// Longest name of a rendition, in bytes: names are like `1080p` or `audio`.
+const MAX_RENDITION: usize = 32;
+
+/// The key of a media object.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct MediaKey {
+    /// The broadcast.
+    pub broadcast: BroadcastId,
+    /// The session.
+    pub session: SessionId,
+    /// Name of the rendition; `thumb` for thumbnails.
+    pub rendition: String,
+    /// What the object is.
+    pub file: File,
+}
+
+/// What a media object is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum File {
+    /// A media segment, by its media sequence number.
+    Segment(u64),
+    /// A media initialization section, by its number.
+    Init(u64),
+    /// The newest thumbnail, which is replaced again and again.
+    Thumbnail,
+}
+
+/// Text that is not the key of a media object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not the key of a media object")]
+pub struct InvalidKey;
+
+/// Folder of thumbnails, in the place of a rendition.
+const THUMB: &str = "thumb";
+const LATEST: &str = "latest.jpg";
+
+impl MediaKey {
+    /// The media type of the object.
+    #[must_use]
+    pub fn content_type(&self) -> &'static str {
+        match self.file {
+            File::Thumbnail => "image/jpeg",
+            File::Segment(_) | File::Init(_) if self.rendition.starts_with("audio") => "audio/mp4",
+            File::Segment(_) | File::Init(_) => "video/mp4",
+        }
+    }
+}
+
+/// Whether `name` can be the name of a rendition.
+#[must_use]
+pub(crate) fn is_rendition(name: &str) -> bool {
+    (1..=MAX_RENDITION).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+impl fmt::Display for MediaKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}/", self.broadcast, self.session, self.rendition)?;
+        match self.file {
+            File::Segment(n) => write!(f, "{n}.m4s"),
+            File::Init(n) => write!(f, "init-{n}.mp4"),
+            File::Thumbnail => f.write_str(LATEST),
+        }
+    }
+}
+
+impl FromStr for MediaKey {
+    type Err = InvalidKey;
+
+    fn from_str(text: &str) -> Result<Self, InvalidKey> {
+        let mut tokens = text.split('/');
+        let mut next = || tokens.next().ok_or(InvalidKey);
+        let (broadcast, session, rendition, file) = (next()?, next()?, next()?, next()?);
+        let key = Self {
+            broadcast: broadcast.parse().map_err(|_| InvalidKey)?,
+            session: session.parse().map_err(|_| InvalidKey)?,
+            rendition: rendition.to_owned(),
+            file: file_of(rendition, file).ok_or(InvalidKey)?,
+        };
+        // One object has one key: `007.m4s` or a trailing slash is another text.
+        if key.to_string() == text {
+            Ok(key)
+        } else {
+            Err(InvalidKey)
+        }
+    }
+}
+
+fn file_of(rendition: &str, file: &str) -> Option<File> {
+    if rendition == THUMB {
+        return (file == LATEST).then_some(File::Thumbnail);
+    }
+    if !is_rendition(rendition) {
+        return None;
+    }
+    if let Some(number) = file.strip_suffix(".m4s") {
+        return number.parse().ok().map(File::Segment);
+    }
+    file.strip_prefix("init-")?
+        .strip_suffix(".mp4")?
+        .parse()
+        .ok()
+        .map(File::Init)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FOLDER: &str = "01arz3ndektsv4rrffq69g5fav/01brz3ndektsv4rrffq69g5fav";
+
+    #[test]
+    fn keys_survive_their_text() {
+        for (file, kind) in [
+            ("720p/17.m4s", "video/mp4"),
+            ("audio/0.m4s", "audio/mp4"),
+            ("audio/init-3.mp4", "audio/mp4"),
+            ("thumb/latest.jpg", "image/jpeg"),
+        ] {
+            let text = format!("{FOLDER}/{file}");
+            let key: MediaKey = text.parse().unwrap();
+            assert_eq!((key.to_string(), key.content_type()), (text, kind));
+        }
+    }
+
+    #[test]
+    fn nothing_else_is_a_key() {
+        for file in [
+            "",
+            "720p",
+            "720p/",
+            "720p/17",
+            "720p/17.m4s/",
+            "720p/017.m4s",
+            "720p/+17.m4s",
+            "720p/-1.m4s",
+            "720p/99999999999999999999.m4s",
+            "720p/init.mp4",
+            "720P/1.m4s",
+            "../1.m4s",
+            "720p/../1.m4s",
+            "./1.m4s",
+            "720p/1.m4s\0",
+            "720p/1.m4s?x",
+            "thumb/1.m4s",
+            "thumb/other.jpg",
+            "720p/latest.jpg",
+            "%2e%2e/1.m4s",
+            "a/b/1.m4s",
+        ] {
+            assert_eq!(
+                format!("{FOLDER}/{file}").parse::<MediaKey>(),
+                Err(InvalidKey),
+                "{file:?}"
+            );
+        }
+        assert!("../../etc/passwd".parse::<MediaKey>().is_err());
+        assert!("/etc/passwd".parse::<MediaKey>().is_err());
+    }
+}

@@ -1,0 +1,394 @@
+//! The segments of one session: a window over each rendition, in order and
+//! without holes. Segments may come twice and out of order; what a playlist has
+//! once shown never changes.
+//!
+//! Everything here is a function of the entries in log order, so that each edge,
+//! restarted or not, shows the same playlist.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use castlog_log::{BroadcastId, SessionId, pb, pb::metadata::Produced};
+use castlog_playlist::{bitrate, media};
+use chrono::{DateTime, Utc};
+
+use crate::key::{File, MediaKey};
+
+/// Most renditions of a session; the ladder has at most seven rungs.
+const MAX_TRACKS: usize = 16;
+/// Segments of a rendition that must stand behind a hole before it counts as
+/// lost: publishers may overtake each other, but not by two segments.
+const PATIENCE: usize = 2;
+/// Longest hole that is shown as gaps; behind a longer one the playlist starts anew.
+const MAX_HOLE: u64 = 64;
+/// Neighbours that the peak bit rate is measured over, at each new segment: runs
+/// of segments that last up to 1.5 target durations.
+const PEAK_RUN: usize = 4;
+
+/// Longest segment that is believed: an hour would make a target duration that
+/// no player polls at.
+const MAX_SEGMENT: Duration = Duration::from_secs(60);
+/// A segment as the log describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stored {
+    pub(crate) duration: Duration,
+    pub(crate) discontinuity_sequence: u64,
+    pub(crate) time: Option<DateTime<Utc>>,
+    pub(crate) key: String,
+    pub(crate) map: Option<Arc<str>>,
+    pub(crate) bytes: u64,
+    pub(crate) gap: bool,
+}
+
+pub(crate) fn time_of(time: Option<pb::Timestamp>) -> Option<DateTime<Utc>> {
+    let time = time?;
+    DateTime::from_timestamp(time.seconds, u32::try_from(time.nanos).ok()?)
+}
+
+/// Reads a segment of `broadcast`, and the session that it belongs to; else what is wrong with it.
+pub(crate) fn read_segment(
+    broadcast: BroadcastId,
+    stored: &pb::segment::Stored,
+) -> Result<(SessionId, Stored), &'static str> {
+    let session: SessionId = stored
+        .session_id
+        .parse()
+        .map_err(|_| "segment names no session")?;
+    let own = |key: &str| {
+        let key: Option<MediaKey> = key.parse().ok();
+        key.filter(|k| {
+            k.broadcast == broadcast && k.session == session && k.rendition == stored.rendition
+        })
+    };
+    let key = own(&stored.object_key).ok_or("segment has a foreign object key")?;
+    if key.file != File::Segment(stored.media_sequence) {
+        return Err("segment has the object key of another segment");
+    }
+    let map: Option<Arc<str>> = match own(&stored.init_object_key) {
+        _ if stored.init_object_key.is_empty() => None,
+        Some(MediaKey {
+            file: File::Init(_),
+            ..
+        }) => Some(stored.init_object_key.as_str().into()),
+        _ => return Err("segment has a foreign initialization section"),
+    };
+    let duration = Duration::from_micros(stored.duration_us);
+    if duration.is_zero() || duration > MAX_SEGMENT {
+        return Err("segment has a duration of 0 or over 60 s");
+    }
+    Ok((
+        session,
+        Stored {
+            duration,
+            discontinuity_sequence: stored.discontinuity_sequence,
+            time: time_of(stored.program_date_time),
+            key: stored.object_key.clone(),
+            map,
+            bytes: stored.size_bytes,
+            gap: false,
+        },
+    ))
+}
+
+/// One rendition.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Track {
+    /// Media sequence number of the first segment.
+    head: u64,
+    segments: VecDeque<Stored>,
+    length: Duration,
+    /// Segments behind a hole.
+    waiting: BTreeMap<u64, Stored>,
+    /// Largest segment bit rate seen.
+    pub(crate) peak: u64,
+    bytes: u64,
+    measured: Duration,
+}
+
+/// One session of a broadcast.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Session {
+    /// What the pipeline says that it makes.
+    pub(crate) produced: Option<Produced>,
+    tracks: BTreeMap<String, Track>,
+    longest: Duration,
+}
+
+impl Track {
+    /// Whether the rendition has something to show.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// Number of segments in the window.
+    pub(crate) fn len(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Average bit rate of all segments seen.
+    pub(crate) fn average(&self) -> u64 {
+        bitrate::average(&[bitrate::Sample {
+            duration: self.measured,
+            bytes: self.bytes,
+        }])
+    }
+
+    fn next(&self) -> u64 {
+        self.head + self.segments.len() as u64
+    }
+
+    fn get(&self, sequence: u64) -> Option<&Stored> {
+        let index = sequence.checked_sub(self.head)?;
+        self.segments
+            .get(usize::try_from(index).ok()?)
+            .or_else(|| self.waiting.get(&sequence))
+    }
+
+    fn push(&mut self, mut segment: Stored, target: u32) {
+        if let Some(last) = self.segments.back() {
+            segment.discontinuity_sequence = segment
+                .discontinuity_sequence
+                .max(last.discontinuity_sequence);
+            if segment.map == last.map {
+                // One allocation for all segments that share a section.
+                segment.map.clone_from(&last.map);
+            }
+        }
+        self.length += segment.duration;
+        if !segment.gap {
+            self.bytes = self.bytes.saturating_add(segment.bytes);
+            self.measured += segment.duration;
+        }
+        self.segments.push_back(segment);
+        let run = self
+            .segments
+            .iter()
+            .rev()
+            .take(PEAK_RUN)
+            .take_while(|s| !s.gap);
+        let samples: Vec<_> = run
+            .map(|s| bitrate::Sample {
+                duration: s.duration,
+                bytes: s.bytes,
+            })
+            .collect();
+        self.peak = self.peak.max(bitrate::peak(&samples, target));
+    }
+
+    fn trim(&mut self, window: Duration) {
+        while let Some(first) = self.segments.front()
+            && self.length - first.duration >= window
+        {
+            self.length -= first.duration;
+            self.head += 1;
+            self.segments.pop_front();
+        }
+    }
+}
+
+impl Session {
+    /// The target duration in seconds. Segments that are longer than what the
+    /// pipeline announced raise it, against the rules: a player that believes a
+    /// target duration which is too low stalls.
+    pub(crate) fn target_duration(&self) -> u32 {
+        let announced = self.produced.as_ref().map_or(0, |p| p.segment_target_ms);
+        let announced = Duration::from_millis(announced.into());
+        let longest = self.longest.max(announced);
+        let rounded = longest.as_secs() + u64::from(longest.subsec_millis() >= 500);
+        u32::try_from(rounded).unwrap_or(u32::MAX).max(1)
+    }
+
+    pub(crate) fn track(&self, rendition: &str) -> Option<&Track> {
+        self.tracks.get(rendition)
+    }
+
+    /// Whether no segment has come yet.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tracks.is_empty()
+    }
+
+    /// The most segments that a rendition has in its window.
+    pub(crate) fn longest_track(&self) -> usize {
+        self.tracks.values().map(Track::len).max().unwrap_or(0)
+    }
+
+    /// Takes a segment in. `false`: it is old, known, or one rendition too many.
+    pub(crate) fn insert(
+        &mut self,
+        rendition: &str,
+        sequence: u64,
+        segment: Stored,
+        window: Duration,
+    ) -> bool {
+        if !self.tracks.contains_key(rendition) && self.tracks.len() >= MAX_TRACKS {
+            return false;
+        }
+        let track = self.tracks.entry(rendition.to_owned()).or_default();
+        if track.segments.is_empty() && track.waiting.is_empty() {
+            track.head = sequence;
+        }
+        if sequence < track.next() || track.waiting.contains_key(&sequence) {
+            return false;
+        }
+        self.longest = self.longest.max(segment.duration);
+        track.waiting.insert(sequence, segment);
+        self.settle(rendition, window);
+        true
+    }
+
+    /// Moves what waits into the window, as far as it is contiguous or the hole
+    /// before it counts as lost.
+    fn settle(&mut self, rendition: &str, window: Duration) {
+        let target = self.target_duration();
+        let window = window.max(Duration::from_secs(3 * u64::from(target)));
+        loop {
+            let Some(track) = self.tracks.get(rendition) else {
+                return;
+            };
+            let next = track.next();
+            let Some((&first, _)) = track.waiting.first_key_value() else {
+                return;
+            };
+            if first > next && track.waiting.len() < PATIENCE {
+                return;
+            }
+            let lost = first - next;
+            let gaps: Vec<Stored> = if lost <= MAX_HOLE {
+                (next..first).map(|n| self.gap(rendition, n)).collect()
+            } else {
+                Vec::new()
+            };
+            let Some(track) = self.tracks.get_mut(rendition) else {
+                return;
+            };
+            if lost > MAX_HOLE {
+                track.segments.clear();
+                track.length = Duration::ZERO;
+                track.head = first;
+            }
+            for gap in gaps {
+                track.push(gap, target);
+            }
+            if let Some(segment) = track.waiting.remove(&first) {
+                track.push(segment, target);
+            }
+            track.trim(window);
+        }
+    }
+
+    /// What stands in the place of a segment that this rendition lacks: as long
+    /// as its twins in the other renditions.
+    fn gap(&self, rendition: &str, sequence: u64) -> Stored {
+        let twin = self
+            .tracks
+            .iter()
+            .find_map(|(name, t)| t.get(sequence).filter(|s| name != rendition && !s.gap));
+        let track = self.tracks.get(rendition);
+        let neighbour = track.and_then(|t| t.segments.back().or_else(|| t.waiting.values().next()));
+        let announced = self
+            .produced
+            .as_ref()
+            .map_or(2000, |p| p.segment_target_ms.max(1));
+        let folder = neighbour
+            .and_then(|s| s.key.rsplit_once('/'))
+            .map_or("", |(folder, _)| folder);
+        Stored {
+            duration: twin.map_or(Duration::from_millis(announced.into()), |s| s.duration),
+            discontinuity_sequence: twin.or(neighbour).map_or(0, |s| s.discontinuity_sequence),
+            time: twin.and_then(|s| s.time),
+            key: format!("{folder}/{sequence}.m4s"),
+            map: neighbour.and_then(|s| s.map.clone()),
+            bytes: 0,
+            gap: true,
+        }
+    }
+
+    /// The media playlist of a rendition. Nothing waits for a missing segment
+    /// once the session is `over`.
+    pub(crate) fn playlist(
+        &self,
+        rendition: &str,
+        over: bool,
+        media_base: &str,
+    ) -> Option<media::Playlist> {
+        let track = self.tracks.get(rendition)?;
+        let mut segments: Vec<media::Segment> = track
+            .segments
+            .iter()
+            .map(|s| shown(s, media_base))
+            .collect();
+        if over {
+            let mut next = track.next();
+            for (&sequence, segment) in &track.waiting {
+                if sequence - next > MAX_HOLE {
+                    break;
+                }
+                segments
+                    .extend((next..sequence).map(|n| shown(&self.gap(rendition, n), media_base)));
+                segments.push(shown(segment, media_base));
+                next = sequence + 1;
+            }
+        }
+        Some(media::Playlist {
+            target_duration: self.target_duration(),
+            media_sequence: track.head,
+            kind: None,
+            independent_segments: true,
+            segments,
+            ended: over,
+        })
+    }
+}
+
+fn shown(segment: &Stored, media_base: &str) -> media::Segment {
+    media::Segment {
+        uri: format!("{media_base}/{}", segment.key),
+        map: segment
+            .map
+            .as_ref()
+            .map(|map| format!("{media_base}/{map}").into()),
+        duration: segment.duration,
+        discontinuity_sequence: segment.discontinuity_sequence,
+        program_date_time: segment.time,
+        gap: segment.gap,
+    }
+}
+
+/// The sessions of a broadcast that are held: the one that its newest status
+/// names, and at most one other, which is either the one before, or the next,
+/// whose segments came before its status.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Sessions {
+    held: BTreeMap<SessionId, Session>,
+}
+
+/// Sessions of a broadcast in memory at a time.
+const MAX_SESSIONS: usize = 2;
+
+impl Sessions {
+    pub(crate) fn get(&self, id: SessionId) -> Option<&Session> {
+        self.held.get(&id)
+    }
+
+    pub(crate) fn has_segments(&self) -> bool {
+        self.held.values().any(|s| !s.is_empty())
+    }
+
+    /// The session `id`, which becomes known here; `current` stays in any case.
+    pub(crate) fn open(&mut self, id: SessionId, current: Option<SessionId>) -> &mut Session {
+        self.held.entry(id).or_default();
+        while self.held.len() > MAX_SESSIONS {
+            let oldest = self
+                .held
+                .keys()
+                .find(|&&held| held != id && Some(held) != current)
+                .copied();
+            let Some(oldest) = oldest else { break };
+            self.held.remove(&oldest);
+        }
+        self.held.entry(id).or_default()
+    }
+}

@@ -1,0 +1,451 @@
+//! What the edge knows: a pure fold over the log's `options`, `registration`,
+//! `status`, `metadata` and `segment` entries, out of which playlists are made.
+//!
+//! Entries of different streams come in any order to each other. Kinds that
+//! carry a snapshot are guarded by the sequence of the last entry taken, per
+//! broadcast and kind; segments by their media sequence number. Time comes in
+//! as a value.
+
+use std::{collections::HashMap, time::Duration};
+
+use castlog_log::{BroadcastId, Entry, Event, SessionId, pb};
+use castlog_playlist::{media, multivariant};
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::{
+    config::MIN_DVR_WINDOW_S,
+    key::is_rendition,
+    session::{Session, Sessions, read_segment, time_of},
+    view,
+};
+
+/// What the operator decides.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules {
+    pub(crate) media_base: String,
+    pub(crate) window: Duration,
+    pub(crate) max_window: Duration,
+    pub(crate) linger: Duration,
+    pub(crate) end_grace: Duration,
+    pub(crate) max_broadcasts: usize,
+}
+
+/// How long an entry may be on its way: an ended playlist is closed that much
+/// after the last moment at which an entry counts.
+const DELIVERY: Duration = Duration::from_secs(1);
+
+/// Why something is not served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Absent {
+    /// There is no such broadcast, or it is not live.
+    NotLive,
+    /// Only those with a token may watch it.
+    Private,
+    /// It is live, but the first segments are still to come.
+    Starting,
+    /// It has no such rendition.
+    NoRendition,
+    /// The edge holds as many broadcasts as it may.
+    Full,
+}
+
+/// What became of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It changed the state.
+    Applied,
+    /// It is known, older than what is known, or of no interest.
+    Ignored,
+    /// Its values cannot be used; the reason.
+    Malformed(&'static str),
+    /// There are too many broadcasts in memory for its segments.
+    Full,
+    /// It is a segment that is longer than the target duration allows.
+    TooLong,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Phase {
+    #[default]
+    Live,
+    Ended(DateTime<Utc>),
+}
+
+/// What is remembered of each broadcast that was ever registered: under 200
+/// bytes, since the guards must outlive the media.
+#[derive(Debug, Default, PartialEq)]
+struct Known {
+    options: u64,
+    private: bool,
+    window_s: u32,
+    registration: u64,
+    deleted: bool,
+    metadata: u64,
+    status: u64,
+    session: Option<SessionId>,
+    phase: Phase,
+}
+
+/// A broadcast with media to show.
+#[derive(Debug, PartialEq)]
+struct Live {
+    sessions: Sessions,
+    /// When something last came for it.
+    touched: DateTime<Utc>,
+}
+
+/// Everything that the edge knows.
+#[derive(Debug)]
+pub(crate) struct State {
+    rules: Rules,
+    known: HashMap<BroadcastId, Known>,
+    live: HashMap<BroadcastId, Live>,
+}
+
+/// Compares what is known, not the rules.
+impl PartialEq for State {
+    fn eq(&self, other: &Self) -> bool {
+        self.known == other.known && self.live == other.live
+    }
+}
+
+fn after(time: DateTime<Utc>, duration: Duration) -> DateTime<Utc> {
+    TimeDelta::from_std(duration)
+        .ok()
+        .and_then(|d| time.checked_add_signed(d))
+        .unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
+impl State {
+    pub(crate) fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            known: HashMap::new(),
+            live: HashMap::new(),
+        }
+    }
+
+    /// Takes an entry in; `now` decides whether an ended broadcast is still held.
+    pub(crate) fn apply(&mut self, entry: &Entry, now: DateTime<Utc>) -> Outcome {
+        let Some(broadcast) = entry.subject.broadcast else {
+            return Outcome::Ignored;
+        };
+        let sequence = entry.sequence();
+        match &entry.event {
+            Event::Options(pb::Options {
+                event: Some(pb::options::Event::Changed(options)),
+            }) => self.options(broadcast, sequence, options),
+            Event::Registration(pb::Registration {
+                event: Some(registration),
+            }) => self.registration(broadcast, sequence, registration),
+            Event::Status(pb::Status {
+                event: Some(status),
+            }) => self.status(broadcast, sequence, status, entry.time, now),
+            Event::Metadata(pb::Metadata {
+                event: Some(pb::metadata::Event::Produced(produced)),
+            }) => self.metadata(broadcast, sequence, produced, now),
+            Event::Segment(pb::Segment {
+                event: Some(pb::segment::Event::Stored(stored)),
+            }) => self.segment(broadcast, stored, entry.time, now),
+            _ => Outcome::Ignored,
+        }
+    }
+
+    fn options(
+        &mut self,
+        broadcast: BroadcastId,
+        sequence: u64,
+        options: &pb::options::Changed,
+    ) -> Outcome {
+        let known = self.known.entry(broadcast).or_default();
+        if sequence <= known.options {
+            return Outcome::Ignored;
+        }
+        known.options = sequence;
+        known.private = options.visibility == pb::Visibility::Private as i32;
+        known.window_s = options.dvr_window_s;
+        Outcome::Applied
+    }
+
+    fn registration(
+        &mut self,
+        broadcast: BroadcastId,
+        sequence: u64,
+        event: &pb::registration::Event,
+    ) -> Outcome {
+        let known = self.known.entry(broadcast).or_default();
+        if sequence <= known.registration {
+            return Outcome::Ignored;
+        }
+        known.registration = sequence;
+        known.deleted = matches!(event, pb::registration::Event::Deleted(_));
+        if known.deleted {
+            self.live.remove(&broadcast);
+        }
+        Outcome::Applied
+    }
+
+    fn status(
+        &mut self,
+        broadcast: BroadcastId,
+        sequence: u64,
+        event: &pb::status::Event,
+        time: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Outcome {
+        use pb::status::Event as Status;
+        let known = self.known.entry(broadcast).or_default();
+        if sequence <= known.status {
+            return Outcome::Ignored;
+        }
+        let (session, phase) = match event {
+            Status::Started(s) => (&s.session, Phase::Live),
+            Status::Interrupted(s) => (&s.session, Phase::Live),
+            Status::Resumed(s) => (&s.session, Phase::Live),
+            Status::Ended(s) => (
+                &s.session,
+                Phase::Ended(time_of(s.ended_at).unwrap_or(time)),
+            ),
+        };
+        let Some(session) = session.as_ref().and_then(|s| s.session_id.parse().ok()) else {
+            return Outcome::Malformed("status names no session");
+        };
+        known.status = sequence;
+        known.session = Some(session);
+        known.phase = phase;
+        if known.gone(&self.rules, now) {
+            self.live.remove(&broadcast);
+        }
+        Outcome::Applied
+    }
+
+    fn metadata(
+        &mut self,
+        broadcast: BroadcastId,
+        sequence: u64,
+        produced: &pb::metadata::Produced,
+        now: DateTime<Utc>,
+    ) -> Outcome {
+        let Ok(session) = produced.session_id.parse() else {
+            return Outcome::Malformed("metadata names no session");
+        };
+        if !produced.renditions.iter().all(|r| is_rendition(&r.name)) {
+            return Outcome::Malformed("metadata holds a rendition that is not a name");
+        }
+        let known = self.known.entry(broadcast).or_default();
+        if sequence <= known.metadata {
+            return Outcome::Ignored;
+        }
+        known.metadata = sequence;
+        if known.outdated(session) || known.gone(&self.rules, now) {
+            return Outcome::Ignored;
+        }
+        let current = known.session;
+        let live = self.live.entry(broadcast).or_insert_with(|| Live::new(now));
+        live.sessions.open(session, current).produced = Some(produced.clone());
+        Outcome::Applied
+    }
+
+    fn segment(
+        &mut self,
+        broadcast: BroadcastId,
+        stored: &pb::segment::Stored,
+        time: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Outcome {
+        let (session, segment) = match read_segment(broadcast, stored) {
+            Ok(read) => read,
+            Err(reason) => return Outcome::Malformed(reason),
+        };
+        let known = self.known.entry(broadcast).or_default();
+        if known.outdated(session)
+            || known.gone(&self.rules, now)
+            || known.too_late(session, time, &self.rules)
+        {
+            return Outcome::Ignored;
+        }
+        let current = known.session;
+        let window = known.window(&self.rules);
+        let held = self
+            .live
+            .get(&broadcast)
+            .is_some_and(|l| l.sessions.has_segments());
+        if !held && self.broadcasts() >= self.rules.max_broadcasts {
+            return Outcome::Full;
+        }
+        let live = self.live.entry(broadcast).or_insert_with(|| Live::new(now));
+        live.touched = now;
+        let session = live.sessions.open(session, current);
+        let target = session.target_duration();
+        if !session.insert(&stored.rendition, stored.media_sequence, segment, window) {
+            return Outcome::Ignored;
+        }
+        if session.produced.is_some() && session.target_duration() > target {
+            return Outcome::TooLong;
+        }
+        Outcome::Applied
+    }
+
+    /// Frees what has lingered long enough.
+    pub(crate) fn expire(&mut self, now: DateTime<Utc>) {
+        let (rules, known) = (&self.rules, &self.known);
+        self.live.retain(|broadcast, live| {
+            let known = known.get(broadcast);
+            // Segments whose status never came are freed too.
+            let orphan = known.is_none_or(|k| k.session.is_none())
+                && after(live.touched, rules.linger) <= now;
+            !orphan && !known.is_some_and(|k| k.gone(rules, now))
+        });
+    }
+
+    /// Broadcasts whose segments are in memory.
+    pub(crate) fn broadcasts(&self) -> usize {
+        self.live
+            .values()
+            .filter(|l| l.sessions.has_segments())
+            .count()
+    }
+
+    /// How far back the segments reach that a new edge needs.
+    pub(crate) fn reach(&self, now: DateTime<Utc>) -> Duration {
+        let rules = &self.rules;
+        let shown = self
+            .known
+            .values()
+            .filter(|k| k.session.is_some() && !k.gone(rules, now));
+        shown.map(|k| k.window(rules)).max().unwrap_or(rules.window) + rules.linger
+    }
+
+    /// Whether media of a broadcast may be served at all.
+    pub(crate) fn access(&self, broadcast: BroadcastId) -> Result<(), Absent> {
+        match self.known.get(&broadcast) {
+            None => Err(Absent::NotLive),
+            Some(known) if known.deleted => Err(Absent::NotLive),
+            Some(known) if known.private => Err(Absent::Private),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// The session to show (`wanted`, or the current one), its id, and whether it is over.
+    fn session(
+        &self,
+        broadcast: BroadcastId,
+        wanted: Option<SessionId>,
+        now: DateTime<Utc>,
+    ) -> Result<(SessionId, &Session, bool), Absent> {
+        self.access(broadcast)?;
+        let known = self.known.get(&broadcast).ok_or(Absent::NotLive)?;
+        let current = known
+            .session
+            .filter(|_| !known.gone(&self.rules, now))
+            .ok_or(Absent::NotLive)?;
+        let id = wanted.unwrap_or(current);
+        // Of other sessions only earlier ones are shown: a later one has not begun.
+        let over = match known.phase {
+            _ if id != current => true,
+            Phase::Live => false,
+            Phase::Ended(at) => after(at, self.rules.end_grace + DELIVERY) <= now,
+        };
+        let live = self.live.get(&broadcast);
+        let absent = if id == current {
+            self.nothing_yet(broadcast)
+        } else {
+            Absent::NotLive
+        };
+        let session = live
+            .and_then(|l| l.sessions.get(id))
+            .filter(|_| id <= current)
+            .ok_or(absent)?;
+        if session.produced.is_none() || session.is_empty() {
+            return Err(absent);
+        }
+        Ok((id, session, over))
+    }
+
+    fn nothing_yet(&self, broadcast: BroadcastId) -> Absent {
+        let held = self
+            .live
+            .get(&broadcast)
+            .is_some_and(|l| l.sessions.has_segments());
+        if !held && self.broadcasts() >= self.rules.max_broadcasts {
+            Absent::Full
+        } else {
+            Absent::Starting
+        }
+    }
+
+    /// The multivariant playlist of the current session.
+    ///
+    /// # Errors
+    /// There is nothing to show.
+    pub(crate) fn multivariant(
+        &self,
+        broadcast: BroadcastId,
+        now: DateTime<Utc>,
+    ) -> Result<multivariant::Playlist, Absent> {
+        let (id, session, _) = self.session(broadcast, None, now)?;
+        view::multivariant(id, session).ok_or(Absent::Starting)
+    }
+
+    /// The media playlist of a rendition, of the current session unless another
+    /// one is `wanted`.
+    ///
+    /// # Errors
+    /// There is nothing to show.
+    pub(crate) fn media(
+        &self,
+        broadcast: BroadcastId,
+        wanted: Option<SessionId>,
+        rendition: &str,
+        now: DateTime<Utc>,
+    ) -> Result<media::Playlist, Absent> {
+        let (_, session, over) = self.session(broadcast, wanted, now)?;
+        let announced = session
+            .produced
+            .as_ref()
+            .is_some_and(|p| p.renditions.iter().any(|r| r.name == rendition));
+        match session.playlist(rendition, over, &self.rules.media_base) {
+            Some(playlist) if announced => Ok(playlist),
+            None if announced => Err(Absent::Starting),
+            _ => Err(Absent::NoRendition),
+        }
+    }
+}
+
+impl Live {
+    fn new(now: DateTime<Utc>) -> Self {
+        Self {
+            sessions: Sessions::default(),
+            touched: now,
+        }
+    }
+}
+
+impl Known {
+    /// Whether what there was to show is no longer shown.
+    fn gone(&self, rules: &Rules, now: DateTime<Utc>) -> bool {
+        let expired = matches!(self.phase, Phase::Ended(at) if after(at, rules.linger) <= now);
+        self.deleted || expired
+    }
+
+    /// Whether another session has taken the place of `session`: ids sort by time.
+    fn outdated(&self, session: SessionId) -> bool {
+        self.session.is_some_and(|current| session < current)
+    }
+
+    /// Whether an entry of `session` comes after the playlist has been closed.
+    fn too_late(&self, session: SessionId, time: DateTime<Utc>, rules: &Rules) -> bool {
+        let Phase::Ended(at) = self.phase else {
+            return false;
+        };
+        self.session == Some(session) && time > after(at, rules.end_grace)
+    }
+
+    fn window(&self, rules: &Rules) -> Duration {
+        if self.window_s == 0 {
+            return rules.window;
+        }
+        let shortest = Duration::from_secs(MIN_DVR_WINDOW_S.into());
+        Duration::from_secs(self.window_s.into()).clamp(shortest, rules.max_window.max(shortest))
+    }
+}

@@ -1,0 +1,150 @@
+//! The multivariant playlist of a session.
+
+use castlog_log::{
+    SessionId,
+    pb::{Rendition, RenditionKind},
+};
+use castlog_playlist::multivariant::{Audio, Playlist, Variant};
+
+use crate::session::Session;
+
+/// Group of the audio renditions, which all variants share.
+const AUDIO_GROUP: &str = "audio";
+/// Segments after which a rendition that has none is left out instead of waited for.
+const PATIENCE: usize = 3;
+
+/// `None` while renditions that have been announced may still come.
+pub(crate) fn multivariant(id: SessionId, session: &Session) -> Option<Playlist> {
+    let announced = &session.produced.as_ref()?.renditions;
+    let ready = |r: &&Rendition| session.track(&r.name).is_some_and(|t| !t.is_empty());
+    if !announced.iter().all(|r| ready(&r)) && session.longest_track() < PATIENCE {
+        return None;
+    }
+    let of_kind = |kind: RenditionKind| -> Vec<&Rendition> {
+        announced
+            .iter()
+            .filter(|r| r.kind == kind as i32)
+            .filter(ready)
+            .collect()
+    };
+    let (video, audio) = (of_kind(RenditionKind::Video), of_kind(RenditionKind::Audio));
+    let mut playlist = Playlist {
+        independent_segments: true,
+        audio: Vec::new(),
+        variants: Vec::new(),
+    };
+    if video.is_empty() {
+        playlist.variants = audio.iter().map(|r| variant(id, session, r, &[])).collect();
+    } else {
+        playlist.variants = video
+            .iter()
+            .map(|r| variant(id, session, r, &audio))
+            .collect();
+        playlist.audio = audio
+            .iter()
+            .enumerate()
+            .map(|(index, r)| shared_audio(id, r, index))
+            .collect();
+    }
+    if playlist.variants.is_empty() {
+        return None;
+    }
+    playlist
+        .variants
+        .sort_by_key(|v| std::cmp::Reverse(v.bandwidth));
+    Some(playlist)
+}
+
+/// The session stands in the URL, so that a player which holds the playlist of
+/// one session is never answered with the segments of the next.
+fn uri(id: SessionId, rendition: &Rendition) -> String {
+    format!("{}/index.m3u8?session={id}", rendition.name)
+}
+
+fn shared_audio(id: SessionId, rendition: &Rendition, index: usize) -> Audio {
+    Audio {
+        group: AUDIO_GROUP.to_owned(),
+        name: if index == 0 {
+            "Audio".to_owned()
+        } else {
+            rendition.name.clone()
+        },
+        language: None,
+        default: index == 0,
+        channels: rendition.channels,
+        uri: uri(id, rendition),
+    }
+}
+
+/// A rendition with the audio that plays beside it.
+fn variant(
+    id: SessionId,
+    session: &Session,
+    rendition: &Rendition,
+    audio: &[&Rendition],
+) -> Variant {
+    let heaviest = |of: &dyn Fn(&Rendition) -> u64| {
+        of(rendition) + audio.iter().map(|r| of(r)).max().unwrap_or(0)
+    };
+    let bandwidth = round_up(heaviest(&|r| peak(session, r))).max(1);
+    let mut codecs: Vec<String> = Vec::new();
+    for codec in [rendition]
+        .into_iter()
+        .chain(audio.iter().copied())
+        .map(|r| &r.codec)
+    {
+        if !codec.is_empty() && !codecs.contains(codec) {
+            codecs.push(codec.clone());
+        }
+    }
+    Variant {
+        uri: uri(id, rendition),
+        bandwidth,
+        average_bandwidth: round_up(heaviest(&|r| average(session, r))).min(bandwidth),
+        codecs,
+        resolution: (rendition.width > 0 && rendition.height > 0)
+            .then_some((rendition.width, rendition.height)),
+        frame_rate_milli: rendition.frame_rate_milli,
+        audio: (!audio.is_empty()).then(|| AUDIO_GROUP.to_owned()),
+    }
+}
+
+fn peak(session: &Session, rendition: &Rendition) -> u64 {
+    session
+        .track(&rendition.name)
+        .map_or(0, |t| t.peak)
+        .max(rendition.peak_bitrate)
+}
+
+fn average(session: &Session, rendition: &Rendition) -> u64 {
+    match rendition.average_bitrate {
+        0 => session.track(&rendition.name).map_or(0, |t| t.average()),
+        announced => announced,
+    }
+}
+
+/// Rounds up to two significant digits, so that the playlist stays the same
+/// while measured rates move a little.
+fn round_up(rate: u64) -> u64 {
+    let step = 10_u64.pow(rate.checked_ilog10().unwrap_or(0).saturating_sub(1));
+    rate.div_ceil(step).saturating_mul(step)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::round_up;
+
+    #[test]
+    fn rates_are_rounded_to_two_digits() {
+        for (rate, rounded) in [
+            (0, 0),
+            (7, 7),
+            (99, 99),
+            (101, 110),
+            (2_500_000, 2_500_000),
+            (2_500_001, 2_600_000),
+        ] {
+            assert_eq!(round_up(rate), rounded);
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! An edge over a real log: what viewers see while a broadcast runs, when
+//! things go wrong on the way, and after its end.
+
+// The helpers panic with the tests that call them.
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/mod.rs"]
+#[allow(dead_code)]
+mod support;
+
+use std::time::{Duration, Instant};
+
+use castlog_hls::Config;
+use castlog_log::{Event, Kind, SessionId, pb};
+use castlog_playlist::{
+    bitrate::Sample,
+    check::{self, Watch},
+};
+use castlog_testkit::until;
+use support::{PATIENCE, RENDITIONS, Show, Stage, holds};
+
+/// Polls a media playlist until it has ended; each version must be valid and a
+/// legal successor of the one before. Returns how many versions there were, and the last.
+async fn watch(client: reqwest::Client, url: String) -> anyhow::Result<(usize, String)> {
+    let start = Instant::now();
+    let mut watch = Watch::new(PATIENCE);
+    let (mut versions, mut last) = (0, String::new());
+    while start.elapsed() < PATIENCE * 2 {
+        let response = client.get(&url).send().await?;
+        if response.status().is_success() {
+            let text = response.text().await?;
+            let mut violations = check::media(&text);
+            violations.extend(watch.observe(start.elapsed(), &text));
+            anyhow::ensure!(
+                violations.is_empty(),
+                "{violations:#?}\nbefore:\n{last}\nafter:\n{text}"
+            );
+            if text != last {
+                versions += 1;
+            }
+            last = text;
+            if check::read_media(&last).0.ended {
+                return Ok((versions, last));
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    anyhow::bail!("the playlist does not end:\n{last}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broadcast_is_valid_in_every_version_that_a_viewer_sees() -> anyhow::Result<()> {
+    let stage = Stage::build().await?;
+    let edge = stage
+        .edge(Config {
+            dvr_window_s: 20,
+            end_grace_s: 1,
+            ..Config::default()
+        })
+        .await?;
+    let show = Show::new();
+    let watchers: Vec<_> = RENDITIONS
+        .map(|r| {
+            tokio::spawn(watch(
+                edge.client.clone(),
+                format!("{}{}", edge.base, show.playlist(r)),
+            ))
+        })
+        .into();
+
+    show.open(&stage).await?;
+    show.store_all(&stage, 0..6, 0).await?;
+    // A worker publishes again what it had published before it died.
+    for n in [3, 4, 5] {
+        show.announce(&stage, "480p", n, 0, 4_000).await?;
+    }
+    // Segments that overtake each other, and one that never comes.
+    for (rendition, numbers) in [
+        ("source", &[7, 6, 8, 9][..]),
+        ("480p", &[6, 8, 9]),
+        ("audio", &[6, 7, 9, 8]),
+    ] {
+        for &n in numbers {
+            show.store(&stage, rendition, n, 0).await?;
+        }
+    }
+    show.store_all(&stage, 10..25, 2).await?;
+    let multivariant = edge.text(&show.multivariant()).await?;
+    stage.publish(show.broadcast, show.ended()).await?;
+
+    let mut ended = Vec::new();
+    for watcher in watchers {
+        let (versions, last) = tokio::time::timeout(PATIENCE * 2, watcher).await???;
+        assert!(versions >= 5, "only {versions} versions were seen");
+        ended.push(last);
+    }
+    let aligned: Vec<_> = RENDITIONS
+        .into_iter()
+        .zip(ended.iter().map(String::as_str))
+        .collect();
+    assert_eq!(check::aligned(&aligned, Duration::from_millis(25)), []);
+    for text in &ended {
+        let (media, _) = check::read_media(text);
+        assert_eq!(
+            media
+                .segments
+                .last()
+                .map(|s| (s.sequence, s.discontinuity_sequence)),
+            Some((24, 2))
+        );
+    }
+    assert_eq!(check::multivariant(&multivariant), []);
+    edge.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_that_a_playlist_names_can_be_loaded() -> anyhow::Result<()> {
+    let stage = Stage::build().await?;
+    let edge = stage.edge(Config::default()).await?;
+    let show = Show::new();
+    show.open(&stage).await?;
+    show.store_all(&stage, 0..3, 0).await?;
+    show.store_all(&stage, 3..8, 1).await?;
+    let (multivariant, violations) =
+        check::read_multivariant(&edge.text(&show.multivariant()).await?);
+    assert_eq!(violations, []);
+    assert_eq!(
+        multivariant
+            .variants
+            .iter()
+            .map(|v| v.resolution)
+            .collect::<Vec<_>>(),
+        [Some((1280, 720)), Some((853, 480))]
+    );
+    let uris: Vec<&String> = multivariant
+        .variants
+        .iter()
+        .map(|v| &v.uri)
+        .chain(
+            multivariant
+                .renditions
+                .iter()
+                .filter_map(|r| r.uri.as_ref()),
+        )
+        .collect();
+    assert_eq!(uris.len(), 3);
+    let mut weights: Vec<Vec<Sample>> = Vec::new();
+    for uri in uris {
+        let path = format!("/live/{}/{uri}", show.broadcast);
+        let rendition = uri.split('/').next().unwrap();
+        let (media, violations) = check::read_media(&edge.text_with(&path, holds(7)).await?);
+        assert_eq!(violations, []);
+        let mut samples = Vec::new();
+        for segment in &media.segments {
+            let bytes = edge
+                .get(&segment.uri)
+                .await?
+                .error_for_status()?
+                .bytes()
+                .await?;
+            assert_eq!(bytes, Show::bytes(rendition, segment.sequence));
+            samples.push(Sample {
+                duration: segment.duration,
+                bytes: bytes.len() as u64,
+            });
+            let map = segment.map.as_ref().unwrap();
+            assert_eq!(
+                edge.get(map)
+                    .await?
+                    .error_for_status()?
+                    .bytes()
+                    .await?
+                    .as_ref(),
+                b"init"
+            );
+        }
+        assert_eq!(media.segments.len(), 8);
+        weights.push(samples);
+    }
+    for (variant, samples) in multivariant.variants.iter().zip(&weights) {
+        assert_eq!(
+            check::bandwidth(variant.bandwidth, &[samples, &weights[2]], 2),
+            []
+        );
+    }
+    edge.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_edge_and_a_restarted_log_show_the_same() -> anyhow::Result<()> {
+    let mut stage = Stage::build().await?;
+    let config = Config {
+        dvr_window_s: 30,
+        ..Config::default()
+    };
+    let first = stage.edge(config.clone()).await?;
+    let show = Show::new();
+    show.open(&stage).await?;
+    show.store_all(&stage, 0..20, 0).await?;
+    show.store(&stage, "480p", 20, 0).await?;
+    show.store(&stage, "source", 20, 0).await?;
+    first.text_with(&show.playlist("source"), holds(20)).await?;
+
+    // The log goes away under the edge; what it knows is still served.
+    stage.nats.kill9();
+    let before = first
+        .get(&show.playlist("audio"))
+        .await?
+        .error_for_status()?
+        .text()
+        .await?;
+    assert!(holds(19)(&before));
+    stage.nats.restart().await?;
+    show.store_all(&stage, 21..31, 1).await?;
+    let mut all = Vec::new();
+    for path in RENDITIONS.map(|r| show.playlist(r)) {
+        let text = first.text_with(&path, holds(30)).await?;
+        assert_eq!(check::media(&text), []);
+        all.push((path, text));
+    }
+    all.push((show.multivariant(), first.text(&show.multivariant()).await?));
+    assert!(
+        all[2].1.contains("#EXT-X-GAP"),
+        "audio lacks segment 20:\n{}",
+        all[2].1
+    );
+
+    let second = stage.edge(config.clone()).await?;
+    first.stop().await?;
+    let third = stage.edge(config).await?;
+    for edge in [&second, &third] {
+        edge.ready().await?;
+        for (path, text) in &all {
+            assert_eq!(&edge.text(path).await?, text, "{path}");
+        }
+    }
+    // Both go on.
+    show.store_all(&stage, 31..32, 1).await?;
+    for edge in [&second, &third] {
+        let text = edge.text_with(&all[0].0, holds(31)).await?;
+        assert_eq!(check::reload(&all[0].1, &text), []);
+    }
+    second.stop().await?;
+    third.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_edge_does_not_read_what_no_window_needs() -> anyhow::Result<()> {
+    let stage = Stage::build().await?;
+    // Old sessions, of which no entry may cost memory or time.
+    let old = Show::new();
+    old.open(&stage).await?;
+    old.store_all(&stage, 0..3, 0).await?;
+    let mut ended = old.ended();
+    if let Some(pb::status::Event::Ended(ended)) = &mut ended.event {
+        ended.ended_at.as_mut().unwrap().seconds -= 3600;
+    }
+    stage.publish(old.broadcast, ended).await?;
+    let show = Show::new();
+    show.open(&stage).await?;
+    show.store_all(&stage, 0..3, 0).await?;
+    let edge = stage.edge(Config::default()).await?;
+    edge.ready().await?;
+    assert_eq!(
+        edge.get(&show.multivariant()).await?.status(),
+        200,
+        "at once when ready"
+    );
+    assert_eq!(edge.get(&old.multivariant()).await?.status(), 404);
+    edge.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn viewers_are_counted_in_the_log() -> anyhow::Result<()> {
+    let stage = Stage::build().await?;
+    let edge = stage
+        .edge(Config {
+            edge: "edge-7".to_owned(),
+            ..Config::default()
+        })
+        .await?;
+    let show = Show::new();
+    show.open(&stage).await?;
+    show.store_all(&stage, 0..3, 0).await?;
+    edge.text(&show.playlist("audio")).await?;
+    let url = format!("{}{}", edge.base, show.playlist("source"));
+    edge.client
+        .get(&url)
+        .header("user-agent", "another")
+        .send()
+        .await?
+        .error_for_status()?;
+    let counted = until("a count", PATIENCE, || async {
+        match stage
+            .log
+            .last(Kind::Viewers, show.broadcast)
+            .await
+            .ok()??
+            .event
+        {
+            Event::Viewers(viewers) => viewers.event,
+            _ => None,
+        }
+    })
+    .await?;
+    let expected = pb::viewers::Counted {
+        edge: "edge-7".to_owned(),
+        concurrent: 2,
+    };
+    assert_eq!(counted, pb::viewers::Event::Counted(expected));
+    edge.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_session_takes_the_place_of_the_one_before() -> anyhow::Result<()> {
+    let stage = Stage::build().await?;
+    let edge = stage
+        .edge(Config {
+            end_grace_s: 0,
+            ..Config::default()
+        })
+        .await?;
+    let mut show = Show::new();
+    show.open(&stage).await?;
+    show.store_all(&stage, 0..5, 0).await?;
+    let old = format!("{}?session={}", show.playlist("source"), show.session);
+    let before = edge.text_with(&old, holds(4)).await?;
+    stage.publish(show.broadcast, show.ended()).await?;
+    show.session = SessionId::generate();
+    stage.publish(show.broadcast, show.started()).await?;
+    stage.publish(show.broadcast, show.produced()).await?;
+    until("the old session has gone", PATIENCE, || async {
+        let status = edge.get(&show.multivariant()).await.ok()?.status();
+        (status == 404).then_some(())
+    })
+    .await?;
+    show.store_all(&stage, 0..2, 0).await?;
+    let text = edge.text(&show.playlist("source")).await?;
+    assert!(text.contains(&show.session.to_string()) && !text.contains("#EXT-X-ENDLIST"));
+    let after = edge.text(&old).await?;
+    assert_eq!(check::reload(&before, &after), []);
+    assert!(after.ends_with("#EXT-X-ENDLIST\n"));
+    edge.stop().await
+}

@@ -1,0 +1,20 @@
+//! Start order: GStreamer first, for without its elements no job can be done;
+//! then the job queue.
+
+use castlog_service::{Context, Tasks};
+
+use crate::{config::Config, gst, jobs};
+
+/// Runs the pipeline until the shutdown; jobs in work are brought to a clean
+/// end and given back to the queue.
+///
+/// # Errors
+/// GStreamer or one of its elements is missing.
+pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
+    gst::init()?;
+    // The queue tells nothing while it is empty; to wait for work is to be ready.
+    context.health.set("pipeline", true);
+    let mut tasks = Tasks::new(&context.shutdown);
+    tasks.spawn("jobs", jobs::run(config, context));
+    tasks.wait().await
+}

@@ -1,0 +1,539 @@
+//! One epoch while it runs: access units go to the chains and, where they are
+//! passed through, to the segmenter; what the chains make goes to the
+//! segmenter too; what the segmenter cuts goes to the sink.
+
+use std::{collections::VecDeque, time::Duration};
+
+use anyhow::anyhow;
+use castlog_cmaf as cmaf;
+use castlog_flv::{AudioSpecificConfig, avc};
+use chrono::{DateTime, Utc};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+
+use crate::{
+    clock::SegmentClock,
+    gst::{self, Chain, Encoded, Outlet, VideoSettings},
+    media::{AccessUnit, Micros, Packet, SECOND, Track},
+    plan::{self, AUDIO_BITRATE, Plan, Rung, Sound, Source, SourceAudio, SourceVideo},
+    segmenter::{Kind, Output, Segmenter, Settings as SegmenterSettings},
+    transcode::{Arrival, Command, Core, Epoch, Error, IDLE, Rendition, Settings},
+};
+
+/// How long the chains may take to finish what they hold.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// No output for this long while input goes in: a chain is stuck.
+const STALL: Duration = Duration::from_secs(15);
+
+/// Input since the last output from which on silence counts as a stall; less
+/// may rightly sit in the decoder.
+const STALL_UNITS: u32 = 60;
+
+/// Sound this far behind the picture has stopped coming in, unless it came in
+/// just now: after the probe much comes in at once.
+const SILENCE: (Micros, Duration) = (2 * SECOND, Duration::from_secs(1));
+
+/// Without a keyframe for this long a passed-through segment would fill the
+/// memory: the epoch ends.
+const MAX_SEGMENT: Micros = 20 * SECOND;
+
+/// Results on the way from the chains. Small, since `appsink`s hold more.
+const ENCODED: usize = 32;
+
+/// Outputs held until every rendition has said what it is: far more than the
+/// encoders need to start, so reaching it means that one of them is stuck.
+const HELD: usize = 1024;
+
+/// What an epoch begins with.
+pub(crate) struct Start {
+    pub(crate) source: Source,
+    pub(crate) first_media_sequence: u64,
+    pub(crate) discontinuity_sequence: u64,
+    pub(crate) wall: (Micros, DateTime<Utc>),
+}
+
+/// A track of the epoch.
+struct Slot {
+    name: String,
+    kind: Kind,
+    bitrate: u64,
+    /// Known at once when passed through, else when its encoder says.
+    rendition: Option<Rendition>,
+}
+
+/// The state of a running epoch. The receivers stand before the chains: they
+/// are dropped first, so that no chain's thread waits in them when it is joined.
+pub(crate) struct Running {
+    encoded: mpsc::Receiver<Encoded>,
+    failed: mpsc::Receiver<String>,
+    video: Option<Chain>,
+    audio: Option<Chain>,
+    start: Start,
+    slots: Vec<Slot>,
+    segmenter: Segmenter,
+    clock: SegmentClock,
+    passthrough: bool,
+    audio_track: Option<usize>,
+    /// Tracks whose end the chains have still to tell.
+    open: usize,
+    started: bool,
+    held: Vec<Output>,
+    last_output: Instant,
+    fed_since: u32,
+    last_key: Option<Micros>,
+    /// Newest sound that came in, and when.
+    last_sound: (Micros, Instant),
+    /// The next keyframe begins a new epoch.
+    restart: bool,
+}
+
+/// What to do with the packet at hand.
+enum Step {
+    /// It goes into a chain.
+    Feed(Track, AccessUnit),
+    /// Nothing is left to do with it.
+    Done,
+    /// It begins the next epoch.
+    Over,
+}
+
+impl Running {
+    pub(crate) fn start(settings: &Settings, plan: &Plan, start: Start) -> Result<Self, Error> {
+        let (encoded_in, encoded) = mpsc::channel(ENCODED);
+        let (failed_in, failed) = mpsc::channel(1);
+        let outlet = Outlet {
+            encoded: encoded_in,
+            failed: failed_in,
+        };
+        let slots = slots(plan, &start.source);
+        let rungs: Vec<(usize, Rung)> = plan
+            .rungs
+            .iter()
+            .enumerate()
+            .map(|(index, rung)| (index + usize::from(plan.passthrough), rung.clone()))
+            .collect();
+        let video = match &start.source.video {
+            Some(video) if !rungs.is_empty() => Some(Chain::video(
+                &VideoSettings {
+                    source: video,
+                    rungs: &rungs,
+                    preset: &settings.preset,
+                    fixed_clock: (!plan.passthrough).then_some(settings.segment_target),
+                    thumbnails: settings.thumbnails,
+                },
+                &outlet,
+            )?),
+            _ => None,
+        };
+        let audio_track = start.source.audio.as_ref().map(|_| slots.len() - 1);
+        let audio = match (&start.source.audio, plan.sound, audio_track) {
+            (Some(audio), Sound::Encode(rate), Some(track)) => {
+                Some(Chain::audio(audio, rate, track, &outlet)?)
+            }
+            _ => None,
+        };
+        tracing::info!(
+            passthrough = plan.passthrough,
+            renditions = ?slots.iter().map(|slot| slot.name.as_str()).collect::<Vec<_>>(),
+            discontinuity_sequence = start.discontinuity_sequence,
+            media_sequence = start.first_media_sequence,
+            "epoch starts"
+        );
+        Ok(Self {
+            segmenter: Segmenter::new(&SegmenterSettings {
+                part_target: settings.part_target,
+                first_media_sequence: start.first_media_sequence,
+                tracks: slots.iter().map(|slot| slot.kind).collect(),
+            }),
+            clock: SegmentClock::new(settings.segment_target),
+            passthrough: plan.passthrough,
+            open: slots.iter().filter(|slot| slot.rendition.is_none()).count(),
+            encoded,
+            failed,
+            video,
+            audio,
+            start,
+            slots,
+            audio_track,
+            started: false,
+            held: Vec::new(),
+            last_output: Instant::now(),
+            fed_since: 0,
+            last_key: None,
+            last_sound: (0, Instant::now()),
+            restart: false,
+        })
+    }
+
+    /// Runs to the epoch's end and answers the media sequence number that the
+    /// next one starts with.
+    pub(crate) async fn run(
+        mut self,
+        core: &mut Core<'_>,
+        mut units: VecDeque<(Track, AccessUnit)>,
+    ) -> Result<u64, Error> {
+        self.begin(core).await?;
+        let mut waiting: Option<(Track, AccessUnit)> = None;
+        let mut ticks = interval(Duration::from_secs(1));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            while waiting.is_none() {
+                let Some((track, unit)) = units.pop_front() else {
+                    break;
+                };
+                match self.take(core, track, unit).await? {
+                    Step::Feed(track, unit) => waiting = Some((track, unit)),
+                    Step::Done => {}
+                    Step::Over => return self.finish(core).await,
+                }
+            }
+            let chain = match &waiting {
+                Some((Track::Video, _)) => self.video.as_ref(),
+                Some((Track::Audio, _)) => self.audio.as_ref(),
+                None => None,
+            };
+            tokio::select! {
+                // Results first: the chains block when nobody takes them.
+                biased;
+                Some(encoded) = self.encoded.recv() => self.collect(core, encoded).await?,
+                Some(reason) = self.failed.recv() => {
+                    return Err(gst::Error::Running(reason).into());
+                }
+                _ = ticks.tick() => self.check_progress(waiting.is_some())?,
+                Some(permit) = room(chain), if chain.is_some() => {
+                    if let Some((_, unit)) = waiting.take() {
+                        permit.send(unit);
+                    }
+                    self.fed_since += 1;
+                }
+                packet = core.packet(Some(IDLE)), if waiting.is_none() => {
+                    let Some(packet) = packet else { break };
+                    match self.packet(core, packet).await? {
+                        Step::Feed(track, unit) => waiting = Some((track, unit)),
+                        Step::Done => {}
+                        Step::Over => break,
+                    }
+                }
+            }
+        }
+        self.finish(core).await
+    }
+
+    /// Decides about a packet.
+    async fn packet(&mut self, core: &mut Core<'_>, packet: Packet) -> Result<Step, Error> {
+        let (track, unit) = match core.arrive(packet.clone())? {
+            Arrival::Unit(track, unit) => (track, unit),
+            Arrival::Break => return Ok(Step::Over),
+            // A track that the plan knows nothing of.
+            Arrival::Config(..) => {
+                self.restart = true;
+                return Ok(Step::Done);
+            }
+            Arrival::Nothing => return Ok(Step::Done),
+        };
+        if track == Track::Video && unit.sync && self.restart {
+            core.carry = Some(packet);
+            return Ok(Step::Over);
+        }
+        self.take(core, track, unit).await
+    }
+
+    /// The packaging side of an access unit; what is left goes into a chain.
+    async fn take(
+        &mut self,
+        core: &mut Core<'_>,
+        track: Track,
+        unit: AccessUnit,
+    ) -> Result<Step, Error> {
+        match (track, self.audio_track) {
+            (Track::Video, _) if self.start.source.video.is_some() => {
+                if self.passthrough {
+                    let overdue = self
+                        .last_key
+                        .is_some_and(|last| unit.dts - last > MAX_SEGMENT);
+                    if overdue && !unit.sync {
+                        tracing::warn!("no keyframe for too long: waiting for one");
+                        return Ok(Step::Over);
+                    }
+                    self.pass(core, &unit).await?;
+                }
+                self.mind_silence(core, unit.dts).await?;
+                Ok(match self.video {
+                    Some(_) => Step::Feed(track, unit),
+                    None => Step::Done,
+                })
+            }
+            (Track::Audio, Some(audio)) => {
+                self.last_sound = (unit.pts, Instant::now());
+                if self.start.source.video.is_none() {
+                    if self.clock.frame(unit.pts) {
+                        self.segmenter.boundary(unit.pts);
+                    }
+                    let outputs = self.segmenter.advance(unit.pts)?;
+                    self.emit(core, outputs).await?;
+                }
+                if self.audio.is_some() {
+                    return Ok(Step::Feed(track, unit));
+                }
+                let outputs = self.segmenter.push(audio, unit)?;
+                self.emit(core, outputs).await?;
+                Ok(Step::Done)
+            }
+            // Not in the plan: it came later than the probe looked.
+            (Track::Video | Track::Audio, _) => {
+                self.restart = true;
+                Ok(Step::Done)
+            }
+        }
+    }
+
+    /// Fills in for sound that has stopped coming in.
+    async fn mind_silence(&mut self, core: &Core<'_>, time: Micros) -> Result<(), Error> {
+        let (last, when) = self.last_sound;
+        let (behind, since) = SILENCE;
+        if let Some(track) = self.audio_track
+            && time - last > behind
+            && when.elapsed() > since
+        {
+            let outputs = self.segmenter.silence(track, time - behind)?;
+            self.emit(core, outputs).await?;
+        }
+        Ok(())
+    }
+
+    /// A picture of a source that is passed through.
+    async fn pass(&mut self, core: &mut Core<'_>, unit: &AccessUnit) -> Result<(), Error> {
+        if unit.sync {
+            if self.clock.keyframe(unit.pts) {
+                self.segmenter.boundary(unit.pts);
+                if let Some(chain) = &self.video {
+                    chain.boundary(unit.pts);
+                }
+            }
+            let interval = self.last_key.map_or(0, |last| unit.pts - last);
+            self.last_key = Some(unit.pts);
+            if interval > core.settings.limits.max_keyframe_interval && !core.force_encode {
+                tracing::warn!(
+                    interval_ms = interval / 1000,
+                    limit_ms = core.settings.limits.max_keyframe_interval / 1000,
+                    "keyframes too far apart: the source is encoded from the next one on"
+                );
+                core.force_encode = true;
+                self.restart = true;
+            }
+        }
+        let mut outputs = self.segmenter.push(0, unit.clone())?;
+        outputs.append(&mut self.segmenter.advance(unit.dts)?);
+        self.emit(core, outputs).await
+    }
+
+    /// Something came out of a chain.
+    async fn collect(&mut self, core: &mut Core<'_>, encoded: Encoded) -> Result<(), Error> {
+        self.last_output = Instant::now();
+        self.fed_since = 0;
+        match encoded {
+            Encoded::Config { track, config } => {
+                let slot = &mut self.slots[track];
+                slot.rendition = Some(rendition(slot, config, &self.start.source)?);
+                self.begin(core).await
+            }
+            Encoded::Unit { track, unit } => {
+                // Without reordering the first rung is the watermark of a
+                // source that is not passed through.
+                let watermark =
+                    (!self.passthrough && track == 0 && self.start.source.video.is_some())
+                        .then_some(unit.pts);
+                let mut outputs = self.segmenter.push(track, unit)?;
+                if let Some(watermark) = watermark {
+                    outputs.append(&mut self.segmenter.advance(watermark)?);
+                }
+                self.emit(core, outputs).await
+            }
+            Encoded::Boundary(pts) => {
+                self.segmenter.boundary(pts);
+                Ok(())
+            }
+            Encoded::Thumbnail(jpeg) => send(core, Command::Thumbnail(jpeg)).await,
+            Encoded::End { .. } => {
+                self.open = self.open.saturating_sub(1);
+                Ok(())
+            }
+        }
+    }
+
+    fn check_progress(&self, waiting: bool) -> Result<(), Error> {
+        let busy = waiting || self.fed_since >= STALL_UNITS;
+        if busy && self.open > 0 && self.last_output.elapsed() > STALL {
+            return Err(Error::Stalled(STALL));
+        }
+        Ok(())
+    }
+
+    /// Drains the chains and closes the last segment.
+    async fn finish(mut self, core: &mut Core<'_>) -> Result<u64, Error> {
+        for chain in [&mut self.video, &mut self.audio].into_iter().flatten() {
+            chain.finish();
+        }
+        let deadline = Instant::now() + DRAIN;
+        while self.open > 0 {
+            tokio::select! {
+                biased;
+                Some(encoded) = self.encoded.recv() => self.collect(core, encoded).await?,
+                Some(reason) = self.failed.recv() => {
+                    return Err(gst::Error::Running(reason).into());
+                }
+                () = sleep_until(deadline) => return Err(Error::Stalled(DRAIN)),
+            }
+        }
+        let (outputs, next) = self.segmenter.finish()?;
+        self.emit(core, outputs).await?;
+        if !self.started {
+            tracing::warn!("epoch too short: nothing came of it");
+            return Ok(self.start.first_media_sequence);
+        }
+        send(core, Command::End).await?;
+        Ok(next)
+    }
+
+    /// Tells the sink of the epoch as soon as every rendition is known.
+    async fn begin(&mut self, core: &Core<'_>) -> Result<(), Error> {
+        let known: Option<Vec<Rendition>> = self
+            .slots
+            .iter()
+            .map(|slot| slot.rendition.clone())
+            .collect();
+        let (Some(renditions), false) = (known, self.started) else {
+            return Ok(());
+        };
+        self.started = true;
+        let epoch = Epoch {
+            discontinuity_sequence: self.start.discontinuity_sequence,
+            source: self.start.source.clone(),
+            renditions,
+            wall: self.start.wall,
+        };
+        send(core, Command::Start(Box::new(epoch))).await?;
+        let held = std::mem::take(&mut self.held);
+        self.emit(core, held).await
+    }
+
+    async fn emit(&mut self, core: &Core<'_>, outputs: Vec<Output>) -> Result<(), Error> {
+        if !self.started {
+            self.held.extend(outputs);
+            return if self.held.len() > HELD {
+                Err(Error::Stalled(STALL))
+            } else {
+                Ok(())
+            };
+        }
+        for output in outputs {
+            send(core, Command::Output(output)).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn room(chain: Option<&Chain>) -> Option<mpsc::OwnedPermit<AccessUnit>> {
+    chain?.room().await
+}
+
+async fn send(core: &Core<'_>, command: Command) -> Result<(), Error> {
+    core.commands
+        .send(command)
+        .await
+        .map_err(|_| Error::Sink(anyhow!("the sink has ended")))
+}
+
+/// The tracks of a plan: the source first, then the rungs, then the sound.
+fn slots(plan: &Plan, source: &Source) -> Vec<Slot> {
+    let mut slots = Vec::new();
+    if let (true, Some(video)) = (plan.passthrough, &source.video) {
+        slots.push(Slot {
+            name: "source".to_owned(),
+            kind: Kind::Video,
+            bitrate: video.bitrate,
+            rendition: Some(source_rendition(video)),
+        });
+    }
+    slots.extend(plan.rungs.iter().map(|rung| Slot {
+        name: rung.name.clone(),
+        kind: Kind::Video,
+        bitrate: rung.bitrate,
+        rendition: None,
+    }));
+    if let Some(audio) = &source.audio {
+        let (rate, channels, bitrate, rendition) = match plan.sound {
+            Sound::Encode(rate) => (rate, 2, AUDIO_BITRATE, None),
+            Sound::Passthrough | Sound::None => (
+                audio.config.sample_rate,
+                audio.config.channels,
+                audio.bitrate,
+                Some(audio_rendition(audio)),
+            ),
+        };
+        slots.push(Slot {
+            name: "audio".to_owned(),
+            kind: Kind::Audio { rate, channels },
+            bitrate,
+            rendition,
+        });
+    }
+    slots
+}
+
+fn source_rendition(video: &SourceVideo) -> Rendition {
+    Rendition {
+        name: "source".to_owned(),
+        config: cmaf::Track::Video(cmaf::Video {
+            avcc: video.avcc.clone(),
+            // The parser bounds sides far below.
+            width: video.sps.width.try_into().unwrap_or(u16::MAX),
+            height: video.sps.height.try_into().unwrap_or(u16::MAX),
+            pixel_aspect: plan::pixel_aspect(&video.sps),
+        }),
+        codec: video.config.codec_string(),
+        frame_rate_milli: video.frame_rate_milli,
+        average_bitrate: video.bitrate,
+        passthrough: true,
+    }
+}
+
+fn audio_rendition(audio: &SourceAudio) -> Rendition {
+    Rendition {
+        name: "audio".to_owned(),
+        config: cmaf::Track::Audio(cmaf::Audio {
+            config: audio.raw.clone(),
+            sample_rate: audio.config.sample_rate,
+            channels: audio.config.channels.into(),
+        }),
+        codec: audio.config.codec_string(),
+        frame_rate_milli: 0,
+        average_bitrate: audio.bitrate,
+        passthrough: true,
+    }
+}
+
+/// The rendition of an encoder that has said what it makes.
+fn rendition(slot: &Slot, config: cmaf::Track, source: &Source) -> Result<Rendition, Error> {
+    let (codec, frame_rate_milli) = match &config {
+        cmaf::Track::Video(video) => (
+            avc::DecoderConfig::parse(&video.avcc)?.codec_string(),
+            source
+                .video
+                .as_ref()
+                .map_or(0, |video| video.frame_rate_milli),
+        ),
+        cmaf::Track::Audio(audio) => (AudioSpecificConfig::parse(&audio.config)?.codec_string(), 0),
+    };
+    Ok(Rendition {
+        name: slot.name.clone(),
+        config,
+        codec,
+        frame_rate_milli,
+        average_bitrate: slot.bitrate,
+        passthrough: false,
+    })
+}

@@ -1,0 +1,471 @@
+//! Jobs: a `Started` entry on the durable consumer is one. It is held with
+//! in-progress acks until its session is over, so that the job of a dead worker
+//! comes to another, who goes on with the numbers that the log tells.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use castlog_log::{
+    BroadcastId, Delivery, Event, Followed, From, Kind, Publisher, SessionId,
+    pb::{Status, options, segment, status},
+};
+use castlog_service::Context;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use crate::{
+    config::Config,
+    ingest::{self, Session},
+    media::Micros,
+    plan::Limits,
+    store::{Live, Targets},
+    transcode::{self, Settings},
+};
+
+/// The durable consumer that is the queue.
+const CONSUMER: &str = "pipeline";
+
+/// Packets between the ingest and the core: a second or two of both tracks.
+/// Behind it the RTMP server's own bound for slow readers begins.
+const PACKETS: usize = 256;
+
+/// When a job that no worker has room for is offered again.
+const BUSY_DELAY: Duration = Duration::from_secs(2);
+
+/// Longest wait before a failed job is tried again.
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
+
+/// Signs of life that may fail in a row before a job is given up: then the
+/// server has offered it to another worker.
+const MISSED_SIGNS: u32 = 3;
+
+/// How a job ended.
+enum Outcome {
+    /// Its session is over, or it can never be done.
+    Done,
+    /// It is to be tried again, here or elsewhere, after this wait.
+    Again(Duration),
+}
+
+/// The session that a status entry names, and whether it is over with it.
+fn session_of(status: &Status) -> Option<(&status::Session, bool)> {
+    match status.event.as_ref()? {
+        status::Event::Started(status::Started { session })
+        | status::Event::Interrupted(status::Interrupted { session, .. })
+        | status::Event::Resumed(status::Resumed { session }) => Some((session.as_ref()?, false)),
+        status::Event::Ended(status::Ended { session, .. }) => Some((session.as_ref()?, true)),
+    }
+}
+
+/// What a broadcast's newest status says of a session.
+fn state_of(status: &Status, session: SessionId) -> Session {
+    match session_of(status) {
+        Some((named, false)) if named.session_id == session.to_string() => Session::Live {
+            url: named.ingest_url.clone(),
+        },
+        _ => Session::Over,
+    }
+}
+
+/// Everything that the worker's jobs share.
+struct Worker {
+    config: Config,
+    context: Context,
+    client: reqwest::Client,
+    slots: Arc<Semaphore>,
+    /// Sessions in work here: a job that is offered again while its old
+    /// delivery is still held must not run twice.
+    running: Mutex<HashSet<SessionId>>,
+}
+
+/// Takes jobs until the shutdown, then lets the running ones finish.
+pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
+    let client = reqwest::Client::builder()
+        // The ingest is near; a proxy has no business here.
+        .no_proxy()
+        .build()
+        .context("cannot make an HTTP client")?;
+    let worker = Arc::new(Worker {
+        slots: Arc::new(Semaphore::new(config.max_jobs)),
+        config,
+        client,
+        running: Mutex::default(),
+        context,
+    });
+    let shutdown = worker.context.shutdown.clone();
+    let mut queue = worker
+        .context
+        .log
+        .durable(Kind::Status.stream(), CONSUMER, 1);
+    let mut jobs = JoinSet::new();
+    loop {
+        let delivery = tokio::select! {
+            delivery = queue.next() => delivery,
+            Some(joined) = jobs.join_next() => {
+                if let Err(error) = joined {
+                    // Its entry is not acknowledged: it comes again.
+                    tracing::error!(error = %error, "a job panicked");
+                }
+                continue;
+            }
+            () = shutdown.cancelled() => break,
+        };
+        match delivery {
+            Ok(delivery) => {
+                worker.context.health.set("pipeline", true);
+                if let Err(error) = worker.clone().accept(delivery, &mut jobs).await {
+                    tracing::warn!(error = %format!("{error:#}"), "entry comes again");
+                }
+            }
+            Err(error) => {
+                worker.context.health.set("pipeline", false);
+                tracing::warn!(error = %error, "waiting for the job queue");
+            }
+        }
+    }
+    drop(queue);
+    while let Some(joined) = jobs.join_next().await {
+        if let Err(error) = joined {
+            tracing::error!(error = %error, "a job panicked");
+        }
+    }
+    // Acknowledgements are on their way only when the connection is flushed.
+    let client = worker.context.log.jetstream().client();
+    client.flush().await.context("cannot flush the log")
+}
+
+impl Worker {
+    /// Looks at an entry of the queue and starts its job, if it is one.
+    async fn accept(
+        self: Arc<Self>,
+        delivery: Delivery,
+        jobs: &mut JoinSet<()>,
+    ) -> anyhow::Result<()> {
+        let Some((broadcast, session)) = job_of(&delivery) else {
+            return Ok(delivery.ack().await?);
+        };
+        let newest = self.context.log.last(Kind::Status, broadcast).await?;
+        let state = match newest.map(|entry| entry.event) {
+            Some(Event::Status(status)) => state_of(&status, session),
+            _ => Session::Over,
+        };
+        let Session::Live { .. } = state else {
+            tracing::debug!(%broadcast, %session, "job of a session that is over");
+            return Ok(delivery.ack().await?);
+        };
+        let Ok(permit) = Arc::clone(&self.slots).try_acquire_owned() else {
+            tracing::debug!(%broadcast, %session, "no room for the job");
+            return Ok(delivery.nak(BUSY_DELAY).await?);
+        };
+        if !self.running().insert(session) {
+            tracing::warn!(%broadcast, %session, "job is in work here already");
+            return Ok(delivery.nak(BUSY_DELAY).await?);
+        }
+        let span = tracing::info_span!("job", broadcast_id = %broadcast, session_id = %session);
+        let worker = Arc::clone(&self);
+        jobs.spawn(
+            async move {
+                worker
+                    .hold(delivery, broadcast, session, state, permit)
+                    .await;
+                worker.running().remove(&session);
+            }
+            .instrument(span),
+        );
+        Ok(())
+    }
+
+    fn running(&self) -> std::sync::MutexGuard<'_, HashSet<SessionId>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does a job while giving signs of life, and answers the queue.
+    async fn hold(
+        &self,
+        delivery: Delivery,
+        broadcast: BroadcastId,
+        session: SessionId,
+        state: Session,
+        _permit: OwnedSemaphorePermit,
+    ) {
+        let stop = CancellationToken::new();
+        let work = self.work(broadcast, session, state, &stop, delivery.delivered);
+        tokio::pin!(work);
+        let mut signs = interval(Duration::from_millis(self.config.progress_ms));
+        signs.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut missed = 0;
+        let outcome = loop {
+            tokio::select! {
+                outcome = &mut work => break outcome,
+                _ = signs.tick() => {
+                    let sent = delivery.progress().await.is_ok();
+                    missed = if sent && self.context.log.is_connected() { 0 } else { missed + 1 };
+                    if missed >= MISSED_SIGNS {
+                        tracing::warn!("the log is away for too long: the job may be another's by now");
+                        // Dropped where it stands, so that nothing more is
+                        // stored or published; and no answer, for it would
+                        // count for whoever holds the job.
+                        return;
+                    }
+                }
+                () = self.context.shutdown.cancelled(), if !stop.is_cancelled() => stop.cancel(),
+            }
+        };
+        let answered = match outcome {
+            Outcome::Done => delivery.ack().await,
+            Outcome::Again(delay) => delivery.nak(delay).await,
+        };
+        if let Err(error) = answered {
+            tracing::warn!(error = %error, "job comes again");
+        }
+    }
+
+    async fn work(
+        &self,
+        broadcast: BroadcastId,
+        session: SessionId,
+        state: Session,
+        stop: &CancellationToken,
+        delivered: i64,
+    ) -> Outcome {
+        let (state_in, states) = watch::channel(state);
+        let transcoded = async {
+            let result = self
+                .transcode(broadcast, session, states.clone(), stop)
+                .await;
+            match result {
+                Err(error) => failed(&error, delivered),
+                Ok(()) if stop.is_cancelled() => Outcome::Again(Duration::ZERO),
+                // The stream is over; the job is held until the session is.
+                Ok(()) => {
+                    let mut states = states.clone();
+                    tokio::select! {
+                        _ = states.wait_for(|state| *state == Session::Over) => Outcome::Done,
+                        () = stop.cancelled() => Outcome::Again(Duration::ZERO),
+                    }
+                }
+            }
+        };
+        let outcome = tokio::select! {
+            outcome = transcoded => outcome,
+            never = self.follow(broadcast, session, &state_in) => match never {},
+        };
+        tracing::info!("job ends");
+        outcome
+    }
+
+    /// Keeps the state of the session up to date.
+    async fn follow(
+        &self,
+        broadcast: BroadcastId,
+        session: SessionId,
+        state: &watch::Sender<Session>,
+    ) -> std::convert::Infallible {
+        let subject = Kind::Status.of(broadcast).to_string();
+        let mut entries =
+            self.context
+                .log
+                .follow(Kind::Status.stream(), &[&subject], From::LastPerSubject);
+        loop {
+            match entries.next().await {
+                Ok(Followed::Entry(entry)) => {
+                    let Event::Status(status) = &entry.event else {
+                        continue;
+                    };
+                    let now = state_of(status, session);
+                    state.send_if_modified(|state| {
+                        let changed = *state != now;
+                        *state = now;
+                        changed
+                    });
+                }
+                Ok(Followed::Undecodable(entry)) => {
+                    tracing::warn!(subject = entry.subject, "status entry cannot be decoded");
+                }
+                Ok(Followed::CaughtUp) => {}
+                Err(error) => tracing::warn!(error = %error, "status cannot be followed"),
+            }
+        }
+    }
+
+    async fn transcode(
+        &self,
+        broadcast: BroadcastId,
+        session: SessionId,
+        states: watch::Receiver<Session>,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let settings = self.settings(broadcast, session).await?;
+        tracing::info!(
+            media_sequence = settings.first_media_sequence,
+            discontinuity_sequence = settings.discontinuity_sequence,
+            "job starts"
+        );
+        let mut sink = Live::new(
+            self.context.media.clone(),
+            Publisher::new(&self.context.log, "pipeline"),
+            broadcast,
+            session,
+            Targets {
+                segment_ms: self.config.segment_target_ms,
+                part_ms: self.config.part_target_ms,
+            },
+        );
+        let (packets, mut receiver) = mpsc::channel(PACKETS);
+        let begun = Instant::now();
+        let core = async {
+            let result = transcode::run(settings, &mut receiver, stop, &mut sink).await;
+            // The ingest ends when nobody takes its packets.
+            receiver.close();
+            result
+        };
+        let (result, ()) = tokio::join!(core, ingest::read(&self.client, states, packets));
+        tracing::info!(elapsed_s = begun.elapsed().as_secs(), "transcode ends");
+        Ok(result?)
+    }
+
+    /// Where and how to begin: by the options, behind what is stored.
+    async fn settings(
+        &self,
+        broadcast: BroadcastId,
+        session: SessionId,
+    ) -> anyhow::Result<Settings> {
+        let log = &self.context.log;
+        let segment = log.last(Kind::Segment, broadcast).await?;
+        let (first_media_sequence, discontinuity_sequence) = match segment.map(|entry| entry.event)
+        {
+            Some(Event::Segment(segment)) => match segment.event {
+                Some(segment::Event::Stored(stored))
+                    if stored.session_id == session.to_string() =>
+                {
+                    (
+                        stored.next_media_sequence,
+                        stored.discontinuity_sequence + 1,
+                    )
+                }
+                _ => (0, 0),
+            },
+            _ => (0, 0),
+        };
+        let ladder = match log
+            .last(Kind::Options, broadcast)
+            .await?
+            .map(|entry| entry.event)
+        {
+            Some(Event::Options(options)) => match options.event {
+                Some(options::Event::Changed(changed)) => changed.ladder,
+                None => Vec::new(),
+            },
+            _ => Vec::new(),
+        };
+        let config = &self.config;
+        let segment_target = Micros::from(config.segment_target_ms) * 1000;
+        Ok(Settings {
+            segment_target,
+            part_target: Micros::from(config.part_target_ms) * 1000,
+            limits: Limits {
+                ladder,
+                default_ladder: config.ladder.clone(),
+                default_rungs: config.ladder_rungs,
+                // Twice the target, and a tenth of it for encoders that count
+                // frames and not time.
+                max_keyframe_interval: segment_target * 11 / 5,
+                force_encode: false,
+            },
+            preset: config.preset.clone(),
+            thumbnails: config.thumbnails,
+            first_media_sequence,
+            discontinuity_sequence,
+        })
+    }
+}
+
+/// The broadcast and session of a delivery that is a job.
+fn job_of(delivery: &Delivery) -> Option<(BroadcastId, SessionId)> {
+    let entry = match &delivery.entry {
+        Ok(entry) => entry,
+        Err(undecodable) => {
+            // Another schema's status is no job of ours; the projections put
+            // it where it can be looked at.
+            tracing::warn!(subject = undecodable.subject, error = %undecodable.error, "entry cannot be decoded");
+            return None;
+        }
+    };
+    let Event::Status(status) = &entry.event else {
+        return None;
+    };
+    let Some(status::Event::Started(started)) = &status.event else {
+        return None;
+    };
+    let session = started.session.as_ref()?;
+    match session.session_id.parse() {
+        Ok(session) => Some((entry.subject.broadcast?, session)),
+        Err(error) => {
+            tracing::warn!(error = %error, "job without a usable session id");
+            None
+        }
+    }
+}
+
+/// What a failure means for the job.
+fn failed(error: &anyhow::Error, delivered: i64) -> Outcome {
+    if let Some(unsupported @ transcode::Error::Unsupported { .. }) = error.downcast_ref() {
+        tracing::warn!(code = "R05", error = %unsupported, "stream cannot be transcoded");
+        return Outcome::Done;
+    }
+    let exponent = u32::try_from(delivered.clamp(1, 6)).unwrap_or(6) - 1;
+    let delay = MAX_RETRY_DELAY.min(Duration::from_secs(1) * 2u32.pow(exponent));
+    tracing::error!(error = %format!("{error:#}"), delay_s = delay.as_secs(), "job failed and is tried again");
+    Outcome::Again(delay)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(id: SessionId) -> Option<status::Session> {
+        Some(status::Session {
+            session_id: id.to_string(),
+            ingest_url: "http://127.0.0.1/flv".to_owned(),
+            ..status::Session::default()
+        })
+    }
+
+    #[test]
+    fn a_session_lives_until_it_ends_or_another_takes_its_place() {
+        let (id, other) = (SessionId::generate(), SessionId::generate());
+        let status = |event| Status { event: Some(event) };
+        let started = status(status::Event::Started(status::Started {
+            session: session(id),
+        }));
+        let ended = status(status::Event::Ended(status::Ended {
+            session: session(id),
+            ..status::Ended::default()
+        }));
+        assert!(matches!(state_of(&started, id), Session::Live { url } if url.ends_with("flv")));
+        assert_eq!(state_of(&started, other), Session::Over);
+        assert_eq!(state_of(&ended, id), Session::Over);
+        assert_eq!(state_of(&Status::default(), id), Session::Over);
+    }
+
+    #[test]
+    fn unsupported_streams_are_settled_and_others_tried_again() {
+        let unsupported = transcode::Error::Unsupported {
+            track: crate::media::Track::Video,
+            codec: "H.265".to_owned(),
+        };
+        assert!(matches!(failed(&unsupported.into(), 1), Outcome::Done));
+        let stalled = || transcode::Error::Stalled(Duration::from_secs(1)).into();
+        assert!(matches!(failed(&stalled(), 1), Outcome::Again(delay) if delay.as_secs() == 1));
+        assert!(matches!(failed(&stalled(), 99), Outcome::Again(delay) if delay.as_secs() == 30));
+    }
+}

@@ -1,0 +1,32 @@
+//! The pipeline: takes live sessions from the job queue, reads their stream
+//! from the RTMP server, makes renditions of it and delivers them as CMAF parts
+//! and segments.
+//!
+//! Pure: [`timeline`] (one time line), [`probe`] and [`plan`] (what is made of
+//! a source), [`clock`] and [`segmenter`] (where segments begin, parts and
+//! segments), [`report`] (what is said of it). Edges: [`ingest`] and [`flv`]
+//! (HTTP-FLV in), [`gst`] (decoders and encoders), [`store`] (object store and
+//! log out), [`jobs`] (the queue). [`transcode`] joins them and needs neither
+//! the log nor a network: [`folder`] is a sink for tests and benches.
+
+pub mod app;
+pub mod clock;
+mod config;
+mod epoch;
+pub mod flv;
+pub mod folder;
+pub mod gst;
+pub mod ingest;
+pub mod jobs;
+pub mod media;
+mod packager;
+pub mod plan;
+pub mod probe;
+pub mod report;
+pub mod segmenter;
+pub mod store;
+pub mod timeline;
+pub mod transcode;
+
+pub use app::run;
+pub use config::Config;

@@ -1,0 +1,251 @@
+//! Packs the access units of one track into parts and segments. It is told
+//! where segments end; parts it cuts itself, by decoding time: presentation
+//! times of streams with B-frames jump back and forth. Pure.
+
+use bytes::{Bytes, BytesMut};
+use castlog_cmaf as cmaf;
+
+use crate::{
+    media::{AccessUnit, Micros, SECOND},
+    segmenter::{Kind, Output},
+};
+
+/// Samples per AAC frame.
+pub(crate) const AAC_FRAME: u64 = 1024;
+
+/// Sound whose timestamps stray no further than this from the count of its
+/// samples is laid end to end: FLV rounds to milliseconds, encoders jitter.
+pub(crate) const AUDIO_TOLERANCE: Micros = SECOND / 20;
+
+/// A frame's duration when nothing tells it: the only frame of an epoch.
+const DEFAULT_FRAME: u64 = 3000;
+
+/// What is known of a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartInfo {
+    /// Duration in microseconds.
+    pub duration: Micros,
+    /// Bytes.
+    pub size: u64,
+    /// Whether decoding can start with it.
+    pub independent: bool,
+}
+
+/// The state of one track.
+pub(crate) struct Packager {
+    kind: Kind,
+    timescale: u32,
+    part_target: u64,
+    /// The newest video unit, whose duration the next one tells.
+    pending: Option<(u64, AccessUnit)>,
+    last_duration: Option<u64>,
+    /// Where the next frame of sound goes, in samples.
+    audio_next: Option<u64>,
+    part: Vec<cmaf::Sample>,
+    part_start: u64,
+    part_duration: u64,
+    segment: BytesMut,
+    segment_start: Option<Micros>,
+    parts: Vec<PartInfo>,
+    chunks: u32,
+}
+
+impl Packager {
+    pub(crate) fn new(kind: Kind, part_target: Micros) -> Self {
+        let timescale = match kind {
+            Kind::Video => cmaf::VIDEO_TIMESCALE,
+            Kind::Audio { rate, .. } => rate.max(1),
+        };
+        Self {
+            kind,
+            timescale,
+            // A millisecond for the rounding of FLV.
+            part_target: ticks(part_target + 1000, timescale),
+            pending: None,
+            last_duration: None,
+            audio_next: None,
+            part: Vec::new(),
+            part_start: 0,
+            part_duration: 0,
+            segment: BytesMut::new(),
+            segment_start: None,
+            parts: Vec::new(),
+            chunks: 0,
+        }
+    }
+
+    /// Where the next frame of sound is expected, once there was one.
+    pub(crate) fn audio_end(&self) -> Option<Micros> {
+        self.audio_next.map(|next| micros(next, self.timescale))
+    }
+
+    /// Adds a unit to segment `media_sequence`.
+    pub(crate) fn push(
+        &mut self,
+        track: usize,
+        media_sequence: u64,
+        unit: AccessUnit,
+        out: &mut Vec<Output>,
+    ) -> cmaf::Result<()> {
+        match self.kind {
+            Kind::Video => {
+                let time = ticks(unit.dts, self.timescale);
+                self.settle(track, media_sequence, Some(time), out)?;
+                self.segment_start.get_or_insert(unit.pts);
+                self.pending = Some((time, unit));
+            }
+            Kind::Audio { .. } => {
+                let time = ticks(unit.pts, self.timescale);
+                let tolerance = ticks(AUDIO_TOLERANCE, self.timescale);
+                let place = match self.audio_next {
+                    Some(next) if time.abs_diff(next) <= tolerance => next,
+                    // Heard already: a repeated or late frame.
+                    Some(next) if time < next => return Ok(()),
+                    Some(_) => {
+                        // A hole: samples of a chunk lie end to end.
+                        self.cut(track, media_sequence, out)?;
+                        time
+                    }
+                    None => time,
+                };
+                self.audio_next = Some(place + AAC_FRAME);
+                self.segment_start
+                    .get_or_insert(micros(place, self.timescale));
+                let sample = cmaf::Sample {
+                    duration: AAC_FRAME as u32,
+                    composition_offset: 0,
+                    sync: true,
+                    data: unit.data,
+                };
+                self.add(track, media_sequence, place, sample, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends segment `media_sequence`; the next one begins at `next`.
+    pub(crate) fn close(
+        &mut self,
+        track: usize,
+        media_sequence: u64,
+        next: Option<Micros>,
+        out: &mut Vec<Output>,
+    ) -> cmaf::Result<()> {
+        let next = next.map(|next| ticks(next, self.timescale));
+        self.settle(track, media_sequence, next, out)?;
+        self.cut(track, media_sequence, out)?;
+        if let Some(start) = self.segment_start.take() {
+            out.push(Output::Segment {
+                track,
+                media_sequence,
+                start,
+                parts: std::mem::take(&mut self.parts),
+                bytes: self.segment.split().freeze(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Gives the pending video unit its duration and adds it.
+    fn settle(
+        &mut self,
+        track: usize,
+        media_sequence: u64,
+        next: Option<u64>,
+        out: &mut Vec<Output>,
+    ) -> cmaf::Result<()> {
+        let Some((time, unit)) = self.pending.take() else {
+            return Ok(());
+        };
+        let duration = match next {
+            Some(next) => next.saturating_sub(time).max(1),
+            None => self.last_duration.unwrap_or(DEFAULT_FRAME),
+        };
+        self.last_duration = Some(duration);
+        let offset = i64::try_from(ticks(unit.pts, self.timescale)).unwrap_or(i64::MAX)
+            - i64::try_from(time).unwrap_or(i64::MAX);
+        let sample = cmaf::Sample {
+            // Bounded by the largest step of the time line: 5 s are 450,000.
+            duration: u32::try_from(duration).unwrap_or(u32::MAX),
+            composition_offset: i32::try_from(offset).unwrap_or(0),
+            sync: unit.sync,
+            data: unit.data,
+        };
+        self.add(track, media_sequence, time, sample, out)
+    }
+
+    /// Adds a sample to the current part and cuts parts so that none is
+    /// longer than the target unless it is a single sample.
+    fn add(
+        &mut self,
+        track: usize,
+        media_sequence: u64,
+        time: u64,
+        sample: cmaf::Sample,
+        out: &mut Vec<Output>,
+    ) -> cmaf::Result<()> {
+        let duration = u64::from(sample.duration);
+        if !self.part.is_empty() && self.part_duration + duration > self.part_target {
+            self.cut(track, media_sequence, out)?;
+        }
+        if self.part.is_empty() {
+            self.part_start = time;
+        }
+        self.part_duration += duration;
+        self.part.push(sample);
+        // No need to wait for a next sample of the same length to see that it
+        // would not fit.
+        if self.part_duration + duration > self.part_target
+            || self.part.len() == cmaf::MAX_CHUNK_SAMPLES
+        {
+            self.cut(track, media_sequence, out)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the current part, if it holds anything.
+    fn cut(
+        &mut self,
+        track: usize,
+        media_sequence: u64,
+        out: &mut Vec<Output>,
+    ) -> cmaf::Result<()> {
+        if self.part.is_empty() {
+            return Ok(());
+        }
+        self.chunks = self.chunks.wrapping_add(1);
+        let bytes = cmaf::chunk(self.chunks, self.part_start, &self.part)?;
+        let info = PartInfo {
+            duration: micros(self.part_duration, self.timescale),
+            size: bytes.len() as u64,
+            independent: self.part[0].sync,
+        };
+        self.part.clear();
+        self.part_duration = 0;
+        self.segment.extend_from_slice(&bytes);
+        let index = self.parts.len() as u32;
+        self.parts.push(info);
+        out.push(Output::Part {
+            track,
+            media_sequence,
+            index,
+            info,
+            bytes: Bytes::clone(&bytes),
+        });
+        Ok(())
+    }
+}
+
+/// Microseconds as ticks, rounded to the nearest; times are never negative.
+fn ticks(time: Micros, timescale: u32) -> u64 {
+    let time = u128::from(time.max(0).cast_unsigned());
+    let second = SECOND.cast_unsigned() as u128;
+    u64::try_from((time * u128::from(timescale) + second / 2) / second).unwrap_or(u64::MAX)
+}
+
+/// Ticks as microseconds, rounded to the nearest.
+fn micros(ticks: u64, timescale: u32) -> Micros {
+    let scale = u128::from(timescale.max(1));
+    let second = SECOND.cast_unsigned() as u128;
+    Micros::try_from((u128::from(ticks) * second + scale / 2) / scale).unwrap_or(Micros::MAX)
+}

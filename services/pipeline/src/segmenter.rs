@@ -1,0 +1,544 @@
+//! The segmenter: boundaries of the segment clock and access units of all
+//! tracks go in, CMAF parts and segments come out, with the same media
+//! sequence numbers and the same boundaries for every track. Pure; it knows
+//! neither GStreamer nor storage.
+//!
+//! Video cuts at its first keyframe at or behind a boundary. Audio has no
+//! keyframes to say where segments begin, so its frames wait until the video
+//! watermark has passed them and every boundary before them is known; the wait
+//! is bounded by [`MAX_HOLD`]. Holes in the sound are filled with silence, so
+//! that every segment of the video has its counterpart.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use castlog_cmaf as cmaf;
+
+pub use crate::packager::PartInfo;
+use crate::{
+    media::{AccessUnit, Micros, SECOND},
+    packager::{AUDIO_TOLERANCE, Packager},
+};
+
+/// Longest stretch of sound that waits for video: a stalled picture must not
+/// hold back the sound for ever, nor fill the memory. Above what the encoders
+/// hold while they catch up after the probe.
+pub const MAX_HOLD: Micros = 20 * SECOND;
+
+/// Longest hole that is filled: longer ones are breaks of the time line.
+const MAX_FILL: Micros = 10 * SECOND;
+
+/// Boundaries remembered for tracks that lag: minutes, when the chains hold
+/// seconds.
+const MAX_BOUNDARIES: usize = 128;
+
+/// What kind of track a packager cuts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Video, in 90 kHz ticks.
+    Video,
+    /// AAC-LC, in samples.
+    Audio {
+        /// Samples per second.
+        rate: u32,
+        /// One or two.
+        channels: u8,
+    },
+}
+
+impl Kind {
+    /// How far before a boundary a unit may begin and still open the segment:
+    /// a frame of sound belongs to the segment that most of it lies in;
+    /// pictures sit on boundaries up to rounding.
+    fn tolerance(self) -> Micros {
+        match self {
+            Self::Video => 1500,
+            Self::Audio { rate, .. } => SECOND * 512 / Micros::from(rate.max(1)),
+        }
+    }
+}
+
+/// What the segmenter is told at the start of an epoch.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Parts are cut so that none is longer than this.
+    pub part_target: Micros,
+    /// Media sequence number of the first segment.
+    pub first_media_sequence: u64,
+    /// The tracks, by index.
+    pub tracks: Vec<Kind>,
+}
+
+/// A finished piece of a track.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// A part was cut.
+    Part {
+        /// Index of the track.
+        track: usize,
+        /// Segment that the part belongs to.
+        media_sequence: u64,
+        /// Place within the segment, from 0.
+        index: u32,
+        /// What is known of it.
+        info: PartInfo,
+        /// One CMAF chunk.
+        bytes: Bytes,
+    },
+    /// A segment is complete: the concatenation of its parts.
+    Segment {
+        /// Index of the track.
+        track: usize,
+        /// Its number.
+        media_sequence: u64,
+        /// Presentation time of its first access unit.
+        start: Micros,
+        /// Its parts in order.
+        parts: Vec<PartInfo>,
+        /// The parts' bytes.
+        bytes: Bytes,
+    },
+}
+
+struct TrackState {
+    kind: Kind,
+    packager: Packager,
+    /// Audio frames ahead of the watermark.
+    held: VecDeque<AccessUnit>,
+    /// Number of the segment being filled, relative to the first.
+    segment: Option<u64>,
+}
+
+/// The state of one epoch: from one discontinuity to the next.
+pub struct Segmenter {
+    first: u64,
+    tracks: Vec<TrackState>,
+    /// Boundaries that some track has still to reach; `passed` came before.
+    boundaries: VecDeque<Micros>,
+    passed: u64,
+    watermark: Option<Micros>,
+}
+
+impl Segmenter {
+    /// An empty epoch.
+    pub fn new(settings: &Settings) -> Self {
+        let tracks = settings
+            .tracks
+            .iter()
+            .map(|&kind| TrackState {
+                kind,
+                packager: Packager::new(kind, settings.part_target),
+                held: VecDeque::new(),
+                segment: None,
+            })
+            .collect();
+        Self {
+            first: settings.first_media_sequence,
+            tracks,
+            boundaries: VecDeque::new(),
+            passed: 0,
+            watermark: None,
+        }
+    }
+
+    /// A segment begins at this presentation time. Boundaries grow, and each
+    /// is told before the watermark or a picture passes it.
+    pub fn boundary(&mut self, pts: Micros) {
+        debug_assert!(self.boundaries.back().is_none_or(|&last| last < pts));
+        self.boundaries.push_back(pts);
+    }
+
+    /// All boundaries up to this time are known.
+    pub fn advance(&mut self, watermark: Micros) -> cmaf::Result<Vec<Output>> {
+        self.watermark = self.watermark.max(Some(watermark));
+        let mut out = Vec::new();
+        for track in 0..self.tracks.len() {
+            self.release(track, &mut out)?;
+        }
+        self.forget_boundaries();
+        Ok(out)
+    }
+
+    /// An access unit of a track, in decoding order.
+    pub fn push(&mut self, track: usize, unit: AccessUnit) -> cmaf::Result<Vec<Output>> {
+        let mut out = Vec::new();
+        match self.tracks[track].kind {
+            Kind::Video => self.place(track, unit, &mut out)?,
+            Kind::Audio { .. } => {
+                self.tracks[track].held.push_back(unit);
+                self.release(track, &mut out)?;
+            }
+        }
+        Ok(out)
+    }
+
+    /// The sound has stopped coming in: fills it up to `time` with silence, as
+    /// far as the boundaries are known.
+    pub fn silence(&mut self, track: usize, time: Micros) -> cmaf::Result<Vec<Output>> {
+        let mut out = Vec::new();
+        let state = &self.tracks[track];
+        if let (true, Some(watermark)) = (state.held.is_empty(), self.watermark) {
+            let until = time.min(watermark - state.kind.tolerance());
+            self.fill(track, until, &mut out)?;
+            self.forget_boundaries();
+        }
+        Ok(out)
+    }
+
+    /// The end of the epoch: everything held is cut. Answers the number that
+    /// the next epoch's first segment takes. A last segment that not every
+    /// track reached is left out: its number is used again by the next epoch.
+    pub fn finish(&mut self) -> cmaf::Result<(Vec<Output>, u64)> {
+        let mut out = Vec::new();
+        for track in 0..self.tracks.len() {
+            while let Some(unit) = self.tracks[track].held.pop_front() {
+                self.fill(track, unit.pts - AUDIO_TOLERANCE, &mut out)?;
+                self.place(track, unit, &mut out)?;
+            }
+        }
+        let last = self.tracks.iter().filter_map(|state| state.segment).max();
+        let Some(last) = last else {
+            return Ok((out, self.first));
+        };
+        let complete = self
+            .tracks
+            .iter()
+            .all(|state| state.segment.is_none_or(|segment| segment == last));
+        for (track, state) in self.tracks.iter_mut().enumerate() {
+            let Some(segment) = state.segment.take() else {
+                continue;
+            };
+            let mut closed = Vec::new();
+            state
+                .packager
+                .close(track, self.first + segment, None, &mut closed)?;
+            if !complete && segment == last {
+                closed.retain(|output| matches!(output, Output::Part { .. }));
+            }
+            out.append(&mut closed);
+        }
+        Ok((out, self.first + last + u64::from(complete)))
+    }
+
+    /// Lets go of the audio frames whose segment is certain.
+    fn release(&mut self, track: usize, out: &mut Vec<Output>) -> cmaf::Result<()> {
+        loop {
+            let state = &mut self.tracks[track];
+            let (Some(front), Some(back)) = (state.held.front(), state.held.back()) else {
+                return Ok(());
+            };
+            let tolerance = state.kind.tolerance();
+            let known = self
+                .watermark
+                .is_some_and(|watermark| front.pts + tolerance <= watermark);
+            if !known && back.pts - front.pts <= MAX_HOLD {
+                return Ok(());
+            }
+            if let Some(unit) = state.held.pop_front() {
+                self.fill(track, unit.pts - AUDIO_TOLERANCE, out)?;
+                self.place(track, unit, out)?;
+            }
+        }
+    }
+
+    /// Places silent frames from the end of the sound up to a time.
+    fn fill(&mut self, track: usize, until: Micros, out: &mut Vec<Output>) -> cmaf::Result<()> {
+        let Kind::Audio { channels, .. } = self.tracks[track].kind else {
+            return Ok(());
+        };
+        let Some(start) = self.tracks[track].packager.audio_end() else {
+            return Ok(());
+        };
+        if until - start > MAX_FILL {
+            return Ok(());
+        }
+        while let Some(end) = self.tracks[track].packager.audio_end() {
+            if end >= until {
+                break;
+            }
+            let unit = AccessUnit {
+                dts: end,
+                pts: end,
+                sync: true,
+                data: silent_frame(channels),
+            };
+            self.place(track, unit, out)?;
+        }
+        Ok(())
+    }
+
+    /// Files a unit under its segment.
+    fn place(&mut self, track: usize, unit: AccessUnit, out: &mut Vec<Output>) -> cmaf::Result<()> {
+        let state = &mut self.tracks[track];
+        let tolerance = state.kind.tolerance();
+        let next = state.segment.map_or(0, |segment| segment + 1);
+        // Of the forgotten ones the newest is as good as all.
+        let next = next.max(self.passed.saturating_sub(1));
+        // The newest boundary reached, so that a track that lost pictures
+        // stays on the common numbers.
+        let reached = (next..self.passed + self.boundaries.len() as u64)
+            .take_while(|&number| {
+                number < self.passed
+                    || self.boundaries[(number - self.passed) as usize] <= unit.pts + tolerance
+            })
+            .last();
+        match (reached, state.segment) {
+            (Some(number), current) if unit.sync => {
+                if let Some(current) = current {
+                    state
+                        .packager
+                        .close(track, self.first + current, Some(unit.dts), out)?;
+                }
+                state.segment = Some(number);
+            }
+            // Nothing can be shown of what precedes the first boundary.
+            (_, None) => return Ok(()),
+            _ => {}
+        }
+        let segment = state.segment.unwrap_or_default();
+        state
+            .packager
+            .push(track, self.first + segment, unit, out)?;
+        Ok(())
+    }
+
+    /// Drops the boundaries that all tracks are past, and the oldest when a
+    /// track stays behind or does not begin.
+    fn forget_boundaries(&mut self) {
+        let reached = self
+            .tracks
+            .iter()
+            .map(|state| state.segment.unwrap_or(0))
+            .min()
+            .unwrap_or(0);
+        while self.passed < reached || self.boundaries.len() > MAX_BOUNDARIES {
+            self.boundaries.pop_front();
+            self.passed += 1;
+        }
+    }
+}
+
+/// A raw AAC-LC frame without sound (ISO/IEC 14496-3 §4.4.2): one element with
+/// no scale factor bands, then the end element.
+fn silent_frame(channels: u8) -> Bytes {
+    Bytes::from_static(match channels {
+        // single_channel_element
+        1 => &[0x00, 0x00, 0x00, 0x07],
+        // channel_pair_element, without a common window
+        _ => &[0x20, 0x00, 0x00, 0x00, 0x00, 0x00, 0x0e],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use castlog_cmaf::read;
+
+    const RATE: u32 = 48_000;
+
+    fn unit(ms: i64, sync: bool) -> AccessUnit {
+        AccessUnit {
+            dts: ms * 1000,
+            pts: ms * 1000,
+            sync,
+            data: Bytes::from_static(b"unit"),
+        }
+    }
+
+    fn segmenter(tracks: Vec<Kind>) -> Segmenter {
+        Segmenter::new(&Settings {
+            part_target: 250_000,
+            first_media_sequence: 7,
+            tracks,
+        })
+    }
+
+    const SOUND: Kind = Kind::Audio {
+        rate: RATE,
+        channels: 2,
+    };
+
+    /// (track, media sequence, start in ms) of each segment.
+    fn segments(outputs: &[Output]) -> Vec<(usize, u64, i64)> {
+        let of = |output: &Output| match output {
+            Output::Segment {
+                track,
+                media_sequence,
+                start,
+                ..
+            } => Some((*track, *media_sequence, start / 1000)),
+            Output::Part { .. } => None,
+        };
+        outputs.iter().filter_map(of).collect()
+    }
+
+    /// Six seconds at 25 fps with keyframes and boundaries every two, and sound
+    /// where `audible` says so.
+    fn run(audible: impl Fn(i64) -> bool) -> Vec<Output> {
+        let mut segmenter = segmenter(vec![Kind::Video, Kind::Video, SOUND]);
+        let mut out = Vec::new();
+        let mut frame = 0;
+        for picture in 0..150 {
+            let ms = picture * 40;
+            if picture % 50 == 0 {
+                segmenter.boundary(ms * 1000);
+            }
+            out.extend(segmenter.push(0, unit(ms, picture % 50 == 0)).unwrap());
+            out.extend(segmenter.advance(ms * 1000).unwrap());
+            // The second rendition lags by five pictures.
+            if picture >= 5 {
+                let lagging = (picture - 5) * 40;
+                out.extend(
+                    segmenter
+                        .push(1, unit(lagging, (picture - 5) % 50 == 0))
+                        .unwrap(),
+                );
+            }
+            while frame * 1024 * 1000 / i64::from(RATE) <= ms {
+                let pts = frame * 1024 * 1000 / i64::from(RATE);
+                if audible(pts) {
+                    out.extend(segmenter.push(2, unit(pts, true)).unwrap());
+                }
+                frame += 1;
+            }
+        }
+        for picture in 145..150 {
+            out.extend(segmenter.push(1, unit(picture * 40, false)).unwrap());
+        }
+        let (last, next) = segmenter.finish().unwrap();
+        assert_eq!(next, 10);
+        out.extend(last);
+        out
+    }
+
+    #[test]
+    fn all_tracks_share_numbers_and_starts() {
+        let out = run(|_| true);
+        for track in 0..3 {
+            let of: Vec<_> = segments(&out)
+                .into_iter()
+                .filter(|(of, ..)| *of == track)
+                .collect();
+            let numbers: Vec<u64> = of.iter().map(|(_, number, _)| *number).collect();
+            assert_eq!(numbers, [7, 8, 9]);
+            for (index, (_, _, start)) in of.iter().enumerate() {
+                let boundary = index as i64 * 2000;
+                assert!((start - boundary).abs() <= 11, "track {track} at {start}");
+            }
+        }
+    }
+
+    #[test]
+    fn parts_keep_to_the_target_and_make_up_the_segment() {
+        let out = run(|_| true);
+        let mut joined = Vec::new();
+        for output in out {
+            match output {
+                Output::Part {
+                    track: 0,
+                    info,
+                    bytes,
+                    index,
+                    ..
+                } => {
+                    assert_eq!(info.duration, if index == 8 { 80_000 } else { 240_000 });
+                    assert_eq!(info.independent, index == 0);
+                    joined.extend_from_slice(&bytes);
+                }
+                Output::Segment {
+                    track: 0,
+                    bytes,
+                    parts,
+                    ..
+                } => {
+                    assert_eq!(parts.len(), 9);
+                    assert_eq!(joined, bytes);
+                    joined.clear();
+                }
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn a_hole_in_the_sound_is_filled() {
+        let out = run(|ms| !(1500..4500).contains(&ms));
+        let sound: Vec<_> = segments(&out)
+            .into_iter()
+            .filter(|(track, ..)| *track == 2)
+            .collect();
+        assert_eq!(sound.len(), 3);
+        let mut next = None;
+        for output in &out {
+            let Output::Segment {
+                track: 2, bytes, ..
+            } = output
+            else {
+                continue;
+            };
+            for chunk in read::segment(bytes).unwrap() {
+                assert!(next.is_none_or(|next| next == chunk.decode_time), "a hole");
+                next = Some(chunk.decode_time + chunk.duration());
+            }
+        }
+    }
+
+    #[test]
+    fn sound_that_stopped_goes_on_silently() {
+        let mut segmenter = segmenter(vec![Kind::Video, SOUND]);
+        segmenter.boundary(0);
+        segmenter.push(0, unit(0, true)).unwrap();
+        segmenter.push(1, unit(0, true)).unwrap();
+        segmenter.boundary(2_000_000);
+        segmenter.advance(3_000_000).unwrap();
+        let out = segmenter.silence(1, 2_500_000).unwrap();
+        assert_eq!(segments(&out), [(1, 7, 0)]);
+        // A frame that comes late after all is not heard twice.
+        assert!(segmenter.push(1, unit(1000, true)).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_last_segment_that_a_track_lacks_is_left_out() {
+        let mut segmenter = segmenter(vec![Kind::Video, SOUND]);
+        let mut out = Vec::new();
+        segmenter.boundary(0);
+        for ms in (0..2000).step_by(40) {
+            out.extend(segmenter.push(0, unit(ms, ms == 0)).unwrap());
+            out.extend(segmenter.push(1, unit(ms, true)).unwrap());
+        }
+        segmenter.boundary(2_000_000);
+        out.extend(segmenter.push(0, unit(2000, true)).unwrap());
+        let (last, next) = segmenter.finish().unwrap();
+        out.extend(last);
+        assert_eq!(segments(&out).len(), 2);
+        assert_eq!(next, 8);
+    }
+
+    #[test]
+    fn a_track_that_lost_its_keyframe_stays_on_the_common_numbers() {
+        let mut segmenter = segmenter(vec![Kind::Video]);
+        for boundary in [0, 2000, 4000] {
+            segmenter.boundary(boundary * 1000);
+        }
+        let mut out = segmenter.push(0, unit(0, true)).unwrap();
+        // The keyframe of the second segment is missing.
+        out.extend(segmenter.push(0, unit(2040, false)).unwrap());
+        out.extend(segmenter.push(0, unit(4000, true)).unwrap());
+        let (last, next) = segmenter.finish().unwrap();
+        out.extend(last);
+        assert_eq!(segments(&out), [(0, 7, 0), (0, 9, 4000)]);
+        assert_eq!(next, 10);
+    }
+
+    #[test]
+    fn sound_does_not_wait_for_ever() {
+        let mut segmenter = segmenter(vec![Kind::Video, SOUND]);
+        segmenter.boundary(0);
+        segmenter.push(0, unit(0, true)).unwrap();
+        let mut parts = 0;
+        for ms in (0..MAX_HOLD / 1000 + 2000).step_by(20) {
+            parts += segmenter.push(1, unit(ms, true)).unwrap().len();
+        }
+        assert!(parts > 0);
+    }
+}

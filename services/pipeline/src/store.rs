@@ -1,0 +1,333 @@
+//! The sink of a live job: init sections, segments and thumbnails into the
+//! object store, parts and entries into the log. A segment's entry is
+//! published when the segments of all renditions with its number are stored,
+//! so that viewers and a worker that takes over see whole rows.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::Context as _;
+use backon::{ExponentialBuilder, Retryable};
+use bytes::Bytes;
+use castlog_cmaf as cmaf;
+use castlog_log::{
+    BroadcastId, Draft, PartHeader, Publisher, SessionId,
+    pb::{Segment, segment},
+};
+use castlog_service::MediaStore;
+use futures::future::try_join_all;
+use object_store::{ObjectStore as _, PutMode, PutOptions, path::Path};
+use tokio::time::{Instant, timeout};
+
+use crate::{
+    media::Micros,
+    report::Report,
+    segmenter::{Output, PartInfo},
+    transcode::{Epoch, Sink},
+};
+
+/// Rows of segments waiting for their last rendition. Encoders lag by
+/// fractions of a segment, so more means that one of them has fallen out.
+const MAX_ROWS: usize = 4;
+
+/// How long storing and publishing is tried again before the job is given up:
+/// meanwhile the encoders wait, and the ingest holds a few seconds for us.
+const PATIENCE: Duration = Duration::from_secs(45);
+
+/// How long the publishing of a part is waited for: later, its segment is near.
+const PART_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long no part is published after one that could not be.
+const PART_PAUSE: Duration = Duration::from_secs(5);
+
+/// Where a job delivers.
+pub struct Live {
+    store: MediaStore,
+    publisher: Publisher,
+    broadcast: BroadcastId,
+    session: SessionId,
+    targets: Targets,
+    report: Option<Report>,
+    rows: BTreeMap<u64, Vec<segment::Stored>>,
+    /// No parts are published before this.
+    parts_from: Instant,
+}
+
+/// Nominal durations in milliseconds, as metadata tells them.
+#[derive(Debug, Clone, Copy)]
+pub struct Targets {
+    /// Of a segment.
+    pub segment_ms: u32,
+    /// Of a part.
+    pub part_ms: u32,
+}
+
+impl Live {
+    /// The sink of one session.
+    pub fn new(
+        store: MediaStore,
+        publisher: Publisher,
+        broadcast: BroadcastId,
+        session: SessionId,
+        targets: Targets,
+    ) -> Self {
+        Self {
+            store,
+            publisher,
+            broadcast,
+            session,
+            targets,
+            report: None,
+            rows: BTreeMap::new(),
+            parts_from: Instant::now(),
+        }
+    }
+
+    fn key(&self, rendition: &str, name: &str) -> String {
+        format!("{}/{}/{rendition}/{name}", self.broadcast, self.session)
+    }
+
+    async fn put(&self, key: &str, bytes: Bytes, mode: PutMode) -> object_store::Result<()> {
+        let path = Path::from(key);
+        let attempt = || async {
+            let options = PutOptions::from(mode.clone());
+            self.store
+                .put_opts(&path, bytes.clone().into(), options)
+                .await
+        };
+        attempt
+            .retry(backoff())
+            .when(|error: &object_store::Error| {
+                !matches!(error, object_store::Error::AlreadyExists { .. })
+            })
+            .notify(|error, delay| tracing::warn!(key, error = %error, ?delay, "storing again"))
+            .await
+            .map(drop)
+    }
+
+    /// Stores a segment. A key that exists is of a worker that stored it and
+    /// died before it could say so: no entry names it, so it may be replaced.
+    async fn put_segment(&self, key: &str, bytes: Bytes) -> anyhow::Result<()> {
+        match self.put(key, bytes.clone(), PutMode::Create).await {
+            Err(object_store::Error::AlreadyExists { .. }) => {
+                tracing::warn!(key, "segment replaced that no entry names");
+                self.put(key, bytes, PutMode::Overwrite).await
+            }
+            outcome => outcome,
+        }
+        .with_context(|| format!("cannot store {key}"))
+    }
+
+    async fn publish(&self, draft: Draft) -> anyhow::Result<()> {
+        let attempt = || self.publisher.publish(draft.clone());
+        attempt
+            .retry(backoff())
+            .when(castlog_log::PublishError::is_retryable)
+            .notify(|error, delay| tracing::warn!(error = %error, ?delay, "publishing again"))
+            .await?;
+        Ok(())
+    }
+
+    async fn publish_metadata(&self) -> anyhow::Result<()> {
+        let Some(report) = &self.report else {
+            return Ok(());
+        };
+        let metadata = report.metadata(self.session, self.targets);
+        self.publish(Draft::new(self.broadcast, metadata)).await
+    }
+
+    async fn part(
+        &mut self,
+        rendition: &str,
+        media_sequence: u64,
+        part: u32,
+        info: PartInfo,
+        bytes: Bytes,
+    ) {
+        if Instant::now() < self.parts_from {
+            return;
+        }
+        let header = PartHeader {
+            broadcast: self.broadcast,
+            session: self.session,
+            rendition: rendition.to_owned(),
+            media_sequence,
+            part,
+            duration_us: info.duration.cast_unsigned(),
+            independent: info.independent,
+        };
+        // The segment holds the same bytes: a lost part costs latency only, so
+        // trouble with parts must not hold up segments.
+        let publish = self.publisher.publish_part(&header, bytes);
+        let reason = match timeout(PART_PATIENCE, publish).await {
+            Ok(Ok(_)) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no acknowledgement within {} s", PART_PATIENCE.as_secs()),
+        };
+        tracing::warn!(
+            rendition,
+            media_sequence,
+            part,
+            reason,
+            pause_s = PART_PAUSE.as_secs(),
+            "part not published, nor the next ones"
+        );
+        self.parts_from = Instant::now() + PART_PAUSE;
+    }
+
+    /// Publishes the entries of a row at once: the log commits what is in
+    /// flight together.
+    async fn publish_row(&mut self, media_sequence: u64) -> anyhow::Result<()> {
+        let Some(row) = self.rows.remove(&media_sequence) else {
+            return Ok(());
+        };
+        let drafts = row.into_iter().map(|stored| {
+            // The discontinuity number tells two workers' segments of one
+            // number apart; a repeated publish of one worker has the same id.
+            let id = format!(
+                "{}-{}-{media_sequence}-{}",
+                self.session, stored.rendition, stored.discontinuity_sequence
+            );
+            let entry = Segment {
+                event: Some(segment::Event::Stored(stored)),
+            };
+            self.publish(Draft::new(self.broadcast, entry).id(id))
+        });
+        try_join_all(drafts).await?;
+        let outdated = self.report.as_mut().is_some_and(Report::take_outdated);
+        if outdated {
+            self.publish_metadata().await?;
+        }
+        Ok(())
+    }
+
+    async fn segment(
+        &mut self,
+        epoch: &Epoch,
+        track: usize,
+        media_sequence: u64,
+        start: Micros,
+        parts: Vec<PartInfo>,
+        bytes: Bytes,
+    ) -> anyhow::Result<()> {
+        let rendition = &epoch.renditions[track].name;
+        let object_key = self.key(rendition, &format!("{media_sequence}.m4s"));
+        let duration: Micros = parts.iter().map(|part| part.duration).sum();
+        let size = bytes.len() as u64;
+        self.put_segment(&object_key, bytes).await?;
+        if let Some(report) = &mut self.report {
+            report.measure(track, size, duration);
+        }
+        let stored = segment::Stored {
+            session_id: self.session.to_string(),
+            rendition: rendition.clone(),
+            media_sequence,
+            discontinuity_sequence: epoch.discontinuity_sequence,
+            duration_us: duration.cast_unsigned(),
+            program_date_time: Some(epoch.program_date_time(start).into()),
+            init_object_key: self.key(rendition, &init_name(epoch)),
+            object_key,
+            size_bytes: size,
+            parts: parts
+                .iter()
+                .map(|part| segment::Part {
+                    duration_us: part.duration.cast_unsigned(),
+                    size_bytes: part.size,
+                    independent: part.independent,
+                })
+                .collect(),
+            next_media_sequence: media_sequence + 1,
+        };
+        let row = self.rows.entry(media_sequence).or_default();
+        row.push(stored);
+        if row.len() == epoch.renditions.len() {
+            // What an incomplete earlier row lacks does not come any more.
+            while let Some((&first, _)) = self.rows.first_key_value() {
+                if first > media_sequence {
+                    break;
+                }
+                self.publish_row(first).await?;
+            }
+        } else if self.rows.len() > MAX_ROWS
+            && let Some((&first, _)) = self.rows.first_key_value()
+        {
+            tracing::warn!(media_sequence = first, "a rendition lacks a segment");
+            self.publish_row(first).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Sink for Live {
+    async fn start(&mut self, epoch: &Epoch) -> anyhow::Result<()> {
+        for rendition in &epoch.renditions {
+            let key = self.key(&rendition.name, &init_name(epoch));
+            let init = cmaf::init_section(&rendition.config)?;
+            self.put(&key, init, PutMode::Overwrite)
+                .await
+                .with_context(|| format!("cannot store {key}"))?;
+        }
+        self.report = Some(Report::new(epoch));
+        self.publish_metadata().await
+    }
+
+    async fn output(&mut self, epoch: &Epoch, output: Output) -> anyhow::Result<()> {
+        match output {
+            Output::Part {
+                track,
+                media_sequence,
+                index,
+                info,
+                bytes,
+            } => {
+                let rendition = &epoch.renditions[track].name;
+                self.part(rendition, media_sequence, index, info, bytes)
+                    .await;
+                Ok(())
+            }
+            Output::Segment {
+                track,
+                media_sequence,
+                start,
+                parts,
+                bytes,
+            } => {
+                self.segment(epoch, track, media_sequence, start, parts, bytes)
+                    .await
+            }
+        }
+    }
+
+    async fn thumbnail(&mut self, jpeg: Bytes) -> anyhow::Result<()> {
+        let key = self.key("thumb", "latest.jpg");
+        let path = Path::from(key.as_str());
+        // The next one comes in seconds: not worth holding anything up.
+        if let Err(error) = self
+            .store
+            .put_opts(&path, jpeg.into(), PutOptions::default())
+            .await
+        {
+            tracing::warn!(key, error = %error, "thumbnail not stored");
+        }
+        Ok(())
+    }
+
+    async fn end(&mut self, _: &Epoch) -> anyhow::Result<()> {
+        while let Some((&first, _)) = self.rows.first_key_value() {
+            self.publish_row(first).await?;
+        }
+        Ok(())
+    }
+}
+
+fn init_name(epoch: &Epoch) -> String {
+    format!("init-{}.mp4", epoch.discontinuity_sequence)
+}
+
+fn backoff() -> ExponentialBuilder {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(Duration::from_secs(5))
+        .with_total_delay(Some(PATIENCE))
+        .without_max_times()
+        .with_jitter()
+}

@@ -1,0 +1,377 @@
+//! The core of a job: packets in, parts and segments out to a [`Sink`]. It
+//! needs neither the log nor a network, so tests and benches run it from a
+//! file to a folder.
+//!
+//! A session is a row of *epochs*. An epoch lasts from one break of the time
+//! line (jump, new decoder configuration, silence) to the next. It probes the
+//! source, makes a plan, starts the GStreamer chains, feeds them, drains them,
+//! and closes its last segment; the next epoch goes on with the following media
+//! sequence number and the next discontinuity sequence number.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use castlog_cmaf as cmaf;
+use castlog_flv::{self as flv, avc};
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::{sync::mpsc, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    epoch::{Running, Start},
+    gst,
+    media::{AccessUnit, Micros, Packet, Track},
+    plan::{self, Limits, Source},
+    probe::{Decision, Probe},
+    segmenter::Output,
+    timeline::{Placed, Timeline},
+};
+
+/// Silence of the source after which an epoch is ended, so that what is in the
+/// encoders reaches the viewers and the last segment is complete.
+pub(crate) const IDLE: Duration = Duration::from_secs(5);
+
+/// Largest distance from decoding to presentation in milliseconds: sixteen
+/// reordered pictures at five a second. Nonsense beyond would lead the segment
+/// clock astray.
+const MAX_COMPOSITION: i32 = 3200;
+
+/// Outputs on the way to the sink: about two segments' parts of six
+/// renditions, so that a slow store holds up the encoders and not the memory.
+const COMMANDS: usize = 128;
+
+/// Why a transcode ended early.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The stream's codec is not transcoded; trying again is of no use.
+    #[error("R05 unsupported {track:?} codec {codec}", track = track)]
+    Unsupported {
+        /// Where it was found.
+        track: Track,
+        /// Its name.
+        codec: String,
+    },
+    /// The source's decoder configuration is broken.
+    #[error("decoder configuration: {0}")]
+    Configuration(#[from] flv::Error),
+    /// GStreamer failed.
+    #[error(transparent)]
+    Gst(#[from] gst::Error),
+    /// Access units could not be packed.
+    #[error("packing: {0}")]
+    Package(#[from] cmaf::Error),
+    /// The chains took input and gave nothing.
+    #[error("no output for {} s while input goes in", .0.as_secs())]
+    Stalled(Duration),
+    /// The sink failed.
+    #[error("delivery: {0}")]
+    Sink(anyhow::Error),
+}
+
+/// What a transcode is told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Duration that segments aim at.
+    pub segment_target: Micros,
+    /// Duration that no part exceeds.
+    pub part_target: Micros,
+    /// What to make of the source.
+    pub limits: Limits,
+    /// `x264enc speed-preset`.
+    pub preset: String,
+    /// Whether thumbnails are made.
+    pub thumbnails: bool,
+    /// Media sequence number of the first segment.
+    pub first_media_sequence: u64,
+    /// Discontinuity sequence number of the first epoch.
+    pub discontinuity_sequence: u64,
+}
+
+/// One track of an epoch, as a rendition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendition {
+    /// Name in URLs and object keys.
+    pub name: String,
+    /// Decoder configuration and size.
+    pub config: cmaf::Track,
+    /// RFC 6381 codec string.
+    pub codec: String,
+    /// Frames per 1000 seconds; 0 = unknown, or sound.
+    pub frame_rate_milli: u32,
+    /// Bits per second; 0 = unknown.
+    pub average_bitrate: u64,
+    /// Whether the source's own access units are passed through.
+    pub passthrough: bool,
+}
+
+/// What is known of an epoch once all its renditions are.
+#[derive(Debug, Clone)]
+pub struct Epoch {
+    /// Its discontinuity sequence number.
+    pub discontinuity_sequence: u64,
+    /// What it was made of.
+    pub source: Source,
+    /// The renditions, by track index.
+    pub renditions: Vec<Rendition>,
+    /// A time on the time line, and when that was by the clock on the wall.
+    pub wall: (Micros, DateTime<Utc>),
+}
+
+impl Epoch {
+    /// When the picture or sound at this time came in.
+    pub fn program_date_time(&self, time: Micros) -> DateTime<Utc> {
+        self.wall.1 + TimeDelta::microseconds(time - self.wall.0)
+    }
+}
+
+/// Where a transcode delivers. Each call is awaited before the next.
+pub trait Sink: Send {
+    /// An epoch begins: its renditions are known. Comes before their outputs.
+    fn start(&mut self, epoch: &Epoch) -> impl Future<Output = anyhow::Result<()>> + Send;
+    /// A part or segment of the epoch.
+    fn output(
+        &mut self,
+        epoch: &Epoch,
+        output: Output,
+    ) -> impl Future<Output = anyhow::Result<()>> + Send;
+    /// A JPEG picture of the stream.
+    fn thumbnail(&mut self, jpeg: Bytes) -> impl Future<Output = anyhow::Result<()>> + Send;
+    /// The epoch is complete.
+    fn end(&mut self, epoch: &Epoch) -> impl Future<Output = anyhow::Result<()>> + Send;
+}
+
+/// What is sent to the sink's side.
+pub(crate) enum Command {
+    Start(Box<Epoch>),
+    Output(Output),
+    Thumbnail(Bytes),
+    End,
+}
+
+/// Transcodes until the packets end or `stop` is cancelled, and delivers
+/// everything before it returns.
+pub async fn run<S: Sink>(
+    settings: Settings,
+    packets: &mut mpsc::Receiver<Packet>,
+    stop: &CancellationToken,
+    sink: &mut S,
+) -> Result<(), Error> {
+    gst::init()?;
+    let (commands, receiver) = mpsc::channel(COMMANDS);
+    let core = Core {
+        next_sequence: settings.first_media_sequence,
+        discontinuity: settings.discontinuity_sequence,
+        force_encode: settings.limits.force_encode,
+        settings,
+        packets,
+        stop,
+        commands,
+        timeline: Timeline::default(),
+        carry: None,
+        video_config: None,
+        audio_config: None,
+        ended: false,
+    };
+    let (core, sink) = tokio::join!(core.run(), deliver(receiver, sink));
+    // The core fails with a closed channel when the sink has failed.
+    sink.map_err(Error::Sink)?;
+    core
+}
+
+async fn deliver<S: Sink>(
+    mut commands: mpsc::Receiver<Command>,
+    sink: &mut S,
+) -> anyhow::Result<()> {
+    let mut current = None;
+    while let Some(command) = commands.recv().await {
+        match (command, &current) {
+            (Command::Start(epoch), _) => {
+                sink.start(&epoch).await?;
+                current = Some(epoch);
+            }
+            (Command::Output(output), Some(epoch)) => sink.output(epoch, output).await?,
+            (Command::Thumbnail(jpeg), _) => sink.thumbnail(jpeg).await?,
+            (Command::End, Some(epoch)) => sink.end(epoch).await?,
+            (Command::Output(_) | Command::End, None) => {}
+        }
+    }
+    Ok(())
+}
+
+/// What a packet is to the epoch.
+pub(crate) enum Arrival {
+    Unit(Track, AccessUnit),
+    /// A decoder configuration that the epoch did not know.
+    Config(Track, Bytes),
+    /// The time line or a configuration changed: the epoch is over.
+    Break,
+    Nothing,
+}
+
+/// The state of a session over its epochs.
+pub(crate) struct Core<'a> {
+    pub(crate) settings: Settings,
+    packets: &'a mut mpsc::Receiver<Packet>,
+    stop: &'a CancellationToken,
+    pub(crate) commands: mpsc::Sender<Command>,
+    timeline: Timeline,
+    /// The packet that ended an epoch and begins the next.
+    pub(crate) carry: Option<Packet>,
+    video_config: Option<Bytes>,
+    audio_config: Option<Bytes>,
+    next_sequence: u64,
+    discontinuity: u64,
+    /// Set once a passed-through source has broken its keyframe interval.
+    pub(crate) force_encode: bool,
+    ended: bool,
+}
+
+impl Core<'_> {
+    async fn run(mut self) -> Result<(), Error> {
+        while !self.ended {
+            self.timeline.restart();
+            if let Some(decision) = self.probe().await? {
+                self.epoch(decision).await?;
+            }
+        }
+        let dropped = self.timeline.dropped();
+        if dropped > 0 {
+            tracing::warn!(dropped, "packets did not fit the time line");
+        }
+        Ok(())
+    }
+
+    /// The next packet; `None` after silence, or when there is no more.
+    pub(crate) async fn packet(&mut self, patience: Option<Duration>) -> Option<Packet> {
+        if let Some(packet) = self.carry.take() {
+            return Some(packet);
+        }
+        let receive = async {
+            match patience {
+                Some(patience) => timeout(patience, self.packets.recv()).await.ok(),
+                None => Some(self.packets.recv().await),
+            }
+        };
+        let received = tokio::select! {
+            received = receive => received,
+            () = self.stop.cancelled() => Some(None),
+        };
+        match received {
+            Some(Some(packet)) => return Some(packet),
+            Some(None) => self.ended = true,
+            None => {}
+        }
+        None
+    }
+
+    pub(crate) fn arrive(&mut self, packet: Packet) -> Result<Arrival, Error> {
+        let (track, timestamp, composition, data) = match packet {
+            Packet::Unsupported { track, codec } => {
+                return Err(Error::Unsupported { track, codec });
+            }
+            Packet::Break => return Ok(Arrival::Break),
+            Packet::VideoConfig(config) => {
+                return Ok(Self::configure(
+                    Track::Video,
+                    &mut self.video_config,
+                    config,
+                ));
+            }
+            Packet::AudioConfig(config) => {
+                return Ok(Self::configure(
+                    Track::Audio,
+                    &mut self.audio_config,
+                    config,
+                ));
+            }
+            Packet::Video {
+                timestamp,
+                composition,
+                ref data,
+            } => (Track::Video, timestamp, composition, data.clone()),
+            Packet::Audio {
+                timestamp,
+                ref data,
+            } => (Track::Audio, timestamp, 0, data.clone()),
+        };
+        let sync = match (track, &self.video_config, &self.audio_config) {
+            (Track::Video, Some(config), _) => {
+                // The configuration was long enough to be taken.
+                let length_size = config.get(4).map_or(4, |byte| (byte & 3) + 1);
+                avc::has_idr(&data, length_size)
+            }
+            (Track::Audio, _, Some(_)) => true,
+            _ => return Ok(Arrival::Nothing),
+        };
+        Ok(match self.timeline.place(track, timestamp) {
+            Placed::At(dts) => Arrival::Unit(
+                track,
+                AccessUnit {
+                    dts,
+                    pts: dts + Micros::from(composition.clamp(0, MAX_COMPOSITION)) * 1000,
+                    sync,
+                    data,
+                },
+            ),
+            Placed::Discontinuity => {
+                self.carry = Some(packet);
+                Arrival::Break
+            }
+            Placed::Dropped => Arrival::Nothing,
+        })
+    }
+
+    fn configure(track: Track, known: &mut Option<Bytes>, config: Bytes) -> Arrival {
+        match known.replace(config.clone()) {
+            Some(before) if before == config => Arrival::Nothing,
+            Some(_) => Arrival::Break,
+            None => Arrival::Config(track, config),
+        }
+    }
+
+    async fn probe(&mut self) -> Result<Option<Decision>, Error> {
+        let mut probe = Probe::new(
+            self.settings.limits.max_keyframe_interval,
+            self.video_config.clone(),
+            self.audio_config.clone(),
+        );
+        while !probe.is_decided() {
+            let patience = (!probe.is_empty()).then_some(IDLE);
+            let Some(packet) = self.packet(patience).await else {
+                break;
+            };
+            match self.arrive(packet)? {
+                Arrival::Unit(track, unit) => probe.push(track, unit),
+                Arrival::Config(Track::Video, config) => probe.video_config(config),
+                Arrival::Config(Track::Audio, config) => probe.audio_config(config),
+                Arrival::Break => break,
+                Arrival::Nothing => {}
+            }
+        }
+        Ok(probe.decide()?)
+    }
+
+    async fn epoch(&mut self, (source, units): Decision) -> Result<(), Error> {
+        let limits = Limits {
+            force_encode: self.force_encode,
+            ..self.settings.limits.clone()
+        };
+        let plan = plan::plan(&source, &limits);
+        // The newest picture or sound is now; the rest came before it.
+        let newest = units.iter().map(|(_, unit)| unit.dts).max().unwrap_or(0);
+        let epoch = Running::start(
+            &self.settings,
+            &plan,
+            Start {
+                source,
+                first_media_sequence: self.next_sequence,
+                discontinuity_sequence: self.discontinuity,
+                wall: (newest, Utc::now()),
+            },
+        )?;
+        self.next_sequence = epoch.run(self, units).await?;
+        self.discontinuity += 1;
+        Ok(())
+    }
+}

@@ -1,0 +1,428 @@
+//! The transcode core on real streams: from FLV bytes made by ffmpeg to a
+//! folder, judged by ffprobe and ffmpeg.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{panic::AssertUnwindSafe, path::PathBuf};
+
+use castlog_pipeline::{folder::Folder, media::Packet, transcode::Error};
+use support::{
+    AAC, complaints, ffmpeg_flv, h264, join, packets, picture, run, settings, tone, verify,
+};
+
+async fn transcode(flv: &[u8]) -> (Folder, tempfile::TempDir) {
+    let root = tempfile::tempdir().unwrap();
+    let folder = run(settings(), packets(flv), root.path()).await.unwrap();
+    (folder, root)
+}
+
+/// "name codec-prefix WxH passthrough" of each rendition.
+fn renditions(folder: &Folder) -> Vec<String> {
+    let of = |rendition: &castlog_pipeline::transcode::Rendition| {
+        let size = match &rendition.config {
+            castlog_cmaf::Track::Video(video) => format!("{}x{}", video.width, video.height),
+            castlog_cmaf::Track::Audio(audio) => format!("{}ch", audio.channels),
+        };
+        let codec = rendition.codec.split('.').next().unwrap_or_default();
+        format!(
+            "{} {codec} {size} {}",
+            rendition.name, rendition.passthrough
+        )
+    };
+    folder.epochs[0].renditions.iter().map(of).collect()
+}
+
+#[tokio::test]
+async fn passes_the_source_through_beside_two_rungs() {
+    let flv = ffmpeg_flv(&format!(
+        "{} {} {} {AAC}",
+        picture("1280x720", 30, 6),
+        tone(6),
+        h264(60, 0)
+    ));
+    let (folder, _root) = transcode(&flv).await;
+    assert_eq!(
+        renditions(&folder),
+        [
+            "source avc1 1280x720 true",
+            "480p avc1 854x480 false",
+            "360p avc1 640x360 false",
+            "audio mp4a 2ch true"
+        ]
+    );
+    verify(&folder, 30, 6.0, 0.05);
+    let epoch = &folder.epochs[0];
+    assert_eq!(epoch.renditions[0].frame_rate_milli, 30_000);
+    assert_eq!(epoch.renditions[3].codec, "mp4a.40.2");
+    let starts = join(&folder, "480p").starts;
+    assert_eq!(starts.len(), 3);
+    assert!(folder.thumbnails >= 1);
+    assert_eq!(complaints(&_root.path().join("thumb/latest.jpg")), "");
+}
+
+#[tokio::test]
+async fn a_stream_without_sound_has_no_sound_rendition() {
+    let flv = ffmpeg_flv(&format!("{} {}", picture("640x360", 25, 5), h264(50, 0)));
+    let (folder, _root) = transcode(&flv).await;
+    assert_eq!(
+        renditions(&folder),
+        ["source avc1 640x360 true", "240p avc1 426x240 false"]
+    );
+    verify(&folder, 25, 5.0, 0.05);
+}
+
+#[tokio::test]
+async fn sound_alone_has_a_clock_of_its_own() {
+    let flv = ffmpeg_flv(&format!("{} {AAC}", tone(7)));
+    let (folder, _root) = transcode(&flv).await;
+    assert_eq!(renditions(&folder), ["audio mp4a 2ch true"]);
+    verify(&folder, 1, 7.0, 0.1);
+    assert_eq!(join(&folder, "audio").starts.len(), 4);
+}
+
+/// Six channels: the film clip where the environment names it, else a
+/// generated picture with a tone on each of the six.
+#[tokio::test]
+async fn surround_sound_is_mixed_down() {
+    let clip = std::env::var_os("CASTLOG_TEST_MEDIA").map(PathBuf::from);
+    let (flv, rate, seconds) = match &clip {
+        Some(clip) => (
+            ffmpeg_flv(&format!("-i {} -c copy", clip.display())),
+            25,
+            5.28,
+        ),
+        None => (
+            ffmpeg_flv(&format!(
+                "{} {} {} -c:a aac -ac 6 -b:a 256k",
+                picture("640x360", 25, 5),
+                tone(5),
+                h264(25, 0)
+            )),
+            25,
+            5.0,
+        ),
+    };
+    eprintln!("source: {clip:?}, generated when none");
+    let (folder, _root) = transcode(&flv).await;
+    let source = folder.epochs[0].source.audio.as_ref().unwrap();
+    assert_eq!(source.config.channels, 6);
+    let all = renditions(&folder);
+    assert_eq!(all.last().unwrap(), "audio mp4a 2ch false");
+    verify(&folder, rate, seconds, 0.1);
+}
+
+#[tokio::test]
+async fn an_odd_height_is_encoded_even() {
+    // Only 4:4:4 pictures can have odd sides, and few players decode those.
+    let video = h264(48, 0).replace("yuv420p", "yuv444p");
+    let flv = ffmpeg_flv(&format!(
+        "{} {} {video} {AAC}",
+        picture("854x481", 24, 5),
+        tone(5)
+    ));
+    let (folder, _root) = transcode(&flv).await;
+    assert_eq!(
+        renditions(&folder),
+        [
+            "source avc1 854x480 false",
+            "360p avc1 640x360 false",
+            "240p avc1 428x240 false",
+            "audio mp4a 2ch true"
+        ]
+    );
+    verify(&folder, 24, 5.0, 0.05);
+}
+
+#[tokio::test]
+async fn a_wide_picture_keeps_its_shape() {
+    let flv = ffmpeg_flv(&format!(
+        "{} {} {} {AAC}",
+        picture("640x272", 24, 5),
+        tone(5),
+        h264(48, 0)
+    ));
+    let (folder, _root) = transcode(&flv).await;
+    assert_eq!(
+        renditions(&folder)[..2],
+        ["source avc1 640x272 true", "240p avc1 564x240 false"]
+    );
+    verify(&folder, 24, 5.0, 0.05);
+}
+
+#[tokio::test]
+async fn sixty_frames_a_second() {
+    let flv = ffmpeg_flv(&format!(
+        "{} {} {} {AAC}",
+        picture("640x480", 60, 5),
+        tone(5),
+        h264(60, 0)
+    ));
+    let (folder, _root) = transcode(&flv).await;
+    assert_eq!(folder.epochs[0].renditions[0].frame_rate_milli, 60_000);
+    verify(&folder, 60, 5.0, 0.05);
+}
+
+#[tokio::test]
+async fn b_frames_do_not_unsettle_parts_or_starts() {
+    let video = h264(50, 3).replace("ultrafast", "veryfast");
+    let flv = ffmpeg_flv(&format!(
+        "{} {} {video} {AAC}",
+        picture("640x360", 25, 6),
+        tone(6)
+    ));
+    assert!(
+        packets(&flv)
+            .iter()
+            .any(|packet| matches!(packet, Packet::Video { composition, .. } if *composition > 80)),
+        "the source has B-frames"
+    );
+    let (folder, _root) = transcode(&flv).await;
+    verify(&folder, 25, 6.0, 0.1);
+}
+
+#[tokio::test]
+async fn a_source_with_rare_keyframes_is_encoded_too() {
+    let flv = ffmpeg_flv(&format!(
+        "{} {} {} {AAC}",
+        picture("640x360", 25, 7),
+        tone(7),
+        h264(500, 0)
+    ));
+    let (folder, _root) = transcode(&flv).await;
+    assert_eq!(renditions(&folder)[0], "source avc1 640x360 false");
+    verify(&folder, 25, 7.0, 0.05);
+    assert_eq!(join(&folder, "source").starts.len(), 4);
+}
+
+#[tokio::test]
+async fn keyframes_that_become_rare_end_the_passthrough() {
+    let dense = packets(&ffmpeg_flv(&format!(
+        "{} {}",
+        picture("320x180", 25, 4),
+        h264(25, 0)
+    )));
+    let sparse = packets(&ffmpeg_flv(&format!(
+        "{} {}",
+        picture("320x180", 25, 13),
+        h264(150, 0)
+    )));
+    let mut all = dense;
+    all.extend(sparse.into_iter().filter_map(|packet| match packet {
+        Packet::Video {
+            timestamp,
+            composition,
+            data,
+        } => Some(Packet::Video {
+            timestamp: timestamp + 4000,
+            composition,
+            data,
+        }),
+        _ => None,
+    }));
+    let root = tempfile::tempdir().unwrap();
+    let folder = run(settings(), all, root.path()).await.unwrap();
+    let kinds: Vec<bool> = folder
+        .epochs
+        .iter()
+        .map(|epoch| epoch.renditions[0].passthrough)
+        .collect();
+    assert_eq!(kinds, [true, false]);
+    assert_sequences(&folder);
+}
+
+#[tokio::test]
+async fn a_jump_in_time_is_a_discontinuity() {
+    let flv = ffmpeg_flv(&format!(
+        "{} {} {} {AAC}",
+        picture("320x240", 25, 8),
+        tone(8),
+        h264(25, 0)
+    ));
+    // The encoder starts anew in the middle: times begin at nought again.
+    let shifted = packets(&flv).into_iter().map(|packet| match packet {
+        Packet::Video {
+            timestamp,
+            composition,
+            data,
+        } if timestamp >= 4000 => Packet::Video {
+            timestamp: timestamp - 4000,
+            composition,
+            data,
+        },
+        Packet::Audio { timestamp, data } if timestamp >= 4000 => Packet::Audio {
+            timestamp: timestamp - 4000,
+            data,
+        },
+        other => other,
+    });
+    let root = tempfile::tempdir().unwrap();
+    let folder = run(settings(), shifted.collect(), root.path())
+        .await
+        .unwrap();
+    assert_eq!(folder.epochs.len(), 2);
+    let numbers: Vec<u64> = folder
+        .epochs
+        .iter()
+        .map(|epoch| epoch.discontinuity_sequence)
+        .collect();
+    assert_eq!(numbers, [0, 1]);
+    assert_sequences(&folder);
+}
+
+/// Every rendition has every media sequence number once, in order, and the
+/// discontinuity numbers are equal over renditions.
+fn assert_sequences(folder: &Folder) {
+    let of = |name: &str| -> Vec<(u64, u64)> {
+        let segments = folder
+            .segments
+            .iter()
+            .filter(|segment| segment.rendition == name);
+        segments
+            .map(|segment| (segment.media_sequence, segment.discontinuity_sequence))
+            .collect()
+    };
+    let source = of("source");
+    let expected: Vec<u64> = (0..source.len() as u64).collect();
+    assert_eq!(
+        source.iter().map(|(number, _)| *number).collect::<Vec<_>>(),
+        expected
+    );
+    for rendition in &folder.epochs[0].renditions {
+        assert_eq!(of(&rendition.name), source, "{}", rendition.name);
+    }
+}
+
+#[tokio::test]
+async fn a_hole_in_the_sound_is_silent() {
+    for (channels, sound) in [(1, AAC.replace("-ac 2", "-ac 1")), (2, AAC.to_owned())] {
+        let flv = ffmpeg_flv(&format!(
+            "{} {} {} {sound}",
+            picture("320x240", 25, 6),
+            tone(6),
+            h264(50, 0)
+        ));
+        let holed = packets(&flv)
+            .into_iter()
+            .filter(|packet| !matches!(packet, Packet::Audio { timestamp, .. } if (1500..4300).contains(timestamp)));
+        let root = tempfile::tempdir().unwrap();
+        let folder = run(settings(), holed.collect(), root.path()).await.unwrap();
+        assert_eq!(
+            renditions(&folder).last().unwrap(),
+            &format!("audio mp4a {channels}ch true")
+        );
+        // Among others: the decoder takes the silent frames.
+        verify(&folder, 25, 6.0, 0.05);
+    }
+}
+
+#[tokio::test]
+async fn timestamps_wrap_without_a_trace() {
+    let flv = ffmpeg_flv(&format!(
+        "{} {} {} {AAC}",
+        picture("320x240", 25, 6),
+        tone(6),
+        h264(50, 0)
+    ));
+    let offset = u32::MAX - 2500;
+    let wrapped = packets(&flv).into_iter().map(|packet| match packet {
+        Packet::Video {
+            timestamp,
+            composition,
+            data,
+        } => Packet::Video {
+            timestamp: timestamp.wrapping_add(offset),
+            composition,
+            data,
+        },
+        Packet::Audio { timestamp, data } => Packet::Audio {
+            timestamp: timestamp.wrapping_add(offset),
+            data,
+        },
+        other => other,
+    });
+    let root = tempfile::tempdir().unwrap();
+    let folder = run(settings(), wrapped.collect(), root.path())
+        .await
+        .unwrap();
+    verify(&folder, 25, 6.0, 0.05);
+}
+
+#[tokio::test]
+async fn a_takeover_goes_on_with_the_numbers() {
+    let flv = ffmpeg_flv(&format!("{} {}", picture("320x240", 25, 4), h264(25, 0)));
+    let root = tempfile::tempdir().unwrap();
+    let mut settings = settings();
+    (
+        settings.first_media_sequence,
+        settings.discontinuity_sequence,
+    ) = (41, 3);
+    let folder = run(settings, packets(&flv), root.path()).await.unwrap();
+    assert_eq!(folder.segments[0].media_sequence, 41);
+    assert!(root.path().join("source/init-3.mp4").is_file());
+    assert!(root.path().join("240p/41.m4s").is_file() || folder.epochs[0].renditions.len() == 1);
+}
+
+#[tokio::test]
+async fn other_codecs_are_refused_with_their_code() {
+    let flv = ffmpeg_flv(&format!(
+        "{} -c:v flv1 -b:v 300k",
+        picture("320x240", 25, 1)
+    ));
+    let root = tempfile::tempdir().unwrap();
+    let error = run(settings(), packets(&flv), root.path())
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::Unsupported { .. }));
+    assert!(error.to_string().starts_with("R05"), "{error}");
+    assert!(!root.path().join("source").exists());
+}
+
+#[tokio::test]
+async fn damaged_pictures_do_not_end_the_stream() {
+    let flv = ffmpeg_flv(&format!("{} {}", picture("320x240", 25, 6), h264(25, 0)));
+    let damaged = packets(&flv)
+        .into_iter()
+        .enumerate()
+        .map(|(index, packet)| match packet {
+            Packet::Video {
+                timestamp,
+                composition,
+                data,
+            } if (30..40).contains(&index) => {
+                let mut bytes = data.to_vec();
+                let middle = bytes.len() / 2;
+                bytes[middle..].fill(0xaa);
+                Packet::Video {
+                    timestamp,
+                    composition,
+                    data: bytes.into(),
+                }
+            }
+            other => other,
+        });
+    let root = tempfile::tempdir().unwrap();
+    let folder = run(settings(), damaged.collect(), root.path())
+        .await
+        .unwrap();
+    assert_sequences(&folder);
+}
+
+/// The checks above are worth something: they fail on a folder with a lost
+/// segment, a foreign segment, and a cut one.
+#[tokio::test]
+async fn the_checks_notice_damage() {
+    let flv = ffmpeg_flv(&format!("{} {}", picture("320x240", 25, 6), h264(50, 0)));
+    let (folder, root) = transcode(&flv).await;
+    verify(&folder, 25, 6.0, 0.05);
+    let segment = root.path().join("source/1.m4s");
+    let good = std::fs::read(&segment).unwrap();
+    let first = std::fs::read(root.path().join("source/0.m4s")).unwrap();
+    for bad in [&good[..good.len() / 2], &first[..], &[]] {
+        std::fs::write(&segment, bad).unwrap();
+        let verdict = std::panic::catch_unwind(AssertUnwindSafe(|| verify(&folder, 25, 6.0, 0.05)));
+        assert!(verdict.is_err(), "damage went unnoticed");
+    }
+    std::fs::write(&segment, &good).unwrap();
+    verify(&folder, 25, 6.0, 0.05);
+}

@@ -1,0 +1,399 @@
+//! One encoder's connection: bytes between the socket and the protocol core, with
+//! every wait bounded.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use castlog_flv::Tag;
+use castlog_log::{BroadcastId, Draft, SessionId, pb};
+use castlog_rtmp_core::{
+    Connect, Event as RtmpEvent, Limits, Phase, PublishRequest, Session as Rtmp,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::oneshot,
+    time::{Instant, timeout},
+};
+
+use crate::{
+    Code, Refused,
+    hub::Hub,
+    media,
+    meter::Meter,
+    server::{Asker, LOG_TIMEOUT, Server},
+    session::{ConnectionId, Event},
+};
+
+/// The application in the URL: `rtmp://HOST/live/<publish key>`.
+const APP: &str = "live";
+/// Bytes per read; a 6 Mbit/s stream fills it 23 times a second.
+const READ: usize = 32 * 1024;
+/// How long a peer that was told no may still send, so that it reads the answer and
+/// not a reset connection.
+const DRAIN: Duration = Duration::from_secs(2);
+/// How long an encoder that has stopped in order may take to close.
+const LINGER: Duration = Duration::from_secs(5);
+/// Length of a health sample.
+const SAMPLE: Duration = Duration::from_secs(5);
+/// Unparsable or out-of-place tags in a row that are worth one line each.
+const BROKEN_TAGS_LOGGED: u64 = 3;
+
+/// The session that this connection feeds.
+struct Live {
+    broadcast: BroadcastId,
+    session: SessionId,
+    hub: Arc<Hub>,
+    meter: Meter,
+    broken_tags: u64,
+}
+
+/// Why a connection is over.
+enum End {
+    /// The peer closed it, or it failed.
+    Closed(String),
+    /// The peer broke the protocol or was too slow.
+    Broken(Refused),
+    /// The peer was told no; the answer is to be delivered.
+    Refused,
+    /// This process ends.
+    Shutdown,
+}
+
+struct Connection<S> {
+    stream: S,
+    peer: SocketAddr,
+    id: ConnectionId,
+    server: Arc<Server>,
+    rtmp: Rtmp,
+    live: Option<Live>,
+    sampled_at: Instant,
+}
+
+/// Serves a connection until its end. `accepted_at` is when the peer connected:
+/// what TLS took counts as part of the handshake.
+pub(crate) async fn serve<S>(stream: S, peer: SocketAddr, server: Arc<Server>, accepted_at: Instant)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let (id, cut) = server.register();
+    let rtmp = Rtmp::new(Limits::default(), rand::random());
+    let mut connection = Connection {
+        stream,
+        peer,
+        id,
+        server: server.clone(),
+        rtmp,
+        live: None,
+        sampled_at: accepted_at,
+    };
+    let end = connection.run(cut, accepted_at).await;
+    connection.finish(end).await;
+    server.unregister(id);
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
+    async fn run(&mut self, mut cut: oneshot::Receiver<Refused>, accepted_at: Instant) -> End {
+        let shutdown = self.server.shutdown.clone();
+        let mut buffer = vec![0; READ];
+        let mut phase = Phase::Handshake;
+        let mut deadline = accepted_at + self.server.config.handshake_timeout();
+        loop {
+            let read = tokio::select! {
+                Ok(refused) = &mut cut => {
+                    // The session is settled by whoever cuts.
+                    self.live = None;
+                    self.rtmp.reject(&refused.to_rtmp());
+                    return End::Refused;
+                }
+                () = shutdown.cancelled() => return End::Shutdown,
+                read = self.stream.read(&mut buffer) => read,
+                () = tokio::time::sleep_until(deadline) => return self.timed_out(phase),
+                () = tokio::time::sleep_until(self.sampled_at + SAMPLE), if self.live.is_some() => {
+                    self.sample();
+                    continue;
+                }
+            };
+            let bytes = match read {
+                Ok(0) => return End::Closed("the connection was closed".to_owned()),
+                Ok(count) => &buffer[..count],
+                Err(error) => return End::Closed(lost(&error)),
+            };
+            if let Err(error) = self.rtmp.push(bytes) {
+                return broken(error);
+            }
+            if let Err(end) = self.take_events().await {
+                return end;
+            }
+            if let Err(error) = self.send().await {
+                return End::Closed(lost(&error));
+            }
+            // A deadline belongs to a phase, not to a read; only a publish lives as long
+            // as it sends.
+            let next = self.rtmp.phase();
+            if next != phase || next == Phase::Publishing {
+                let config = &self.server.config;
+                deadline = Instant::now()
+                    + match next {
+                        Phase::Handshake => config.handshake_timeout(),
+                        Phase::Connecting => config.publish_timeout(),
+                        Phase::Publishing => config.idle_timeout(),
+                        Phase::Finished => LINGER,
+                    };
+                phase = next;
+            }
+        }
+    }
+
+    fn timed_out(&self, phase: Phase) -> End {
+        let config = &self.server.config;
+        let (what, limit) = match phase {
+            Phase::Handshake => ("no handshake", config.handshake_timeout_s),
+            Phase::Connecting => ("no publish", config.publish_timeout_s),
+            Phase::Publishing => ("nothing sent", config.idle_timeout_s),
+            Phase::Finished => return End::Closed("the encoder did not close".to_owned()),
+        };
+        End::Broken(Refused::new(
+            Code::TimedOut,
+            format!("{what} for {limit} s"),
+        ))
+    }
+
+    async fn take_events(&mut self) -> Result<(), End> {
+        while let Some(event) = self.rtmp.poll().map_err(broken)? {
+            match event {
+                RtmpEvent::ConnectRequested(connect) => self.connect(&connect).await?,
+                RtmpEvent::PublishRequested(request) => self.publish(request).await?,
+                RtmpEvent::Media(tag) => self.media(&tag),
+                RtmpEvent::Unpublished => {
+                    if let Some(live) = self.live.take() {
+                        self.server.submit(
+                            live.broadcast,
+                            Event::Stopped {
+                                connection: self.id,
+                            },
+                        );
+                    }
+                }
+                RtmpEvent::Unsupported { command } => {
+                    tracing::debug!(peer = %self.peer, command, "not a publisher");
+                    return Err(End::Refused);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn connect(&mut self, connect: &Connect) -> Result<(), End> {
+        if connect.app == APP {
+            self.rtmp.accept();
+            return Ok(());
+        }
+        let reason = "the URL is not rtmp://HOST/live/<publish key>";
+        Err(self
+            .refuse(
+                Refused::new(Code::Malformed, reason),
+                None,
+                connect.encoder.clone(),
+            )
+            .await)
+    }
+
+    async fn publish(&mut self, request: PublishRequest) -> Result<(), End> {
+        let PublishRequest { name, encoder } = request;
+        let asker = Asker {
+            connection: self.id,
+            name,
+            peer: self.peer.to_string(),
+            encoder: encoder.clone(),
+        };
+        match self.server.ask(asker).await {
+            Ok(granted) => {
+                self.rtmp.accept();
+                self.sampled_at = Instant::now();
+                self.live = Some(Live {
+                    broadcast: granted.broadcast,
+                    session: granted.session,
+                    hub: granted.hub,
+                    meter: Meter::default(),
+                    broken_tags: 0,
+                });
+                Ok(())
+            }
+            Err((refused, broadcast)) => Err(self.refuse(refused, broadcast, encoder).await),
+        }
+    }
+
+    /// Answers a request with no, and logs the attempt behind the answer.
+    async fn refuse(
+        &mut self,
+        refused: Refused,
+        broadcast: Option<BroadcastId>,
+        encoder: String,
+    ) -> End {
+        tracing::info!(peer = %self.peer, encoder, refused = %refused, broadcast_id = ?broadcast, "encoder refused");
+        self.rtmp.reject(&refused.to_rtmp());
+        // What cannot be sent is told by the end of the connection.
+        self.send().await.ok();
+        if !self.server.rejections.take(std::time::Instant::now()) {
+            tracing::warn!(peer = %self.peer, "too many refusals to log each");
+            return End::Refused;
+        }
+        let rejected = pb::auth::Rejected {
+            code: refused.code.to_string(),
+            reason: refused.reason,
+            peer: self.peer.to_string(),
+            encoder,
+        };
+        let auth = pb::Auth {
+            event: Some(pb::auth::Event::Rejected(rejected)),
+        };
+        let draft = match broadcast {
+            Some(broadcast) => Draft::new(broadcast, auth),
+            None => Draft::unknown_auth(auth),
+        };
+        let server = self.server.clone();
+        // Behind the encoder's back, so that its answer and its end do not wait.
+        self.server.tasks.spawn(async move {
+            match timeout(LOG_TIMEOUT, server.publisher.publish(draft)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => tracing::warn!(error = %error, "a refusal is not in the log"),
+                Err(_) => tracing::warn!("a refusal is not in the log: it did not answer in time"),
+            }
+        });
+        End::Refused
+    }
+
+    fn media(&mut self, tag: &Tag) {
+        let Some(live) = &mut self.live else { return };
+        match media::role(tag) {
+            Ok(media::Role::Nothing) => {
+                live.broken_tags += 1;
+                if live.broken_tags <= BROKEN_TAGS_LOGGED {
+                    let (kind, size) = (tag.kind, tag.data.len());
+                    tracing::debug!(broadcast_id = %live.broadcast, ?kind, size, "tag without use skipped");
+                }
+            }
+            Ok(role) => {
+                live.meter.count(tag, role);
+                live.hub.push(self.id, tag, role);
+            }
+            Err(refused) => self.cut_self(refused),
+        }
+    }
+
+    /// Has the server cut this publish: the order to do so comes back to this connection.
+    fn cut_self(&mut self, refused: Refused) {
+        if let Some(live) = self.live.take() {
+            tracing::info!(broadcast_id = %live.broadcast, peer = %self.peer, refused = %refused, "publish cut");
+            self.server.submit(live.broadcast, Event::Cut { refused });
+        }
+    }
+
+    fn sample(&mut self) {
+        let Some(live) = &mut self.live else { return };
+        let now = Instant::now();
+        let window_ms = u32::try_from((now - self.sampled_at).as_millis()).unwrap_or(u32::MAX);
+        self.sampled_at = now;
+        let sampled = live
+            .meter
+            .sample(live.session, window_ms, live.hub.dropped_readers());
+        let limit = u64::from(self.server.config.max_bitrate_kbps) * 1000;
+        let bitrate = sampled.bitrate;
+        let health = pb::Health {
+            event: Some(pb::health::Event::Sampled(sampled)),
+        };
+        let draft = Draft::new(live.broadcast, health);
+        let server = self.server.clone();
+        self.server.tasks.spawn(async move {
+            // A sample is worth nothing once the next is due.
+            match timeout(SAMPLE, server.publisher.publish(draft)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => {
+                    tracing::debug!(error = %error, "a health sample is not in the log")
+                }
+                Err(_) => {
+                    tracing::debug!("a health sample is not in the log: it did not answer in time")
+                }
+            }
+        });
+        if bitrate > limit {
+            let reason = format!(
+                "bit rate of {} kbit/s is over the limit of {}",
+                bitrate / 1000,
+                limit / 1000
+            );
+            self.cut_self(Refused::new(Code::LimitExceeded, reason));
+        }
+    }
+
+    async fn send(&mut self) -> io::Result<()> {
+        let output = self.rtmp.take_output();
+        if output.is_empty() {
+            return Ok(());
+        }
+        let write = async {
+            self.stream.write_all(&output).await?;
+            self.stream.flush().await
+        };
+        let slow = || io::Error::new(io::ErrorKind::TimedOut, "the encoder does not read");
+        timeout(self.server.config.write_timeout(), write)
+            .await
+            .map_err(|_| slow())?
+    }
+
+    async fn finish(&mut self, end: End) {
+        let reason = match end {
+            End::Closed(reason) => reason,
+            End::Broken(refused) => {
+                tracing::info!(peer = %self.peer, refused = %refused, "connection broken off");
+                refused.to_string()
+            }
+            End::Refused => {
+                self.deliver_refusal().await;
+                // A request can be refused only before anything is live.
+                return;
+            }
+            End::Shutdown => "the server is shutting down".to_owned(),
+        };
+        if let Some(live) = self.live.take() {
+            let lost = Event::Lost {
+                connection: self.id,
+                reason,
+            };
+            if self.server.submit(live.broadcast, lost).await.is_err() {
+                tracing::error!(broadcast_id = %live.broadcast, "an interruption is not in the log");
+            }
+        }
+        // The peer is gone or broken: whether the goodbye reaches it does not matter.
+        timeout(Duration::from_secs(1), self.stream.shutdown())
+            .await
+            .ok();
+    }
+
+    /// Sends the refusal and reads on for a moment: closing with unread input would
+    /// reset the connection, and the encoder would never see why.
+    async fn deliver_refusal(&mut self) {
+        if self.send().await.is_err()
+            || timeout(Duration::from_secs(1), self.stream.shutdown())
+                .await
+                .is_err()
+        {
+            return;
+        }
+        let mut buffer = [0; 4096];
+        let drain = async { while matches!(self.stream.read(&mut buffer).await, Ok(1..)) {} };
+        timeout(DRAIN, drain).await.ok();
+    }
+}
+
+fn broken(error: castlog_rtmp_core::Error) -> End {
+    let code = if error.is_limit() {
+        Code::LimitExceeded
+    } else {
+        Code::Malformed
+    };
+    End::Broken(Refused::new(code, error.to_string()))
+}
+
+fn lost(error: &io::Error) -> String {
+    format!("the connection was lost: {error}")
+}

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Runs the `nats` command with the credentials of the running castlog, and with
+# castlog on PATH for `--translate 'castlog decode {{Subject}}'`.
+#
+#   tools/nats.sh ARGS...
+set -euo pipefail
+
+# shellcheck source=tools/env.sh
+source "$(dirname "$0")/env.sh"
+load_env
+
+if [[ -z ${NATS_URL-} ]]; then
+  echo "castlog: no NATS address in ${CASTLOG_DATA:-.castlog}/env: start castlog with ./dev up, or set NATS_URL" >&2
+  exit 1
+fi
+PATH="${CARGO_TARGET_DIR:-target}/release:${CARGO_TARGET_DIR:-target}/debug:$PATH" exec nats "$@"

@@ -1,0 +1,126 @@
+// The frame around every page: header, navigation, language, and the choice of
+// page by URL. Pages that the list does not need are loaded when first visited.
+import { Component, lazy, type ReactNode, Suspense, useEffect, useRef } from "react";
+import { useSpeech } from "./i18n";
+import { type Key, type Language, languages } from "./messages";
+import { LivePage } from "./pages/live";
+import { NotFoundPage } from "./pages/not-found";
+import { SearchPage } from "./pages/search";
+import { TagPage } from "./pages/tag";
+import { Loading } from "./parts/states";
+import { Link, match, paths, useLocation } from "./router";
+
+const WatchPage = lazy(() => import("./pages/watch").then((module) => ({ default: module.WatchPage })));
+const StudioPage = lazy(() => import("./pages/studio").then((module) => ({ default: module.StudioPage })));
+
+const nav: { href: string; label: Key }[] = [
+  { href: paths.live, label: "nav.live" },
+  { href: paths.search, label: "nav.search" },
+  { href: paths.studio, label: "nav.studio" },
+];
+
+export function App() {
+  const { t, language, setLanguage } = useSpeech();
+  const { path } = useLocation();
+  const main = useRef<HTMLElement>(null);
+  const shownPath = useRef(path);
+
+  // A page change by link moves the keyboard and the screen reader to the new
+  // content, unless the page itself has put the focus somewhere.
+  useEffect(() => {
+    if (shownPath.current === path) return;
+    shownPath.current = path;
+    if (!main.current?.contains(document.activeElement)) main.current?.focus({ preventScroll: true });
+  }, [path]);
+
+  return (
+    <>
+      <a className="skip" href="#main">
+        {t("nav.skip")}
+      </a>
+      <header className="top">
+        <div className="top-inner">
+          <Link className="brand" href={paths.live}>
+            <span className="brand-mark" aria-hidden="true" />
+            castlog
+          </Link>
+          <nav aria-label={t("nav.main")}>
+            <ul className="nav">
+              {nav.map(({ href, label }) => (
+                <li key={href}>
+                  <Link href={href} aria-current={path === href ? "page" : undefined}>
+                    {t(label)}
+                  </Link>
+                </li>
+              ))}
+            </ul>
+          </nav>
+          <select
+            className="language"
+            aria-label={t("nav.language")}
+            value={language}
+            onChange={(event) => setLanguage(event.target.value as Language)}
+          >
+            {Object.entries(languages).map(([code, { name }]) => (
+              <option key={code} value={code} lang={code}>
+                {name}
+              </option>
+            ))}
+          </select>
+        </div>
+      </header>
+      <main id="main" ref={main} tabIndex={-1}>
+        <Guard key={path} heading={t("crash.heading")} reload={t("crash.reload")}>
+          <Suspense fallback={<Loading />}>
+            <Page path={path} />
+          </Suspense>
+        </Guard>
+      </main>
+    </>
+  );
+}
+
+function Page({ path }: { path: string }) {
+  const route = match(path);
+  switch (route.page) {
+    case "live":
+      return <LivePage />;
+    case "search":
+      return <SearchPage />;
+    case "tag":
+      return <TagPage key={route.tag} tag={route.tag} />;
+    case "watch":
+      return <WatchPage key={route.id} id={route.id} />;
+    case "studio":
+      return <StudioPage />;
+    case "not-found":
+      return <NotFoundPage path={path} />;
+  }
+}
+
+interface GuardProps {
+  heading: string;
+  reload: string;
+  children: ReactNode;
+}
+
+/** Keeps the frame standing when a page throws, or when its code fails to load. */
+class Guard extends Component<GuardProps, { failed: boolean }> {
+  override state = { failed: false };
+
+  static getDerivedStateFromError() {
+    return { failed: true };
+  }
+
+  override render() {
+    if (!this.state.failed) return this.props.children;
+    return (
+      <section className="notice" role="alert">
+        <h1>{this.props.heading}</h1>
+        <button type="button" onClick={() => window.location.reload()}>
+          {this.props.reload}
+        </button>
+      </section>
+    );
+  }
+}

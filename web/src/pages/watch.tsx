@@ -1,0 +1,150 @@
+// One broadcast: its player, and its title, tags and state as they change.
+import { useState } from "react";
+import { broadcast, type Broadcast, type Metadata } from "../api";
+import { dateTime, elapsed, resolution } from "../format";
+import { useSpeech } from "../i18n";
+import { StateBadge } from "../parts/badge";
+import { TagLinks } from "../parts/rows";
+import { Stage } from "../parts/stage";
+import { Empty, Failure, Loading, StaleWarning, usePageTitle } from "../parts/states";
+import { useNow, usePolled } from "../poll";
+import { Link, paths } from "../router";
+import "../styles/watch.css";
+
+const refreshMs = 3000;
+
+export function WatchPage({ id }: { id: string }) {
+  const { t } = useSpeech();
+  const { data, error, refresh } = usePolled(id, (signal) => broadcast(id, signal), refreshMs);
+  const missing = error?.status === 404;
+  usePageTitle(missing ? t("watch.missing") : (data?.title ?? ""));
+
+  if (missing) {
+    return (
+      <div className="page">
+        <Empty text={t("watch.missing")} hint={t("watch.missing.hint")}>
+          <Link className="button" href={paths.live}>
+            {t("watch.back")}
+          </Link>
+        </Empty>
+      </div>
+    );
+  }
+  return (
+    <div className="page page-watch">
+      {data === undefined ? (
+        error ? <Failure error={error} retry={refresh} /> : <Loading />
+      ) : (
+        <>
+          {error && <StaleWarning />}
+          <Watch broadcast={data} />
+        </>
+      )}
+    </div>
+  );
+}
+
+function Watch({ broadcast: { title, owner, tags, status, metadata, options, playback_url: url } }: { broadcast: Broadcast }) {
+  const { t, language } = useSpeech();
+  const now = useNow();
+  const onAir = status.state === "live" || status.state === "interrupted";
+  const session = status.session_id ?? "";
+  // Without metadata nothing is produced yet, so there is nothing to load.
+  const playable = onAir && url !== null && metadata !== null;
+
+  // The player outlives the end of its session: the last seconds play out.
+  const [shown, setShown] = useState<{ session: string; url: string }>();
+  if (playable && (shown?.session !== session || shown.url !== url)) setShown({ session, url });
+  const staged = shown !== undefined && shown.session === session && (playable || status.state === "ended");
+
+  return (
+    <article data-broadcast-state={status.state}>
+      {staged ? (
+        <Stage key={`${shown.session} ${shown.url}`} url={shown.url} state={status.state} />
+      ) : (
+        <Curtain status={status} />
+      )}
+      <header className="watch-head">
+        <p className="watch-state">
+          <StateBadge state={status.state} />
+          {onAir && status.started_at && <span className="clock">{elapsed(status.started_at, now)}</span>}
+        </p>
+        <h1 dir="auto">{title}</h1>
+        <p className="row-by" dir="auto">
+          {t("row.by", { owner })}
+        </p>
+        <TagLinks tags={tags} />
+      </header>
+      {status.state === "ended" && status.ended_at && (
+        <p>{t("watch.ended.at", { time: dateTime(status.ended_at, language) })}</p>
+      )}
+      <About metadata={metadata} category={options.category} spoken={options.language} />
+    </article>
+  );
+}
+
+/** In place of the player while there is nothing to play. */
+function Curtain({ status }: { status: Broadcast["status"] }) {
+  const { t } = useSpeech();
+  const text = {
+    idle: t("watch.idle"),
+    live: t("watch.preparing"),
+    interrupted: t("watch.reconnecting"),
+    ended: t("watch.ended"),
+  }[status.state];
+  return (
+    <section className="curtain" role="status">
+      <p>{text}</p>
+      {status.state === "idle" && <p className="hint">{t("watch.idle.hint")}</p>}
+    </section>
+  );
+}
+
+interface AboutProps {
+  metadata: Metadata | null;
+  category: string | undefined;
+  spoken: string | undefined;
+}
+
+function About({ metadata, category, spoken }: AboutProps) {
+  const { t, language } = useSpeech();
+  const video = metadata?.video;
+  const heights = (metadata?.renditions ?? []).filter((rendition) => rendition.height > 0);
+  const codecs = [video?.codec, metadata?.audio?.codec].filter((codec) => codec).join(", ");
+  const facts: [string, string][] = [];
+  if (video) {
+    const size = `${video.width}×${video.height}`;
+    const rate = video.frame_rate_milli > 0 ? `, ${Number((video.frame_rate_milli / 1000).toFixed(2))} fps` : "";
+    facts.push([t("watch.source"), size + rate]);
+  }
+  if (heights.length > 0) {
+    const labels = heights.map((rendition) => resolution(rendition.height, rendition.frame_rate_milli / 1000));
+    facts.push([t("watch.renditions"), [...new Set(labels)].join(", ")]);
+  }
+  if (codecs) facts.push([t("watch.codec"), codecs]);
+  if (category) facts.push([t("watch.category"), category]);
+  if (spoken) facts.push([t("watch.language"), languageName(spoken, language)]);
+  if (facts.length === 0) return null;
+  return (
+    <section className="about">
+      <h2>{t("watch.about")}</h2>
+      <dl>
+        {facts.map(([term, fact]) => (
+          <div key={term}>
+            <dt>{term}</dt>
+            <dd>{fact}</dd>
+          </div>
+        ))}
+      </dl>
+    </section>
+  );
+}
+
+function languageName(tag: string, inLanguage: string): string {
+  try {
+    return new Intl.DisplayNames(inLanguage, { type: "language" }).of(tag) ?? tag;
+  } catch {
+    // Not a well-formed language tag: show it as it was entered.
+    return tag;
+  }
+}
