@@ -157,6 +157,20 @@ impl Durable {
         &self.consumer
     }
 
+    /// Binds the consumer, unless it is bound.
+    ///
+    /// # Errors
+    /// The consumer cannot be bound; a failure takes a short delay.
+    pub async fn bound(&mut self) -> Result<(), ConsumeError> {
+        if self.messages.is_none()
+            && let Err(error) = self.bind().await
+        {
+            tokio::time::sleep(REBIND_DELAY).await;
+            return Err(error);
+        }
+        Ok(())
+    }
+
     /// The next entry. Waits for ever when nothing comes.
     ///
     /// Cancel-safe.
@@ -166,13 +180,8 @@ impl Durable {
     /// takes a short delay, so that such a loop does not spin.
     pub async fn next(&mut self) -> Result<Delivery, ConsumeError> {
         loop {
-            let Some(messages) = self.messages.as_mut() else {
-                if let Err(error) = self.bind().await {
-                    tokio::time::sleep(REBIND_DELAY).await;
-                    return Err(error);
-                }
-                continue;
-            };
+            self.bound().await?;
+            let Some(messages) = self.messages.as_mut() else { continue };
             let message = tokio::select! {
                 message = messages.next() => message,
                 // Pull requests die with the connection.

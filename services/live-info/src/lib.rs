@@ -1,1 +1,22 @@
-//! castlog-live-info.
+//! LiveInfo: the current state of every broadcast, in Redis.
+//!
+//! In: `broad_info` entries, and the `status` and `metadata` of live streams.
+//! Out: per broadcast one hash `castlog:live_info:<id>` with, for each kind,
+//! `<kind>` (the newest event as canonical protobuf JSON), `<kind>.seq` (its
+//! stream sequence) and `<kind>.time`; the set `castlog:live_info:ids` of all
+//! broadcasts; and the sorted set `castlog:live_info:live` of those that are
+//! live, by start time in milliseconds.
+//!
+//! Each write is guarded by the sequence of its (broadcast, kind), so entries
+//! may come twice, late, or from several instances at once.
+
+mod app;
+mod config;
+mod rebuild;
+mod state;
+mod store;
+
+pub use app::{LiveInfo, run};
+pub use config::{Config, RedisConfig};
+pub use rebuild::{Report, rebuild, verify};
+pub use store::Store;

@@ -1,0 +1,141 @@
+//! What can be written on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// castlog: live streaming on a log.
+#[derive(Debug, Parser)]
+#[command(name = "castlog", version, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// Configuration file. Without it: that of the running castlog in the data folder
+    /// (not for `up`), else castlog.toml in this folder when there is one.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Sets one value of the configuration; wins over CASTLOG_<SECTION>__<KEY> variables and the file.
+    #[arg(long = "set", global = true, value_name = "SECTION.KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Data folder of `castlog up`.
+    #[arg(long, global = true, value_name = "DIR", env = "CASTLOG_DATA", default_value = ".castlog")]
+    pub(crate) data: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Starts everything on this machine: servers, streams and services. Ctrl-C stops it.
+    Up,
+    /// Stops the castlog that `up` started elsewhere.
+    Down(Down),
+    /// Runs services, one or all in this process, against servers that are there.
+    Run(Run),
+    /// Creates or updates the streams and durable consumers of the log, and prints what differed.
+    Apply(Apply),
+    /// Prints the payload on standard input as JSON; for `nats … --translate 'castlog decode {{Subject}}'`.
+    Decode(Decode),
+    /// Prints the log's entries as they come, one JSON object a line.
+    Tail(Tail),
+    /// Prints the streams, how far each durable consumer is, and how many dead letters there are.
+    Status,
+    /// Makes a view again from the log.
+    Rebuild(View),
+    /// Compares a view with what the log says; exits 1 on a difference.
+    Verify(View),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Down {
+    /// Also removes the data folder: entries, media, credentials, everything.
+    #[arg(long)]
+    pub(crate) wipe: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The services.
+    #[arg(required = true, value_enum)]
+    pub(crate) services: Vec<ServiceChoice>,
+}
+
+/// One service, or all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ServiceChoice {
+    /// Takes streams from encoders.
+    Rtmp,
+    /// Makes renditions, segments and parts of a stream.
+    Pipeline,
+    /// Serves playlists and media to viewers.
+    Hls,
+    /// Keeps what is live in Redis.
+    LiveInfo,
+    /// The HTTP API and the web pages.
+    LiveApi,
+    /// Keeps the search index of live broadcasts.
+    Indexer,
+    /// Keeps the log searchable.
+    LogSink,
+    /// Every service.
+    All,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Apply {
+    /// Only look: change nothing, exit 1 when something differs.
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Allow changes that can lose entries.
+    #[arg(long)]
+    pub(crate) allow_destructive: bool,
+    /// Replicas of each stream: 1 on one machine, 3 in a cluster.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
+    pub(crate) replicas: u8,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Decode {
+    /// Subject of the message, which names its kind.
+    pub(crate) subject: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tail {
+    /// Subjects to show, with the wildcards of NATS.
+    #[arg(default_value = "media.>")]
+    pub(crate) filter: String,
+    /// Also shows what comes every few seconds: segments, health and viewers.
+    #[arg(long)]
+    pub(crate) segments: bool,
+    /// Starts with the oldest entry of each stream instead of what comes.
+    #[arg(long, conflicts_with = "last")]
+    pub(crate) all: bool,
+    /// Starts with the last entry of each subject: the current state.
+    #[arg(long)]
+    pub(crate) last: bool,
+    /// Ends when everything that was there has been printed.
+    #[arg(long)]
+    pub(crate) no_follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct View {
+    /// The view.
+    #[arg(value_enum)]
+    pub(crate) view: ViewChoice,
+}
+
+/// A view of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ViewChoice {
+    /// The state of every broadcast in Redis.
+    LiveInfo,
+    /// The search index in Meilisearch.
+    Index,
+}

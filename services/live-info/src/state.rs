@@ -1,0 +1,111 @@
+//! What an entry changes, as data: pure, so that a replay can be compared with
+//! what is stored.
+
+use std::collections::BTreeMap;
+
+use castlog_log::{BroadcastId, Entry, Event, Kind, pb};
+use serde_json::{Value, json};
+
+/// The kinds that make up the state of a broadcast.
+pub(crate) const KINDS: [Kind; 7] = [
+    Kind::Registration,
+    Kind::PublishKey,
+    Kind::Title,
+    Kind::Tags,
+    Kind::Options,
+    Kind::Status,
+    Kind::Metadata,
+];
+
+/// One guarded write.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Write {
+    pub(crate) broadcast: BroadcastId,
+    pub(crate) kind: Kind,
+    pub(crate) sequence: u64,
+    pub(crate) json: String,
+    pub(crate) time: String,
+    pub(crate) live: Live,
+}
+
+/// What a write says about being live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Live {
+    /// Nothing.
+    Unsaid,
+    /// Live since this time in milliseconds since 1970.
+    Since(i64),
+    /// Not live.
+    No,
+}
+
+/// The write that an entry asks for; `None` for kinds that LiveInfo does not
+/// keep, and for events of a newer schema, which say nothing that is known.
+pub(crate) fn write(entry: &Entry) -> Option<Write> {
+    let kind = entry.event.kind();
+    let broadcast = entry.subject.broadcast?;
+    if !KINDS.contains(&kind) || entry.event.name().is_none() {
+        return None;
+    }
+    Some(Write {
+        broadcast,
+        kind,
+        sequence: entry.sequence(),
+        json: entry.event.to_json().to_string(),
+        time: entry.time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true),
+        live: live(entry),
+    })
+}
+
+fn live(entry: &Entry) -> Live {
+    use pb::status::Event as Status;
+    let Event::Status(pb::Status { event: Some(event) }) = &entry.event else { return Live::Unsaid };
+    let session = match event {
+        Status::Started(e) => e.session.as_ref(),
+        Status::Interrupted(e) => e.session.as_ref(),
+        Status::Resumed(e) => e.session.as_ref(),
+        Status::Ended(_) => return Live::No,
+    };
+    let started = session.and_then(|s| s.started_at.as_ref());
+    let millis = started.map_or_else(|| entry.time.timestamp_millis(), |t| t.seconds * 1000 + i64::from(t.nanos) / 1_000_000);
+    Live::Since(millis)
+}
+
+/// The whole view in memory, for comparing.
+#[derive(Debug, Default)]
+pub(crate) struct View {
+    broadcasts: BTreeMap<BroadcastId, BTreeMap<Kind, Write>>,
+}
+
+impl View {
+    pub(crate) fn apply(&mut self, entry: &Entry) {
+        let Some(write) = write(entry) else { return };
+        let kinds = self.broadcasts.entry(write.broadcast).or_default();
+        if kinds.get(&write.kind).is_none_or(|old| old.sequence < write.sequence) {
+            kinds.insert(write.kind, write);
+        }
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = BroadcastId> + '_ {
+        self.broadcasts.keys().copied()
+    }
+
+    /// The view in the shape of [`crate::Store::snapshot`].
+    pub(crate) fn snapshot(&self) -> Value {
+        let mut broadcasts = serde_json::Map::new();
+        let mut live = serde_json::Map::new();
+        for (id, kinds) in &self.broadcasts {
+            let mut fields = serde_json::Map::new();
+            for (kind, write) in kinds {
+                fields.insert(kind.to_string(), json!(write.json));
+                fields.insert(format!("{kind}.seq"), json!(write.sequence.to_string()));
+                fields.insert(format!("{kind}.time"), json!(write.time));
+                if let Live::Since(millis) = write.live {
+                    live.insert(id.to_string(), json!(millis));
+                }
+            }
+            broadcasts.insert(id.to_string(), Value::Object(fields));
+        }
+        json!({ "broadcasts": broadcasts, "live": live })
+    }
+}

@@ -1,0 +1,136 @@
+//! The state in Redis.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use castlog_log::BroadcastId;
+use redis::{
+    AsyncCommands as _, Client, Pipeline, Script,
+    aio::{ConnectionManager, ConnectionManagerConfig},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    RedisConfig,
+    state::{Live, Write},
+};
+
+/// The members of this sorted set are live; the score is when they started.
+const LIVE: &str = "castlog:live_info:live";
+/// The members of this set are known.
+const IDS: &str = "castlog:live_info:ids";
+
+fn key(id: impl std::fmt::Display) -> String {
+    format!("castlog:live_info:{id}")
+}
+
+/// Sets the newest event of a (broadcast, kind), unless a newer one is there.
+/// One script, so that a crash leaves all of a write or nothing.
+///
+/// KEYS: hash, ids, live. ARGV: id, kind, sequence, JSON, time, live
+/// (`-` unsaid, empty not live, else the score).
+///
+/// Sequences stay below 2^53, which Lua's numbers hold exactly.
+const APPLY: &str = r"
+local stored = redis.call('HGET', KEYS[1], ARGV[2] .. '.seq')
+if stored and tonumber(stored) >= tonumber(ARGV[3]) then return 0 end
+redis.call('HSET', KEYS[1], ARGV[2], ARGV[4], ARGV[2] .. '.seq', ARGV[3], ARGV[2] .. '.time', ARGV[5])
+redis.call('SADD', KEYS[2], ARGV[1])
+if ARGV[6] == '' then redis.call('ZREM', KEYS[3], ARGV[1])
+elseif ARGV[6] ~= '-' then redis.call('ZADD', KEYS[3], ARGV[6], ARGV[1]) end
+return 1
+";
+
+/// How long Redis may take for one answer before the batch is applied again.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The state of all broadcasts in Redis.
+#[derive(Clone)]
+pub struct Store {
+    redis: ConnectionManager,
+    apply: Script,
+}
+
+impl Store {
+    /// A store that connects with its first command, and again after Redis was gone.
+    ///
+    /// # Errors
+    /// The URL cannot be used.
+    pub fn new(config: &RedisConfig) -> anyhow::Result<Self> {
+        let client = Client::open(config.url.expose().as_str()).context("live_info.redis.url cannot be used")?;
+        let settings = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(TIMEOUT))
+            .set_response_timeout(Some(TIMEOUT))
+            .set_number_of_retries(1);
+        let redis = ConnectionManager::new_lazy_with_config(client, settings).context("cannot use Redis")?;
+        Ok(Self { redis, apply: Script::new(APPLY) })
+    }
+
+    /// Applies writes in one round trip.
+    pub(crate) async fn apply(&self, writes: &[Write]) -> anyhow::Result<()> {
+        if writes.is_empty() {
+            return Ok(());
+        }
+        let mut redis = self.redis.clone();
+        // The script is loaded with every batch: Redis may have been restarted.
+        let mut pipeline = Pipeline::with_capacity(writes.len() + 1);
+        pipeline.cmd("SCRIPT").arg("LOAD").arg(APPLY).ignore();
+        for write in writes {
+            let id = write.broadcast.to_string();
+            let live = match write.live {
+                Live::Unsaid => "-".to_owned(),
+                Live::No => String::new(),
+                Live::Since(millis) => millis.to_string(),
+            };
+            let mut call = self.apply.key(key(&id));
+            call.key(IDS).key(LIVE).arg(&id).arg(write.kind.token()).arg(write.sequence);
+            call.arg(&write.json).arg(&write.time).arg(live);
+            pipeline.invoke_script(&call).ignore();
+        }
+        pipeline.query_async::<()>(&mut redis).await.context("Redis did not take the state")
+    }
+
+    /// The whole view: `broadcasts` by id, each with its fields, and `live` with start times.
+    ///
+    /// # Errors
+    /// Redis does not answer.
+    pub async fn snapshot(&self) -> anyhow::Result<Value> {
+        let mut redis = self.redis.clone();
+        let ids: Vec<String> = redis.smembers(IDS).await.context("cannot read from Redis")?;
+        let mut broadcasts = serde_json::Map::new();
+        for id in ids {
+            let fields: std::collections::BTreeMap<String, String> =
+                redis.hgetall(key(&id)).await.context("cannot read from Redis")?;
+            broadcasts.insert(id, json!(fields));
+        }
+        let live: Vec<(String, f64)> = redis.zrange_withscores(LIVE, 0, -1).await.context("cannot read from Redis")?;
+        // Start times are whole milliseconds, which a double holds exactly.
+        #[allow(clippy::cast_possible_truncation)]
+        let live: serde_json::Map<String, Value> =
+            live.into_iter().map(|(id, score)| (id, json!(score as i64))).collect();
+        Ok(json!({ "broadcasts": broadcasts, "live": live }))
+    }
+
+    /// Removes broadcasts of which the log knows nothing.
+    pub(crate) async fn retain(&self, known: &std::collections::BTreeSet<BroadcastId>) -> anyhow::Result<usize> {
+        let mut redis = self.redis.clone();
+        let stored: Vec<String> = redis.smembers(IDS).await.context("cannot read from Redis")?;
+        let is_stray = |id: &&String| id.parse().map_or(true, |id: BroadcastId| !known.contains(&id));
+        let strays: Vec<&String> = stored.iter().filter(is_stray).collect();
+        for id in &strays {
+            let mut pipeline = Pipeline::new();
+            pipeline.atomic().del(key(id)).ignore().srem(IDS, id).ignore().zrem(LIVE, id).ignore();
+            pipeline.query_async::<()>(&mut redis).await.context("Redis did not remove a broadcast")?;
+        }
+        Ok(strays.len())
+    }
+
+    /// Removes the fields that a rebuild sets anew.
+    pub(crate) async fn forget(&self, id: BroadcastId) -> anyhow::Result<()> {
+        let mut redis = self.redis.clone();
+        let id = id.to_string();
+        let mut pipeline = Pipeline::new();
+        pipeline.atomic().del(key(&id)).ignore().zrem(LIVE, &id).ignore();
+        pipeline.query_async::<()>(&mut redis).await.context("Redis did not remove a broadcast")
+    }
+}

@@ -1,0 +1,174 @@
+//! LiveInfo against a real nats-server and a real Redis.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use castlog_live_info::{Config, LiveInfo, RedisConfig, Store, rebuild, run, verify};
+use castlog_log::{
+    BroadcastId, ConnectConfig, Draft, Entry, Followed, From, Log, Publisher, Secret, SessionId, pb, provision,
+};
+use castlog_projector::{Projection as _, compliance};
+use castlog_service::{AdminConfig, Context, Shutdown};
+use castlog_testkit::{NatsServer, RedisServer, until};
+use serde_json::Value;
+
+const WITHIN: Duration = Duration::from_secs(20);
+
+struct World {
+    _nats: NatsServer,
+    redis: RedisServer,
+    log: Log,
+    publisher: Publisher,
+}
+
+impl World {
+    async fn start() -> anyhow::Result<Self> {
+        let nats = NatsServer::start().await?;
+        let redis = RedisServer::start().await?;
+        let config = ConnectConfig { url: nats.url(), ..Default::default() };
+        let log = Log::connect(&config, "test").await?;
+        provision::apply(&log, provision::Plan::default()).await?;
+        let publisher = Publisher::new(&log, "test");
+        Ok(Self { _nats: nats, redis, log, publisher })
+    }
+
+    fn config(&self) -> Config {
+        Config { redis: RedisConfig { url: Secret::new(self.redis.url()) }, ..Default::default() }
+    }
+
+    async fn title(&self, id: BroadcastId, title: &str) -> anyhow::Result<()> {
+        let changed = pb::title::Changed { title: title.to_owned() };
+        self.publisher.publish(Draft::new(id, pb::Title { event: Some(pb::title::Event::Changed(changed)) })).await?;
+        Ok(())
+    }
+
+    async fn status(&self, id: BroadcastId, event: pb::status::Event) -> anyhow::Result<()> {
+        self.publisher.publish(Draft::new(id, pb::Status { event: Some(event) })).await?;
+        Ok(())
+    }
+
+    /// Two broadcasts: one went live and ended, one is live; titles change in between.
+    async fn play(&self) -> anyhow::Result<[BroadcastId; 2]> {
+        let ids = [BroadcastId::generate(), BroadcastId::generate()];
+        for id in ids {
+            self.title(id, "first").await?;
+            let session = Some(pb::status::Session {
+                session_id: SessionId::generate().to_string(),
+                started_at: Some(pb::Timestamp { seconds: 1_800_000_000, nanos: 0 }),
+                server: "rtmp-1".to_owned(),
+                ingest_url: "http://127.0.0.1:8082/flv/x".to_owned(),
+            });
+            self.status(id, pb::status::Event::Started(pb::status::Started { session: session.clone() })).await?;
+            self.title(id, "둘째 제목").await?;
+            if id == ids[0] {
+                let ended = pb::status::Ended { session, ended_at: None, reason: "encoder stopped".to_owned() };
+                self.status(id, pb::status::Event::Ended(ended)).await?;
+            }
+        }
+        Ok(ids)
+    }
+
+    async fn entries(&self) -> anyhow::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for stream in ["BROAD_INFO", "LIVE_STREAM"] {
+            let mut reader = self.log.follow(stream, &["media.>"], From::Beginning);
+            while let Followed::Entry(entry) = reader.next().await? {
+                entries.push(*entry);
+            }
+        }
+        Ok(entries)
+    }
+}
+
+struct Kit {
+    store: Store,
+    view: LiveInfo,
+    url: String,
+}
+
+#[async_trait]
+impl compliance::Harness for Kit {
+    async fn apply(&mut self, entries: &[Entry]) -> anyhow::Result<()> {
+        Ok(self.view.apply(entries).await?)
+    }
+
+    async fn crash(&mut self) -> anyhow::Result<()> {
+        self.store = Store::new(&RedisConfig { url: Secret::new(self.url.clone()) })?;
+        self.view = LiveInfo::new(self.store.clone());
+        Ok(())
+    }
+
+    async fn wipe(&mut self) -> anyhow::Result<()> {
+        flush(&self.url).await
+    }
+
+    async fn snapshot(&mut self) -> anyhow::Result<Value> {
+        self.store.snapshot().await
+    }
+}
+
+async fn flush(url: &str) -> anyhow::Result<()> {
+    let mut redis = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
+    Ok(redis::cmd("FLUSHALL").query_async(&mut redis).await?)
+}
+
+#[tokio::test]
+async fn the_view_passes_the_compliance_kit() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let [_, live] = world.play().await?;
+    let entries = world.entries().await?;
+    assert_eq!(entries.len(), 7);
+    let store = Store::new(&world.config().redis)?;
+    let mut kit = Kit { view: LiveInfo::new(store.clone()), store: store.clone(), url: world.redis.url() };
+    compliance::check(&mut kit, &entries).await?;
+    let snapshot = store.snapshot().await?;
+    let on_air: Vec<&String> = snapshot["live"].as_object().unwrap().keys().collect();
+    assert_eq!(on_air, [&live.to_string()]);
+    // Negative control: the kit is not blind to a lost entry.
+    assert!(verify(&world.config(), &world.log).await?.is_empty());
+    world.title(live, "not applied").await?;
+    assert_eq!(verify(&world.config(), &world.log).await?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_service_follows_and_a_flushed_redis_is_rebuilt() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let shutdown = Shutdown::new();
+    let media: castlog_service::MediaStore = castlog_service::open_media_store(&castlog_service::MediaStoreConfig {
+        path: std::env::temp_dir().join("castlog-live-info-test"),
+    })?;
+    let ctx = Context::start(world.log.clone(), media, shutdown.clone(), &AdminConfig::default()).await?;
+    let service = tokio::spawn(run(world.config(), ctx.clone()));
+    let [ended, live] = world.play().await?;
+    let settled = || async {
+        let differences = verify(&world.config(), &world.log).await.ok()?;
+        differences.is_empty().then_some(())
+    };
+    until("the view is equal to the log", WITHIN, settled).await?;
+    assert!(ctx.health.is_ready());
+
+    flush(&world.redis.url()).await?;
+    assert_eq!(verify(&world.config(), &world.log).await?.len(), 3, "two broadcasts, one of them live");
+    let report = rebuild(&world.config(), &world.log).await?;
+    assert_eq!((report.broadcasts, report.removed), (2, 0));
+    assert!(verify(&world.config(), &world.log).await?.is_empty());
+
+    // A value that somebody tampered with is put right, too.
+    let mut redis = redis::Client::open(world.redis.url())?.get_multiplexed_async_connection().await?;
+    let _: () = redis::cmd("HSET")
+        .arg(format!("castlog:live_info:{ended}"))
+        .arg("title")
+        .arg("tampered")
+        .query_async(&mut redis)
+        .await?;
+    assert_eq!(verify(&world.config(), &world.log).await?.len(), 1);
+    rebuild(&world.config(), &world.log).await?;
+    assert!(verify(&world.config(), &world.log).await?.is_empty());
+
+    world.title(live, "after the rebuild").await?;
+    until("the service goes on", WITHIN, settled).await?;
+    shutdown.begin();
+    service.await??;
+    Ok(())
+}
