@@ -47,10 +47,7 @@ pub fn chunk(sequence: u32, decode_time: u64, samples: &[Sample]) -> Result<Byte
     let payload: u64 = samples.iter().map(|sample| sample.data.len() as u64).sum();
     let limit = u64::from(u32::MAX) - MDAT_HEADER;
     if payload > limit {
-        return Err(Error::TooLarge {
-            actual: payload,
-            limit,
-        });
+        return Err(Error::TooLarge { actual: payload, limit });
     }
 
     let entries: Vec<TrunEntry> = samples
@@ -88,11 +85,10 @@ pub fn chunk(sequence: u32, decode_time: u64, samples: &[Sample]) -> Result<Byte
     let mut out = Vec::with_capacity(payload as usize + 256 + samples.len() * 16);
     moof.encode(&mut out)?;
     let offset = out.len() as u64 + MDAT_HEADER;
-    moof.traf[0].trun[0].data_offset =
-        Some(i32::try_from(offset).map_err(|_| Error::TooLarge {
-            actual: offset,
-            limit: i32::MAX as u64,
-        })?);
+    moof.traf[0].trun[0].data_offset = Some(i32::try_from(offset).map_err(|_| Error::TooLarge {
+        actual: offset,
+        limit: i32::MAX as u64,
+    })?);
     out.clear();
     moof.encode(&mut out)?;
     out.extend_from_slice(&((payload + MDAT_HEADER) as u32).to_be_bytes());
@@ -119,10 +115,7 @@ mod tests {
             data: Bytes::new(),
         };
         let many = vec![sample; MAX_CHUNK_SAMPLES + 1];
-        assert!(matches!(
-            chunk(1, 0, &many),
-            Err(Error::TooManySamples { .. })
-        ));
+        assert!(matches!(chunk(1, 0, &many), Err(Error::TooManySamples { .. })));
     }
 
     prop_compose! {

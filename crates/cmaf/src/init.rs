@@ -3,9 +3,8 @@
 
 use bytes::Bytes;
 use mp4_atom::{
-    Atom, Audio as AudioEntry, Avc1, Avcc, Codec, Dinf, Dref, DrefEntry, Encode, FourCC, Ftyp,
-    Hdlr, Mdhd, Mdia, Minf, Moov, Mp4a, Mvex, Mvhd, Pasp, Smhd, Stbl, Stco, Stsd, Tkhd, Trak, Trex,
-    Url, Visual, Vmhd, esds,
+    Atom, Audio as AudioEntry, Avc1, Avcc, Codec, Dinf, Dref, DrefEntry, Encode, FourCC, Ftyp, Hdlr, Mdhd, Mdia, Minf,
+    Moov, Mp4a, Mvex, Mvhd, Pasp, Smhd, Stbl, Stco, Stsd, Tkhd, Trak, Trex, Url, Visual, Vmhd, esds,
 };
 
 use crate::{Error, Result};
@@ -111,9 +110,7 @@ fn trak(track: &Track) -> Result<Trak> {
             },
         },
         stbl: Stbl {
-            stsd: Stsd {
-                codecs: vec![entry],
-            },
+            stsd: Stsd { codecs: vec![entry] },
             stco: Some(Stco::default()),
             ..Default::default()
         },
@@ -123,8 +120,7 @@ fn trak(track: &Track) -> Result<Trak> {
         Track::Video(video) => {
             let (horizontal, vertical) = video.pixel_aspect;
             // The track header gives the size on screen, in square pixels.
-            let width =
-                u64::from(video.width) * u64::from(horizontal.max(1)) / u64::from(vertical.max(1));
+            let width = u64::from(video.width) * u64::from(horizontal.max(1)) / u64::from(vertical.max(1));
             tkhd.width = u16::try_from(width).unwrap_or(u16::MAX).into();
             tkhd.height = video.height.into();
             minf.vmhd = Some(Vmhd::default());
@@ -158,10 +154,7 @@ fn video_entry(video: &Video) -> Result<Codec> {
         reason: error.to_string(),
     })?;
     let (h_spacing, v_spacing) = video.pixel_aspect;
-    let pasp = (h_spacing > 0 && v_spacing > 0 && h_spacing != v_spacing).then_some(Pasp {
-        h_spacing,
-        v_spacing,
-    });
+    let pasp = (h_spacing > 0 && v_spacing > 0 && h_spacing != v_spacing).then_some(Pasp { h_spacing, v_spacing });
     Ok(Avc1 {
         visual: Visual {
             data_reference_index: 1,

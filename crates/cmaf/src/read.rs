@@ -107,8 +107,7 @@ fn join(moof: &Moof, moof_size: usize, media: &[u8], mdat_size: usize) -> Result
     let mut media = media;
     let mut samples = Vec::new();
     for entry in trun.samples.iter() {
-        let (Some(duration), Some(size), Some(flags)) = (entry.duration, entry.size, entry.flags)
-        else {
+        let (Some(duration), Some(size), Some(flags)) = (entry.duration, entry.size, entry.flags) else {
             return Err(bad("a sample without duration, size or flags"));
         };
         let (data, after) = media
@@ -156,20 +155,12 @@ mod tests {
             channels: 2,
         });
         assert_eq!(timescale(&init_section(&track).unwrap()).unwrap(), 48_000);
-        let mut bytes = chunk(1, 96_000, &[sample(b"abc"), sample(b"d")])
-            .unwrap()
-            .to_vec();
+        let mut bytes = chunk(1, 96_000, &[sample(b"abc"), sample(b"d")]).unwrap().to_vec();
         bytes.extend_from_slice(&chunk(2, 98_048, &[sample(b"efg")]).unwrap());
         let chunks = segment(&bytes).unwrap();
-        assert_eq!(
-            chunks[0].decode_time + chunks[0].duration(),
-            chunks[1].decode_time
-        );
+        assert_eq!(chunks[0].decode_time + chunks[0].duration(), chunks[1].decode_time);
         assert_eq!(chunks[1].samples[0].data, &b"efg"[..]);
-        assert_eq!(
-            chunks.iter().map(|chunk| chunk.size).sum::<usize>(),
-            bytes.len()
-        );
+        assert_eq!(chunks.iter().map(|chunk| chunk.size).sum::<usize>(), bytes.len());
         assert_eq!(chunks[0].first_presentation_time(), Some(96_000));
     }
 

@@ -179,8 +179,7 @@ pub struct AudioSpecificConfig {
 }
 
 const SAMPLE_RATES: [u32; 13] = [
-    96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000,
-    7_350,
+    96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350,
 ];
 /// Object types of spectral band replication and parametric stereo.
 const SBR: u8 = 5;
@@ -261,11 +260,7 @@ fn sampling_frequency(bits: &mut Bits<'_>) -> Result<u32, Error> {
         EXPLICIT => bits.u(24)?,
         index => SAMPLE_RATES.get(index).copied().unwrap_or(0),
     };
-    if rate == 0 {
-        Err(bits.malformed())
-    } else {
-        Ok(rate)
-    }
+    if rate == 0 { Err(bits.malformed()) } else { Ok(rate) }
 }
 
 /// Channels of a program config element.
@@ -338,10 +333,7 @@ mod tests {
     #[test]
     fn other_codecs_are_named() {
         assert_eq!(parse(&[0x2f, 1]).unwrap().codec, AudioCodec::Mp3);
-        assert_eq!(
-            parse(b"\x91Opusx").unwrap().packet,
-            AudioPacket::Frame("x".into())
-        );
+        assert_eq!(parse(b"\x91Opusx").unwrap().packet, AudioPacket::Frame("x".into()));
         assert_eq!(parse(b"\x90fLaC").unwrap().codec.to_string(), "fLaC");
         assert_eq!(parse(b"").unwrap_err(), Error::Truncated(WHAT));
         assert_eq!(parse(&[0xaf]).unwrap_err(), Error::Truncated(WHAT));

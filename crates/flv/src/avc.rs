@@ -57,10 +57,7 @@ impl DecoderConfig {
     /// RFC 6381 codec string: `avc1.PPCCLL`.
     #[must_use]
     pub fn codec_string(&self) -> String {
-        format!(
-            "avc1.{:02x}{:02x}{:02x}",
-            self.profile, self.compatibility, self.level
-        )
+        format!("avc1.{:02x}{:02x}{:02x}", self.profile, self.compatibility, self.level)
     }
 
     /// The first sequence parameter set, parsed.
@@ -137,9 +134,7 @@ impl<'a> Iterator for Nalus<'a> {
         let Some((length, rest)) = rest.split_at_checked(self.length_size) else {
             return Some(Err(Error::Truncated("NAL unit")));
         };
-        let length = length
-            .iter()
-            .fold(0, |length, byte| length << 8 | usize::from(*byte));
+        let length = length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
         let Some((nalu, rest)) = rest.split_at_checked(length) else {
             return Some(Err(Error::Truncated("NAL unit")));
         };
@@ -152,9 +147,8 @@ impl<'a> Iterator for Nalus<'a> {
 /// tag's keyframe flag claims.
 #[must_use]
 pub fn has_idr(access_unit: &[u8], length_size: u8) -> bool {
-    Nalus::new(access_unit, length_size).any(|nalu| {
-        nalu.is_ok_and(|nalu| nalu.first().is_some_and(|head| head & 0x1f == nalu::IDR))
-    })
+    Nalus::new(access_unit, length_size)
+        .any(|nalu| nalu.is_ok_and(|nalu| nalu.first().is_some_and(|head| head & 0x1f == nalu::IDR)))
 }
 
 #[cfg(test)]
@@ -165,20 +159,16 @@ mod tests {
 
     fn unhex(text: &str) -> Bytes {
         let digit = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
-        (0..text.len())
-            .step_by(2)
-            .map(digit)
-            .collect::<Vec<_>>()
-            .into()
+        (0..text.len()).step_by(2).map(digit).collect::<Vec<_>>().into()
     }
 
     /// Records as x264 writes them.
-    const BASELINE_720P30: &str =
-        "0142c01fffe100196742c01fd9005005bb0110000003001000000303c0f183248001000568cb83cb20";
-    const HIGH_854X480: &str = "0164001fffe100196764001facd940d83de6f01100000303e90000ea600f18319601000668ebe3cb22c0fdf8f800";
-    const HIGH_1080P60: &str = "0164002affe1001b6764002aacd940780227e5c044000003000400000301e03c60c65801000668ebe3cb22c0fdf8f800";
-    const MAIN_640X272: &str =
-        "014d4015ffe10017674d4015eca05011d808800000030080000019078b16cb01000568ebe3cb20";
+    const BASELINE_720P30: &str = "0142c01fffe100196742c01fd9005005bb0110000003001000000303c0f183248001000568cb83cb20";
+    const HIGH_854X480: &str =
+        "0164001fffe100196764001facd940d83de6f01100000303e90000ea600f18319601000668ebe3cb22c0fdf8f800";
+    const HIGH_1080P60: &str =
+        "0164002affe1001b6764002aacd940780227e5c044000003000400000301e03c60c65801000668ebe3cb22c0fdf8f800";
+    const MAIN_640X272: &str = "014d4015ffe10017674d4015eca05011d808800000030080000019078b16cb01000568ebe3cb20";
 
     #[test]
     fn size_rate_and_codec_string() {
@@ -201,10 +191,7 @@ mod tests {
             .parse_sps()
             .unwrap();
         assert_eq!(baseline.max_reorder, Some(0));
-        let high = DecoderConfig::parse(&unhex(HIGH_1080P60))
-            .unwrap()
-            .parse_sps()
-            .unwrap();
+        let high = DecoderConfig::parse(&unhex(HIGH_1080P60)).unwrap().parse_sps().unwrap();
         assert_eq!(high.max_reorder, Some(2));
     }
 
@@ -227,10 +214,7 @@ mod tests {
         assert_eq!(nalus, [Ok(&[0x09, 0xf0][..]), Ok(&[0x65, 1, 2][..])]);
         assert!(has_idr(&unit, 4));
         let nalus: Vec<_> = Nalus::new(&unit[..12], 4).collect();
-        assert_eq!(
-            nalus,
-            [Ok(&[0x09, 0xf0][..]), Err(Error::Truncated("NAL unit"))]
-        );
+        assert_eq!(nalus, [Ok(&[0x09, 0xf0][..]), Err(Error::Truncated("NAL unit"))]);
         assert!(!has_idr(&unit[..6], 4));
     }
 

@@ -24,10 +24,7 @@ impl<'a> Bits<'a> {
     }
 
     pub(crate) fn bit(&mut self) -> Result<bool, Error> {
-        let byte = self
-            .bytes
-            .get(self.at / 8)
-            .ok_or(Error::Truncated(self.what))?;
+        let byte = self.bytes.get(self.at / 8).ok_or(Error::Truncated(self.what))?;
         let bit = byte >> (7 - self.at % 8) & 1;
         self.at += 1;
         Ok(bit == 1)
@@ -67,11 +64,7 @@ impl<'a> Bits<'a> {
     /// Signed Exp-Golomb code.
     pub(crate) fn se(&mut self) -> Result<i64, Error> {
         let code = i64::from(self.ue()?);
-        Ok(if code % 2 == 0 {
-            -(code / 2)
-        } else {
-            (code + 1) / 2
-        })
+        Ok(if code % 2 == 0 { -(code / 2) } else { (code + 1) / 2 })
     }
 }
 
@@ -93,13 +86,7 @@ mod tests {
             [bits.se(), bits.se(), bits.se(), bits.se(), bits.se()],
             [Ok(0), Ok(1), Ok(-1), Ok(2), Ok(-2)]
         );
-        assert_eq!(
-            Bits::new(&[0; 8], "test").ue(),
-            Err(Error::Malformed("test"))
-        );
-        assert_eq!(
-            Bits::new(&[0; 2], "test").ue(),
-            Err(Error::Truncated("test"))
-        );
+        assert_eq!(Bits::new(&[0; 8], "test").ue(), Err(Error::Malformed("test")));
+        assert_eq!(Bits::new(&[0; 2], "test").ue(), Err(Error::Truncated("test")));
     }
 }

@@ -80,11 +80,7 @@ impl Reader {
         if let Some(error) = self.error {
             return Err(error);
         }
-        let item = if self.header_seen {
-            self.tag()
-        } else {
-            self.header()
-        };
+        let item = if self.header_seen { self.tag() } else { self.header() };
         if let Err(error) = item {
             self.error = Some(error);
             self.buffer = BytesMut::new();
@@ -103,10 +99,7 @@ impl Reader {
         let flags = self.buffer[4];
         let size = (&self.buffer[5..9]).get_u32();
         if !(9..=MAX_HEADER).contains(&size) {
-            return Err(Error::HeaderSize {
-                size,
-                max: MAX_HEADER,
-            });
+            return Err(Error::HeaderSize { size, max: MAX_HEADER });
         }
         let whole = size as usize + PREVIOUS_TAG_SIZE;
         if self.buffer.len() < whole {
@@ -148,11 +141,7 @@ impl Reader {
         // Copied, so that a small tag that is kept does not hold a whole read buffer.
         let data = Bytes::copy_from_slice(&self.buffer[TAG_HEADER..TAG_HEADER + size]);
         self.buffer.advance(whole);
-        Ok(Some(Item::Tag(Tag {
-            kind,
-            timestamp,
-            data,
-        })))
+        Ok(Some(Item::Tag(Tag { kind, timestamp, data })))
     }
 }
 
@@ -176,21 +165,12 @@ mod tests {
     }
 
     fn tag() -> impl Strategy<Value = Tag> {
-        let kind = prop_oneof![
-            Just(TagKind::Audio),
-            Just(TagKind::Video),
-            Just(TagKind::Script)
-        ];
-        (
+        let kind = prop_oneof![Just(TagKind::Audio), Just(TagKind::Video), Just(TagKind::Script)];
+        (kind, any::<u32>(), prop::collection::vec(any::<u8>(), 0..300)).prop_map(|(kind, timestamp, data)| Tag {
             kind,
-            any::<u32>(),
-            prop::collection::vec(any::<u8>(), 0..300),
-        )
-            .prop_map(|(kind, timestamp, data)| Tag {
-                kind,
-                timestamp,
-                data: data.into(),
-            })
+            timestamp,
+            data: data.into(),
+        })
     }
 
     proptest! {

@@ -96,20 +96,12 @@ impl Sps {
             bits.skip(1)?; // mb_adaptive_frame_field_flag
         }
         bits.skip(1)?; // direct_8x8_inference_flag
-        let (mut width, mut height) = (
-            width_mbs * 16,
-            height_units * if interlaced { 32 } else { 16 },
-        );
+        let (mut width, mut height) = (width_mbs * 16, height_units * if interlaced { 32 } else { 16 });
         if bits.bit()? {
             let subsampled = chroma_format == 1 || chroma_format == 2;
             let unit_x = if subsampled && !separate_planes { 2 } else { 1 };
-            let unit_y = if chroma_format == 1 && !separate_planes {
-                2
-            } else {
-                1
-            } * if interlaced { 2 } else { 1 };
-            let [left, right, top, bottom] =
-                [bits.ue()?, bits.ue()?, bits.ue()?, bits.ue()?].map(u64::from);
+            let unit_y = if chroma_format == 1 && !separate_planes { 2 } else { 1 } * if interlaced { 2 } else { 1 };
+            let [left, right, top, bottom] = [bits.ue()?, bits.ue()?, bits.ue()?, bits.ue()?].map(u64::from);
             width = cropped(width, (left + right) * unit_x).ok_or_else(|| bits.malformed())?;
             height = cropped(height, (top + bottom) * unit_y).ok_or_else(|| bits.malformed())?;
         }
@@ -138,10 +130,7 @@ impl Sps {
     #[must_use]
     pub fn frame_rate_milli(&self) -> Option<u32> {
         let (numerator, denominator) = self.frame_rate?;
-        u32::try_from(
-            (u64::from(numerator) * 1000 + u64::from(denominator) / 2) / u64::from(denominator),
-        )
-        .ok()
+        u32::try_from((u64::from(numerator) * 1000 + u64::from(denominator) / 2) / u64::from(denominator)).ok()
     }
 
     fn read_vui(&mut self, bits: &mut Bits<'_>) -> Result<(), Error> {
@@ -199,11 +188,7 @@ impl Sps {
 
 fn bounded(bits: &mut Bits<'_>, max: u32) -> Result<u32, Error> {
     let value = bits.ue()?;
-    if value > max {
-        Err(bits.malformed())
-    } else {
-        Ok(value)
-    }
+    if value > max { Err(bits.malformed()) } else { Ok(value) }
 }
 
 fn cropped(size: u32, crop: u64) -> Option<u32> {

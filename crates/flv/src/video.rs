@@ -319,15 +319,9 @@ mod tests {
                 data: Bytes::from_static(&[9])
             }
         );
-        assert_eq!(
-            (frame.frame_type, frame.codec),
-            (FrameType::Inter, VideoCodec::Avc)
-        );
+        assert_eq!((frame.frame_type, frame.codec), (FrameType::Inter, VideoCodec::Avc));
         assert!(parse(&[0x17, 1, 0, 0, 80, 9]).unwrap().is_keyframe());
-        assert_eq!(
-            parse(&[0x17, 2, 0, 0, 0]).unwrap().packet,
-            VideoPacket::EndOfSequence
-        );
+        assert_eq!(parse(&[0x17, 2, 0, 0, 0]).unwrap().packet, VideoPacket::EndOfSequence);
     }
 
     #[test]

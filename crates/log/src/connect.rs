@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use async_nats::jetstream;
-use tokio::sync::watch;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::Secret;
 
@@ -101,11 +101,14 @@ impl Log {
                 std::future::ready(())
             });
         if !config.credentials.is_empty() {
-            let text = std::fs::read_to_string(&config.credentials)
-                .map_err(|source| ConnectError::Credentials { path: config.credentials.clone(), source })?;
-            options = options
-                .credentials(&text)
-                .map_err(|source| ConnectError::Credentials { path: config.credentials.clone(), source })?;
+            let text = std::fs::read_to_string(&config.credentials).map_err(|source| ConnectError::Credentials {
+                path: config.credentials.clone(),
+                source,
+            })?;
+            options = options.credentials(&text).map_err(|source| ConnectError::Credentials {
+                path: config.credentials.clone(),
+                source,
+            })?;
         } else if !config.user.is_empty() {
             options = options.user_and_password(config.user.clone(), config.password.expose().clone());
         }
@@ -113,7 +116,10 @@ impl Log {
         let client = options
             .connect(&servers[..])
             .await
-            .map_err(|source| ConnectError::Connect { url: without_credentials(&config.url), source })?;
+            .map_err(|source| ConnectError::Connect {
+                url: without_credentials(&config.url),
+                source,
+            })?;
         Ok(Self::new(client, connections, name))
     }
 
@@ -124,7 +130,11 @@ impl Log {
             .max_ack_inflight(MAX_ACK_INFLIGHT)
             .backpressure_on_inflight(true)
             .build(client);
-        Self { jetstream, connections, name: name.into() }
+        Self {
+            jetstream,
+            connections,
+            name: name.into(),
+        }
     }
 
     /// The name that this connection was made with.
@@ -152,7 +162,10 @@ fn without_credentials(urls: &str) -> String {
         (Some(scheme), Some(at)) if at > scheme => format!("{}{}", &url[..scheme + 3], &url[at + 1..]),
         _ => url.to_owned(),
     };
-    urls.split(',').map(|url| clean(url.trim())).collect::<Vec<_>>().join(",")
+    urls.split(',')
+        .map(|url| clean(url.trim()))
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 #[cfg(test)]
@@ -161,6 +174,9 @@ mod tests {
 
     #[test]
     fn printed_urls_hold_no_secret() {
-        assert_eq!(without_credentials("nats://me:pw@host:1,nats://b:2"), "nats://host:1,nats://b:2");
+        assert_eq!(
+            without_credentials("nats://me:pw@host:1,nats://b:2"),
+            "nats://host:1,nats://b:2"
+        );
     }
 }

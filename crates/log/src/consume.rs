@@ -87,16 +87,26 @@ impl Delivery {
     /// # Errors
     /// The connection is gone; the entry comes again.
     pub async fn term(&self, reason: &str) -> Result<(), ConsumeError> {
-        let Some(reply) = self.message.reply.clone() else { return Ok(()) };
+        let Some(reply) = self.message.reply.clone() else {
+            return Ok(());
+        };
         // One line, as the server's advisory shows it.
         let body = format!("+TERM {}", reason.replace(['\r', '\n'], " "));
         // `AckKind::Term` carries no reason, so the acknowledgement is written by hand.
         #[allow(clippy::disallowed_methods)]
-        self.message.context.client().publish(reply, body.into()).await.map_err(|error| self.ack_failed(&error))
+        self.message
+            .context
+            .client()
+            .publish(reply, body.into())
+            .await
+            .map_err(|error| self.ack_failed(&error))
     }
 
     async fn ack_with(&self, kind: AckKind) -> Result<(), ConsumeError> {
-        self.message.ack_with(kind).await.map_err(|error| self.ack_failed(&error))
+        self.message
+            .ack_with(kind)
+            .await
+            .map_err(|error| self.ack_failed(&error))
     }
 
     fn ack_failed(&self, error: &impl ToString) -> ConsumeError {
@@ -181,7 +191,9 @@ impl Durable {
     pub async fn next(&mut self) -> Result<Delivery, ConsumeError> {
         loop {
             self.bound().await?;
-            let Some(messages) = self.messages.as_mut() else { continue };
+            let Some(messages) = self.messages.as_mut() else {
+                continue;
+            };
             let message = tokio::select! {
                 message = messages.next() => message,
                 // Pull requests die with the connection.
@@ -214,7 +226,9 @@ impl Durable {
         let mut batch = vec![self.next().await?];
         while batch.len() < limit {
             let Some(messages) = self.messages.as_mut() else { break };
-            let Some(Some(Ok(message))) = messages.next().now_or_never() else { break };
+            let Some(Some(Ok(message))) = messages.next().now_or_never() else {
+                break;
+            };
             batch.extend(self.read(message));
         }
         Ok(batch)
@@ -223,11 +237,24 @@ impl Durable {
     fn read(&self, message: jetstream::Message) -> Option<Delivery> {
         let info = message.info().ok()?;
         let (sequence, delivered) = (info.stream_sequence, info.delivered);
-        let position = Position { stream: self.stream.clone(), sequence };
+        let position = Position {
+            stream: self.stream.clone(),
+            sequence,
+        };
         let subject = message.subject.as_str();
-        let entry = Entry::decode(subject, message.headers.as_ref(), &message.payload, position.clone())
-            .map_err(|error| Undecodable { subject: subject.to_owned(), position, error });
-        Some(Delivery { entry, delivered, message })
+        let entry =
+            Entry::decode(subject, message.headers.as_ref(), &message.payload, position.clone()).map_err(|error| {
+                Undecodable {
+                    subject: subject.to_owned(),
+                    position,
+                    error,
+                }
+            });
+        Some(Delivery {
+            entry,
+            delivered,
+            message,
+        })
     }
 
     async fn bind(&mut self) -> Result<(), ConsumeError> {
@@ -237,10 +264,16 @@ impl Durable {
             consumer: self.consumer.clone(),
             reason,
         };
-        let stream =
-            self.log.jetstream.get_stream_no_info(&self.stream).await.map_err(|e| failed(e.to_string()))?;
-        let consumer: PullConsumer =
-            stream.get_consumer(&self.consumer).await.map_err(|e| failed(e.to_string()))?;
+        let stream = self
+            .log
+            .jetstream
+            .get_stream_no_info(&self.stream)
+            .await
+            .map_err(|e| failed(e.to_string()))?;
+        let consumer: PullConsumer = stream
+            .get_consumer(&self.consumer)
+            .await
+            .map_err(|e| failed(e.to_string()))?;
         let messages = consumer
             .stream()
             .max_messages_per_batch(self.prefetch)

@@ -63,6 +63,12 @@ pub async fn bury(log: &Log, consumer: &str, delivery: &Delivery, reason: &str) 
         .map_err(|e| not_kept(e.to_string()))?
         .await
         .map_err(|e| not_kept(e.to_string()))?;
-    tracing::error!(stream = position.stream, seq = position.sequence, consumer, reason, "entry became a dead letter");
+    tracing::error!(
+        stream = position.stream,
+        seq = position.sequence,
+        consumer,
+        reason,
+        "entry became a dead letter"
+    );
     delivery.term(&reason).await
 }

@@ -108,7 +108,10 @@ pub struct Undecodable {
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<&'h str, DecodeError> {
-    headers.get(name).map(async_nats::HeaderValue::as_str).ok_or(DecodeError::Header(name))
+    headers
+        .get(name)
+        .map(async_nats::HeaderValue::as_str)
+        .ok_or(DecodeError::Header(name))
 }
 
 impl Entry {
@@ -129,7 +132,10 @@ impl Entry {
             .with_timezone(&Utc);
         let event = Event::decode(subject.kind, payload)
             .ok_or(DecodeError::Part)?
-            .map_err(|source| DecodeError::Payload { kind: subject.kind, source })?;
+            .map_err(|source| DecodeError::Payload {
+                kind: subject.kind,
+                source,
+            })?;
         Ok(Self {
             id: text(headers, header::ID)?.to_owned(),
             source: text(headers, header::SOURCE)?.to_owned(),
@@ -175,14 +181,22 @@ pub fn decode_json(subject: &str, payload: &[u8]) -> Result<serde_json::Value, D
     match Event::decode(subject.kind, payload) {
         None => Ok(serde_json::json!({ "part": { "sizeBytes": payload.len() } })),
         Some(Ok(event)) => Ok(event.to_json()),
-        Some(Err(source)) => Err(DecodeError::Payload { kind: subject.kind, source }),
+        Some(Err(source)) => Err(DecodeError::Payload {
+            kind: subject.kind,
+            source,
+        }),
     }
 }
 
 /// The CloudEvents type of an event.
 pub(crate) fn event_type(event: &Event) -> String {
     let kind = event.kind();
-    format!("castlog.{}.{}.{}", kind.class(), kind.token(), event.name().unwrap_or("unknown"))
+    format!(
+        "castlog.{}.{}.{}",
+        kind.class(),
+        kind.token(),
+        event.name().unwrap_or("unknown")
+    )
 }
 
 pub(crate) fn rfc3339(time: DateTime<Utc>) -> String {
@@ -221,7 +235,10 @@ mod tests {
     use crate::{BroadcastId, pb};
 
     fn title(text: &str) -> Event {
-        pb::Title { event: Some(pb::title::Event::Changed(pb::title::Changed { title: text.into() })) }.into()
+        pb::Title {
+            event: Some(pb::title::Event::Changed(pb::title::Changed { title: text.into() })),
+        }
+        .into()
     }
 
     #[test]
@@ -230,18 +247,33 @@ mod tests {
         let event = title("롤 랭크");
         let time = Utc::now();
         let (headers, payload) = encode(subject, &event, "id-1", "castlog/test", time, Some("00-ab-cd-01"));
-        let position = Position { stream: "BROAD_INFO".into(), sequence: 7 };
+        let position = Position {
+            stream: "BROAD_INFO".into(),
+            sequence: 7,
+        };
         let entry = Entry::decode(&subject.to_string(), Some(&headers), &payload, position).unwrap();
-        assert_eq!((entry.event, entry.subject, entry.id.as_str()), (event, subject, "id-1"));
-        assert_eq!(headers.get(header::TYPE).unwrap().as_str(), "castlog.broad_info.title.changed");
+        assert_eq!(
+            (entry.event, entry.subject, entry.id.as_str()),
+            (event, subject, "id-1")
+        );
+        assert_eq!(
+            headers.get(header::TYPE).unwrap().as_str(),
+            "castlog.broad_info.title.changed"
+        );
         assert_eq!(entry.traceparent.as_deref(), Some("00-ab-cd-01"));
     }
 
     #[test]
     fn what_is_no_entry_is_told_why() {
         let subject = Kind::Title.of(BroadcastId::generate()).to_string();
-        let position = || Position { stream: "BROAD_INFO".into(), sequence: 1 };
-        assert!(matches!(Entry::decode(&subject, None, b"", position()), Err(DecodeError::Header(_))));
+        let position = || Position {
+            stream: "BROAD_INFO".into(),
+            sequence: 1,
+        };
+        assert!(matches!(
+            Entry::decode(&subject, None, b"", position()),
+            Err(DecodeError::Header(_))
+        ));
         let (headers, _) = encode(subject.parse().unwrap(), &title("x"), "1", "s", Utc::now(), None);
         let garbage = [0xff, 0xff, 0xff];
         let error = Entry::decode(&subject, Some(&headers), &garbage, position()).unwrap_err();

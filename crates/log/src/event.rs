@@ -60,16 +60,26 @@ macro_rules! events {
     };
 }
 
-events!(Registration, PublishKey, Title, Tags, Options, Auth, Status, Metadata, Segment, Health, Viewers);
+events!(
+    Registration,
+    PublishKey,
+    Title,
+    Tags,
+    Options,
+    Auth,
+    Status,
+    Metadata,
+    Segment,
+    Health,
+    Viewers
+);
 
 impl Event {
     /// The name of what happened, e.g. `started`; `None` when the producer used
     /// a newer schema than this reader's.
     #[must_use]
     pub const fn name(&self) -> Option<&'static str> {
-        use pb::{
-            auth, health, metadata, options, publish_key, registration, segment, status, tags, title, viewers,
-        };
+        use pb::{auth, health, metadata, options, publish_key, registration, segment, status, tags, title, viewers};
         Some(match self {
             Self::Registration(pb::Registration { event: Some(e) }) => match e {
                 registration::Event::Created(_) => "created",
@@ -80,9 +90,15 @@ impl Event {
                 publish_key::Event::Rotated(_) => "rotated",
                 publish_key::Event::Revoked(_) => "revoked",
             },
-            Self::Title(pb::Title { event: Some(title::Event::Changed(_)) })
-            | Self::Tags(pb::Tags { event: Some(tags::Event::Changed(_)) })
-            | Self::Options(pb::Options { event: Some(options::Event::Changed(_)) }) => "changed",
+            Self::Title(pb::Title {
+                event: Some(title::Event::Changed(_)),
+            })
+            | Self::Tags(pb::Tags {
+                event: Some(tags::Event::Changed(_)),
+            })
+            | Self::Options(pb::Options {
+                event: Some(options::Event::Changed(_)),
+            }) => "changed",
             Self::Auth(pb::Auth { event: Some(e) }) => match e {
                 auth::Event::Accepted(_) => "accepted",
                 auth::Event::Rejected(_) => "rejected",
@@ -93,10 +109,18 @@ impl Event {
                 status::Event::Resumed(_) => "resumed",
                 status::Event::Ended(_) => "ended",
             },
-            Self::Metadata(pb::Metadata { event: Some(metadata::Event::Produced(_)) }) => "produced",
-            Self::Segment(pb::Segment { event: Some(segment::Event::Stored(_)) }) => "stored",
-            Self::Health(pb::Health { event: Some(health::Event::Sampled(_)) }) => "sampled",
-            Self::Viewers(pb::Viewers { event: Some(viewers::Event::Counted(_)) }) => "counted",
+            Self::Metadata(pb::Metadata {
+                event: Some(metadata::Event::Produced(_)),
+            }) => "produced",
+            Self::Segment(pb::Segment {
+                event: Some(segment::Event::Stored(_)),
+            }) => "stored",
+            Self::Health(pb::Health {
+                event: Some(health::Event::Sampled(_)),
+            }) => "sampled",
+            Self::Viewers(pb::Viewers {
+                event: Some(viewers::Event::Counted(_)),
+            }) => "counted",
             _ => return None,
         })
     }

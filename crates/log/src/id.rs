@@ -99,7 +99,13 @@ mod tests {
 
     #[test]
     fn other_text_is_refused() {
-        for text in ["", "unknown", "01ARZ3NDEKTSV4RRFFQ69G5FAV", "01arz3ndektsv4rrffq69g5fa", "../../../etc/passwd"] {
+        for text in [
+            "",
+            "unknown",
+            "01ARZ3NDEKTSV4RRFFQ69G5FAV",
+            "01arz3ndektsv4rrffq69g5fa",
+            "../../../etc/passwd",
+        ] {
             assert!(text.parse::<BroadcastId>().is_err(), "{text:?}");
         }
     }

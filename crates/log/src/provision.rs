@@ -29,7 +29,11 @@ const STREAMS: &[&str] = definitions![
 const CONSUMERS: &[(&str, &[&str])] = &[
     (
         "BROAD_INFO",
-        definitions!["consumers/BROAD_INFO/live_info", "consumers/BROAD_INFO/indexer", "consumers/BROAD_INFO/log_sink"],
+        definitions![
+            "consumers/BROAD_INFO/live_info",
+            "consumers/BROAD_INFO/indexer",
+            "consumers/BROAD_INFO/log_sink"
+        ],
     ),
     (
         "LIVE_STREAM",
@@ -97,7 +101,11 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { check: false, allow_destructive: false, replicas: 1 }
+        Self {
+            check: false,
+            allow_destructive: false,
+            replicas: 1,
+        }
     }
 }
 
@@ -132,15 +140,21 @@ pub async fn apply(log: &Log, plan: Plan) -> Result<Vec<Change>, ProvisionError>
 }
 
 fn parse(text: &str) -> Result<Map<String, Value>, ProvisionError> {
-    serde_json::from_str(text)
-        .map_err(|e| ProvisionError::Malformed { name: text.chars().take(60).collect(), reason: e.to_string() })
+    serde_json::from_str(text).map_err(|e| ProvisionError::Malformed {
+        name: text.chars().take(60).collect(),
+        reason: e.to_string(),
+    })
 }
 
 fn name_of(definition: &Map<String, Value>) -> Result<String, ProvisionError> {
-    definition.get("name").and_then(Value::as_str).map(str::to_owned).ok_or_else(|| ProvisionError::Malformed {
-        name: "?".to_owned(),
-        reason: "it has no name".to_owned(),
-    })
+    definition
+        .get("name")
+        .and_then(Value::as_str)
+        .map(str::to_owned)
+        .ok_or_else(|| ProvisionError::Malformed {
+            name: "?".to_owned(),
+            reason: "it has no name".to_owned(),
+        })
 }
 
 async fn apply_stream(log: &Log, wanted: Map<String, Value>, plan: Plan) -> Result<Option<Change>, ProvisionError> {
@@ -150,22 +164,36 @@ async fn apply_stream(log: &Log, wanted: Map<String, Value>, plan: Plan) -> Resu
         if !plan.check {
             call(log, &name, &format!("STREAM.CREATE.{name}"), &Value::Object(wanted)).await?;
         }
-        return Ok(Some(Change { name, lines: Vec::new(), created: true }));
+        return Ok(Some(Change {
+            name,
+            lines: Vec::new(),
+            created: true,
+        }));
     };
     let differing = differing(&wanted, &actual);
     if differing.is_empty() {
         return Ok(None);
     }
-    let lost: Vec<&str> =
-        differing.iter().map(String::as_str).filter(|key| is_destructive(key, &wanted, &actual)).collect();
+    let lost: Vec<&str> = differing
+        .iter()
+        .map(String::as_str)
+        .filter(|key| is_destructive(key, &wanted, &actual))
+        .collect();
     if !lost.is_empty() && !plan.allow_destructive {
-        return Err(ProvisionError::Destructive { name, keys: lost.join(", ") });
+        return Err(ProvisionError::Destructive {
+            name,
+            keys: lost.join(", "),
+        });
     }
     let lines = describe(&differing, &wanted, &actual);
     if !plan.check {
         call(log, &name, &format!("STREAM.UPDATE.{name}"), &Value::Object(wanted)).await?;
     }
-    Ok(Some(Change { name, lines, created: false }))
+    Ok(Some(Change {
+        name,
+        lines,
+        created: false,
+    }))
 }
 
 async fn apply_consumer(
@@ -189,7 +217,11 @@ async fn apply_consumer(
         let request = json!({ "stream_name": stream, "config": wanted, "action": "" });
         call(log, &name, &format!("CONSUMER.CREATE.{stream}.{consumer}"), &request).await?;
     }
-    Ok(Some(Change { name, lines, created: actual.is_none() }))
+    Ok(Some(Change {
+        name,
+        lines,
+        created: actual.is_none(),
+    }))
 }
 
 /// Keys of the file whose value the server does not have. Keys that it leaves
@@ -212,7 +244,9 @@ fn differing(wanted: &Map<String, Value>, actual: &Map<String, Value>) -> Vec<St
         // A single filter is echoed in the singular.
         .filter(|(key, value)| {
             *key != "filter_subjects"
-                || value.as_array().is_none_or(|a| a.len() != 1 || actual.get("filter_subject") != a.first())
+                || value
+                    .as_array()
+                    .is_none_or(|a| a.len() != 1 || actual.get("filter_subject") != a.first())
         })
         .map(|(key, _)| key.clone())
         .collect()
@@ -220,16 +254,24 @@ fn differing(wanted: &Map<String, Value>, actual: &Map<String, Value>) -> Vec<St
 
 fn describe(keys: &[String], wanted: &Map<String, Value>, actual: &Map<String, Value>) -> Vec<String> {
     let show = |map: &Map<String, Value>, key: &str| map.get(key).map_or_else(|| "unset".to_owned(), Value::to_string);
-    keys.iter().map(|key| format!("{key}: {} -> {}", show(actual, key), show(wanted, key))).collect()
+    keys.iter()
+        .map(|key| format!("{key}: {} -> {}", show(actual, key), show(wanted, key)))
+        .collect()
 }
 
 fn is_destructive(key: &str, wanted: &Map<String, Value>, actual: &Map<String, Value>) -> bool {
     // 0 and -1 both mean without limit.
-    let limit = |map: &Map<String, Value>| map.get(key).and_then(Value::as_i64).filter(|n| *n > 0).unwrap_or(i64::MAX);
+    let limit = |map: &Map<String, Value>| {
+        map.get(key)
+            .and_then(Value::as_i64)
+            .filter(|n| *n > 0)
+            .unwrap_or(i64::MAX)
+    };
     match key {
         "max_age" | "max_bytes" | "max_msgs" | "max_msgs_per_subject" => limit(wanted) < limit(actual),
         "subjects" => {
-            let subjects = |map: &Map<String, Value>| map.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+            let subjects =
+                |map: &Map<String, Value>| map.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
             let kept = subjects(wanted);
             subjects(actual).iter().any(|s| !kept.contains(s))
         }
@@ -255,11 +297,14 @@ async fn find(
 }
 
 async fn call(log: &Log, name: &str, request: &str, body: &Value) -> Result<Value, ProvisionError> {
-    let answer: Response<Value> = log
-        .jetstream
-        .request(request.to_owned(), body)
-        .await
-        .map_err(|e| ProvisionError::Unavailable { request: request.to_owned(), reason: e.to_string() })?;
+    let answer: Response<Value> =
+        log.jetstream
+            .request(request.to_owned(), body)
+            .await
+            .map_err(|e| ProvisionError::Unavailable {
+                request: request.to_owned(),
+                reason: e.to_string(),
+            })?;
     match answer {
         Response::Ok(value) => Ok(value),
         Response::Err { error } => Err(ProvisionError::Refused {

@@ -47,7 +47,14 @@ impl Draft {
     }
 
     const fn on(subject: Subject, event: Event) -> Self {
-        Self { subject, event, id: None, time: None, traceparent: None, expected: None }
+        Self {
+            subject,
+            event,
+            id: None,
+            time: None,
+            traceparent: None,
+            expected: None,
+        }
     }
 
     /// Sets the entry id, which is what duplicates are recognised by. Without
@@ -163,7 +170,10 @@ impl Publisher {
     /// A publisher whose entries carry `castlog/<service>` as their source.
     #[must_use]
     pub fn new(log: &Log, service: &str) -> Self {
-        Self { log: log.clone(), source: format!("castlog/{service}") }
+        Self {
+            log: log.clone(),
+            source: format!("castlog/{service}"),
+        }
     }
 
     /// Publishes an entry and waits until it is on disk.
@@ -177,8 +187,14 @@ impl Publisher {
         let subject = draft.subject.to_string();
         let id = draft.id.unwrap_or_else(|| EntryId::generate().to_string());
         let time = draft.time.unwrap_or_else(Utc::now);
-        let (mut headers, payload) =
-            entry::encode(draft.subject, &draft.event, &id, &self.source, time, draft.traceparent.as_deref());
+        let (mut headers, payload) = entry::encode(
+            draft.subject,
+            &draft.event,
+            &id,
+            &self.source,
+            time,
+            draft.traceparent.as_deref(),
+        );
         check_size(&subject, payload.len(), MAX_ENTRY)?;
         if let Some(expected) = draft.expected {
             headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string().as_str());
@@ -209,7 +225,10 @@ impl Publisher {
         // A worker that takes a job over makes the parts of the unfinished segment
         // anew under the same numbers: other bytes are another part.
         let digest = hex::encode(&Sha256::digest(&payload)[..8]);
-        let id = format!("{}-{}-{}-{}-{digest}", part.session, part.rendition, part.media_sequence, part.part);
+        let id = format!(
+            "{}-{}-{}-{}-{digest}",
+            part.session, part.rendition, part.media_sequence, part.part
+        );
         let mut headers = HeaderMap::new();
         headers.insert(NATS_MESSAGE_ID, id.as_str());
         headers.insert(header::SESSION, part.session.to_string().as_str());
@@ -236,7 +255,11 @@ impl Publisher {
                 .publish_with_headers(subject.to_owned(), headers.clone(), payload.clone())
                 .await?
                 .await?;
-            Ok(Receipt { stream: ack.stream, sequence: ack.sequence, duplicate: ack.duplicate })
+            Ok(Receipt {
+                stream: ack.stream,
+                sequence: ack.sequence,
+                duplicate: ack.duplicate,
+            })
         };
         let backoff = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(50))
@@ -246,7 +269,10 @@ impl Publisher {
         attempt
             .retry(backoff)
             .when(|error: &async_nats::jetstream::context::PublishError| {
-                !matches!(error.kind(), PublishErrorKind::WrongLastSequence | PublishErrorKind::MaxPayloadExceeded)
+                !matches!(
+                    error.kind(),
+                    PublishErrorKind::WrongLastSequence | PublishErrorKind::MaxPayloadExceeded
+                )
             })
             .notify(|error, delay| tracing::warn!(subject, error = %error, ?delay, "publishing an entry again"))
             .await
@@ -256,13 +282,21 @@ impl Publisher {
     async fn stored_as(&self, kind: Kind, subject: &str, id: &str) -> Option<Receipt> {
         let last = self.log.last_message(kind, subject).await.ok()??;
         let stored = last.headers.get(NATS_MESSAGE_ID).is_some_and(|v| v.as_str() == id);
-        stored.then(|| Receipt { stream: kind.stream().to_owned(), sequence: last.sequence, duplicate: true })
+        stored.then(|| Receipt {
+            stream: kind.stream().to_owned(),
+            sequence: last.sequence,
+            duplicate: true,
+        })
     }
 }
 
 fn check_size(subject: &str, actual: usize, limit: usize) -> Result<(), PublishError> {
     if actual > limit {
-        return Err(PublishError::TooLarge { subject: subject.to_owned(), actual, limit });
+        return Err(PublishError::TooLarge {
+            subject: subject.to_owned(),
+            actual,
+            limit,
+        });
     }
     Ok(())
 }

@@ -38,7 +38,10 @@ pub enum ReadError {
 }
 
 fn unavailable(stream: &str, reason: impl ToString) -> ReadError {
-    ReadError::Unavailable { stream: stream.to_owned(), reason: reason.to_string() }
+    ReadError::Unavailable {
+        stream: stream.to_owned(),
+        reason: reason.to_string(),
+    }
 }
 
 impl Log {
@@ -48,17 +51,30 @@ impl Log {
     /// The log cannot be reached, or the entry cannot be decoded.
     pub async fn last(&self, kind: Kind, broadcast: BroadcastId) -> Result<Option<Entry>, ReadError> {
         let subject = kind.of(broadcast).to_string();
-        let Some(message) = self.last_message(kind, &subject).await? else { return Ok(None) };
-        let position = Position { stream: kind.stream().to_owned(), sequence: message.sequence };
-        Entry::decode(&subject, Some(&message.headers), &message.payload, position).map(Some).map_err(|source| {
-            ReadError::Undecodable { stream: kind.stream().to_owned(), sequence: message.sequence, source }
-        })
+        let Some(message) = self.last_message(kind, &subject).await? else {
+            return Ok(None);
+        };
+        let position = Position {
+            stream: kind.stream().to_owned(),
+            sequence: message.sequence,
+        };
+        Entry::decode(&subject, Some(&message.headers), &message.payload, position)
+            .map(Some)
+            .map_err(|source| ReadError::Undecodable {
+                stream: kind.stream().to_owned(),
+                sequence: message.sequence,
+                source,
+            })
     }
 
     /// The last message on a subject, by direct get.
     pub(crate) async fn last_message(&self, kind: Kind, subject: &str) -> Result<Option<StreamMessage>, ReadError> {
         let stream = kind.stream();
-        let handle = self.jetstream.get_stream_no_info(stream).await.map_err(|e| unavailable(stream, e))?;
+        let handle = self
+            .jetstream
+            .get_stream_no_info(stream)
+            .await
+            .map_err(|e| unavailable(stream, e))?;
         match handle.direct_get_last_for_subject(subject).await {
             Ok(message) => Ok(Some(message)),
             Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
@@ -176,14 +192,19 @@ impl Follow {
             return;
         }
         self.last = sequence;
-        let position = Position { stream: self.stream.clone(), sequence };
+        let position = Position {
+            stream: self.stream.clone(),
+            sequence,
+        };
         let subject = message.subject.as_str();
         let decoded = Entry::decode(subject, message.headers.as_ref(), &message.payload, position.clone());
         self.ready.push_back(match decoded {
             Ok(entry) => Followed::Entry(Box::new(entry)),
-            Err(error) => {
-                Followed::Undecodable(Box::new(Undecodable { subject: subject.to_owned(), position, error }))
-            }
+            Err(error) => Followed::Undecodable(Box::new(Undecodable {
+                subject: subject.to_owned(),
+                position,
+                error,
+            })),
         });
         if pending == 0 {
             self.catch_up();
@@ -204,16 +225,32 @@ impl Follow {
             (0, From::LastPerSubject) => DeliverPolicy::LastPerSubject,
             (0, From::New) => DeliverPolicy::New,
             (0, From::Sequence(start_sequence)) => DeliverPolicy::ByStartSequence { start_sequence },
-            (0, From::Time(time)) => DeliverPolicy::ByStartTime { start_time: to_nats_time(time) },
-            (last, _) => DeliverPolicy::ByStartSequence { start_sequence: last + 1 },
+            (0, From::Time(time)) => DeliverPolicy::ByStartTime {
+                start_time: to_nats_time(time),
+            },
+            (last, _) => DeliverPolicy::ByStartSequence {
+                start_sequence: last + 1,
+            },
         };
-        let config = pull::OrderedConfig { filter_subjects: self.filters.clone(), deliver_policy, ..Default::default() };
+        let config = pull::OrderedConfig {
+            filter_subjects: self.filters.clone(),
+            deliver_policy,
+            ..Default::default()
+        };
         let stream = &self.stream;
-        let handle = self.log.jetstream.get_stream(stream).await.map_err(|e| unavailable(stream, e))?;
+        let handle = self
+            .log
+            .jetstream
+            .get_stream(stream)
+            .await
+            .map_err(|e| unavailable(stream, e))?;
         // An entry that comes between this look and the creation of the consumer
         // is delivered like any other; it only comes after `CaughtUp`.
         let empty = handle.cached_info().state.messages == 0;
-        let consumer = handle.create_consumer(config).await.map_err(|e| unavailable(stream, e))?;
+        let consumer = handle
+            .create_consumer(config)
+            .await
+            .map_err(|e| unavailable(stream, e))?;
         let nothing_pending = consumer.cached_info().num_pending == 0;
         self.reader = Some(consumer.messages().await.map_err(|e| unavailable(stream, e))?);
         if empty || nothing_pending {

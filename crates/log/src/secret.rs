@@ -113,7 +113,11 @@ impl FromStr for KeyHash {
     type Err = InvalidPublishKey;
     fn from_str(text: &str) -> Result<Self, InvalidPublishKey> {
         let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        if text.len() == 64 && text.bytes().all(hex) { Ok(Self(text.to_owned())) } else { Err(InvalidPublishKey) }
+        if text.len() == 64 && text.bytes().all(hex) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidPublishKey)
+        }
     }
 }
 
@@ -132,7 +136,13 @@ mod tests {
 
     #[test]
     fn other_text_is_no_key() {
-        for text in ["", "ck_", "live", "ck_0000000000000000000000000000000!", &"a".repeat(35)] {
+        for text in [
+            "",
+            "ck_",
+            "live",
+            "ck_0000000000000000000000000000000!",
+            &"a".repeat(35),
+        ] {
             assert!(text.parse::<PublishKey>().is_err(), "{text:?}");
         }
     }

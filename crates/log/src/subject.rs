@@ -89,7 +89,10 @@ impl Kind {
     /// The subject of this kind for one broadcast.
     #[must_use]
     pub const fn of(self, broadcast: BroadcastId) -> Subject {
-        Subject { kind: self, broadcast: Some(broadcast) }
+        Subject {
+            kind: self,
+            broadcast: Some(broadcast),
+        }
     }
 }
 
@@ -102,7 +105,10 @@ impl fmt::Display for Kind {
 impl FromStr for Kind {
     type Err = InvalidSubject;
     fn from_str(text: &str) -> Result<Self, InvalidSubject> {
-        Self::ALL.into_iter().find(|k| k.token() == text).ok_or_else(|| InvalidSubject::new(text, "its kind is unknown"))
+        Self::ALL
+            .into_iter()
+            .find(|k| k.token() == text)
+            .ok_or_else(|| InvalidSubject::new(text, "its kind is unknown"))
     }
 }
 
@@ -121,7 +127,10 @@ const UNKNOWN: &str = "unknown";
 
 impl Subject {
     /// Where attempts to publish with an unknown key are logged.
-    pub const UNKNOWN_AUTH: Self = Self { kind: Kind::Auth, broadcast: None };
+    pub const UNKNOWN_AUTH: Self = Self {
+        kind: Kind::Auth,
+        broadcast: None,
+    };
 }
 
 impl fmt::Display for Subject {
@@ -146,7 +155,10 @@ impl InvalidSubject {
     fn new(subject: &str, reason: &'static str) -> Self {
         /// Longest piece of a wrong subject that the message repeats.
         const QUOTED: usize = 100;
-        Self { subject: subject.chars().take(QUOTED).collect(), reason }
+        Self {
+            subject: subject.chars().take(QUOTED).collect(),
+            reason,
+        }
     }
 }
 
@@ -155,10 +167,17 @@ impl FromStr for Subject {
 
     fn from_str(text: &str) -> Result<Self, InvalidSubject> {
         let mut tokens = text.split('.');
-        let (Some("media"), Some(class), Some(kind), Some(id), None) =
-            (tokens.next(), tokens.next(), tokens.next(), tokens.next(), tokens.next())
-        else {
-            return Err(InvalidSubject::new(text, "the form is media.<class>.<kind>.<broadcast_id>"));
+        let (Some("media"), Some(class), Some(kind), Some(id), None) = (
+            tokens.next(),
+            tokens.next(),
+            tokens.next(),
+            tokens.next(),
+            tokens.next(),
+        ) else {
+            return Err(InvalidSubject::new(
+                text,
+                "the form is media.<class>.<kind>.<broadcast_id>",
+            ));
         };
         let kind = Kind::ALL
             .into_iter()
@@ -166,7 +185,10 @@ impl FromStr for Subject {
             .ok_or_else(|| InvalidSubject::new(text, "its class or kind is unknown"))?;
         let broadcast = match id {
             UNKNOWN if kind == Kind::Auth => None,
-            id => Some(id.parse().map_err(|_| InvalidSubject::new(text, "its last token is not a broadcast id"))?),
+            id => Some(
+                id.parse()
+                    .map_err(|_| InvalidSubject::new(text, "its last token is not a broadcast id"))?,
+            ),
         };
         Ok(Self { kind, broadcast })
     }

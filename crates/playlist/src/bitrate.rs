@@ -43,15 +43,9 @@ pub fn peak(segments: &[Sample], target_duration: u32) -> u64 {
 /// The average segment bit rate in bits per second; 0 when there is no media.
 #[must_use]
 pub fn average(segments: &[Sample]) -> u64 {
-    let bytes = segments
-        .iter()
-        .fold(0_u64, |sum, s| sum.saturating_add(s.bytes));
+    let bytes = segments.iter().fold(0_u64, |sum, s| sum.saturating_add(s.bytes));
     let duration: Duration = segments.iter().map(|s| s.duration).sum();
-    if duration.is_zero() {
-        0
-    } else {
-        rate(bytes, duration)
-    }
+    if duration.is_zero() { 0 } else { rate(bytes, duration) }
 }
 
 #[cfg(test)]
@@ -67,11 +61,7 @@ mod tests {
 
     #[test]
     fn a_short_segment_counts_only_with_its_neighbours() {
-        let segments = [
-            sample(2000, 1_000_000),
-            sample(100, 500_000),
-            sample(2000, 1_000_000),
-        ];
+        let segments = [sample(2000, 1_000_000), sample(100, 500_000), sample(2000, 1_000_000)];
         assert_eq!(peak(&segments, 2), 1_500_000 * 8 * 1000 / 2100);
         assert_eq!(peak(&segments[..1], 2), 4_000_000);
         assert_eq!(peak(&[sample(100, 500_000)], 2), 0);

@@ -73,10 +73,7 @@ impl Playlist {
             out.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
         }
         out.push_str(&format!("#EXT-X-TARGETDURATION:{}\n", self.target_duration));
-        let mut discontinuity = self
-            .segments
-            .first()
-            .map_or(0, |s| s.discontinuity_sequence);
+        let mut discontinuity = self.segments.first().map_or(0, |s| s.discontinuity_sequence);
         out.push_str(&format!("#EXT-X-MEDIA-SEQUENCE:{}\n", self.media_sequence));
         out.push_str(&format!("#EXT-X-DISCONTINUITY-SEQUENCE:{discontinuity}\n"));
         match self.kind {
@@ -95,9 +92,7 @@ impl Playlist {
             if segment.map.is_some() && segment.map != map {
                 map.clone_from(&segment.map);
                 if let Some(uri) = &map {
-                    Attributes::of(&mut out, "#EXT-X-MAP")
-                        .quoted("URI", uri)
-                        .end();
+                    Attributes::of(&mut out, "#EXT-X-MAP").quoted("URI", uri).end();
                 }
             }
             segment.render(&mut out);
@@ -162,14 +157,7 @@ mod tests {
     fn a_live_playlist() {
         let mut lost = segment(9, 1);
         lost.gap = true;
-        let text = playlist(vec![
-            segment(7, 1),
-            segment(8, 1),
-            lost,
-            segment(10, 3),
-            segment(11, 3),
-        ])
-        .render();
+        let text = playlist(vec![segment(7, 1), segment(8, 1), lost, segment(10, 3), segment(11, 3)]).render();
         assert_eq!(check::media(&text), []);
         insta::assert_snapshot!(text);
     }

@@ -97,8 +97,7 @@ impl Audio {
 
 impl Variant {
     fn render(&self, out: &mut String) {
-        let mut attributes =
-            Attributes::of(out, "#EXT-X-STREAM-INF").plain("BANDWIDTH", self.bandwidth);
+        let mut attributes = Attributes::of(out, "#EXT-X-STREAM-INF").plain("BANDWIDTH", self.bandwidth);
         if self.average_bandwidth > 0 {
             attributes = attributes.plain("AVERAGE-BANDWIDTH", self.average_bandwidth);
         }
@@ -149,10 +148,7 @@ mod tests {
                 channels: 2,
                 uri: "audio/index.m3u8".to_owned(),
             }],
-            variants: vec![
-                variant("source", 1080, 5_000_000),
-                variant("720p", 720, 2_600_000),
-            ],
+            variants: vec![variant("source", 1080, 5_000_000), variant("720p", 720, 2_600_000)],
         };
         assert_eq!(check::multivariant(&playlist.render()), []);
         insta::assert_snapshot!(playlist.render());

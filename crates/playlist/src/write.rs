@@ -27,8 +27,7 @@ impl<'o> Attributes<'o> {
     pub(crate) fn quoted(mut self, name: &str, value: &str) -> Self {
         self.name(name);
         self.out.push('"');
-        self.out
-            .extend(value.chars().filter(|c| *c != '"' && !c.is_control()));
+        self.out.extend(value.chars().filter(|c| *c != '"' && !c.is_control()));
         self.out.push('"');
         self
     }

@@ -93,7 +93,10 @@ pub async fn run<P: Projection>(
     let mut tasks = Tasks::new(shutdown);
     for stream in streams {
         let durable = log.durable(stream, name, options.batch);
-        tasks.spawn("fetch", fetch(durable, options.batch, sender.clone(), shutdown.clone(), health.clone()));
+        tasks.spawn(
+            "fetch",
+            fetch(durable, options.batch, sender.clone(), shutdown.clone(), health.clone()),
+        );
     }
     drop(sender);
     let (log, done) = (log.clone(), shutdown.clone());
@@ -183,7 +186,11 @@ async fn apply<P: Projection>(
             }
             Err(ApplyError::Poison { position, reason }) => {
                 let Some(index) = entries.iter().position(|e| e.position == position) else {
-                    tracing::error!(consumer, seq = position.sequence, "projection refused an entry that it was not given");
+                    tracing::error!(
+                        consumer,
+                        seq = position.sequence,
+                        "projection refused an entry that it was not given"
+                    );
                     return;
                 };
                 entries.remove(index);
@@ -191,7 +198,13 @@ async fn apply<P: Projection>(
             }
             Err(ApplyError::Transient(error)) => {
                 let delay = backoff.next().unwrap_or(PROGRESS);
-                tracing::warn!(consumer, entries = entries.len(), error = format!("{error:#}"), ?delay, "applying again");
+                tracing::warn!(
+                    consumer,
+                    entries = entries.len(),
+                    error = format!("{error:#}"),
+                    ?delay,
+                    "applying again"
+                );
                 tokio::select! {
                     () = shutdown.cancelled() => return,
                     () = with_progress(&readable, tokio::time::sleep(delay)) => {}

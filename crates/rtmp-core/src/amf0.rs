@@ -164,10 +164,7 @@ fn write_members(members: &[(String, Value)], out: &mut impl BufMut) {
 /// The body is truncated or malformed, nested deeper than [`MAX_DEPTH`], or holds
 /// more than [`MAX_NODES`] values.
 pub fn read_all(body: &[u8]) -> Result<Vec<Value>, Error> {
-    let mut reader = Reader {
-        rest: body,
-        nodes: 0,
-    };
+    let mut reader = Reader { rest: body, nodes: 0 };
     let mut values = Vec::new();
     while !reader.rest.is_empty() {
         values.push(reader.value(0)?);
@@ -182,19 +179,13 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn take(&mut self, count: usize) -> Result<&'a [u8], Error> {
-        let (taken, rest) = self
-            .rest
-            .split_at_checked(count)
-            .ok_or(Error::Malformed(WHAT))?;
+        let (taken, rest) = self.rest.split_at_checked(count).ok_or(Error::Malformed(WHAT))?;
         self.rest = rest;
         Ok(taken)
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
-        let (taken, rest) = self
-            .rest
-            .split_first_chunk::<N>()
-            .ok_or(Error::Malformed(WHAT))?;
+        let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(Error::Malformed(WHAT))?;
         self.rest = rest;
         Ok(*taken)
     }
@@ -319,15 +310,9 @@ mod tests {
             })
         );
         let wide = [5].repeat(MAX_NODES + 1);
-        assert!(matches!(
-            read_all(&wide),
-            Err(Error::Limit { actual: 1025, .. })
-        ));
+        assert!(matches!(read_all(&wide), Err(Error::Limit { actual: 1025, .. })));
         // A claimed count of 2³²−1 holds nothing.
-        assert_eq!(
-            read_all(&[10, 0xff, 0xff, 0xff, 0xff]),
-            Err(Error::Malformed(WHAT))
-        );
+        assert_eq!(read_all(&[10, 0xff, 0xff, 0xff, 0xff]), Err(Error::Malformed(WHAT)));
         assert_eq!(
             read_all(&[12, 0xff, 0xff, 0xff, 0xff, b'a']),
             Err(Error::Malformed(WHAT))

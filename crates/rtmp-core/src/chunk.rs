@@ -61,10 +61,7 @@ fn basic_header(input: &[u8]) -> Option<Header> {
     let &first = input.first()?;
     let (chunk_stream, basic) = match first & 0x3f {
         0 => (64 + u32::from(*input.get(1)?), 2),
-        1 => (
-            64 + u32::from(*input.get(1)?) + 256 * u32::from(*input.get(2)?),
-            3,
-        ),
+        1 => (64 + u32::from(*input.get(1)?) + 256 * u32::from(*input.get(2)?), 3),
         id => (u32::from(id), 1),
     };
     let format = first >> 6;
@@ -124,11 +121,7 @@ impl Reader {
                 return Ok(None);
             };
             let taken = missing.min(input.len());
-            Error::check(
-                "incomplete messages in bytes",
-                self.partial + taken,
-                limits.max_partial,
-            )?;
+            Error::check("incomplete messages in bytes", self.partial + taken, limits.max_partial)?;
             append(partial, &input[..taken], stream.length);
             input.advance(taken);
             self.partial += taken;
@@ -219,9 +212,7 @@ impl Reader {
         let value = extended.or(time).unwrap_or(0);
         let type_id = if format <= 1 { Some(fields[6]) } else { None };
         let stream_id = if format == 0 {
-            Some(u32::from_le_bytes([
-                fields[7], fields[8], fields[9], fields[10],
-            ]))
+            Some(u32::from_le_bytes([fields[7], fields[8], fields[9], fields[10]]))
         } else {
             None
         };
@@ -262,10 +253,7 @@ fn starts_with(input: &[u8], value: [u8; 4]) -> Option<bool> {
 fn append(partial: &mut Vec<u8>, bytes: &[u8], length: usize) {
     let needed = partial.len() + bytes.len();
     if needed > partial.capacity() {
-        let capacity = (partial.capacity() * 2)
-            .max(needed)
-            .max(FIRST_ALLOCATION)
-            .min(length);
+        let capacity = (partial.capacity() * 2).max(needed).max(FIRST_ALLOCATION).min(length);
         partial.reserve_exact(capacity - partial.len());
     }
     partial.extend_from_slice(bytes);

@@ -96,10 +96,7 @@ impl Command {
             return Err(Error::Malformed("command name"));
         };
         // Some encoders leave out the transaction id of commands without an answer.
-        let transaction = values
-            .next()
-            .and_then(|value| value.as_number())
-            .unwrap_or(0.0);
+        let transaction = values.next().and_then(|value| value.as_number()).unwrap_or(0.0);
         Ok(Self {
             name,
             transaction,
@@ -123,11 +120,7 @@ impl Command {
     }
 
     pub(crate) fn publish(&self, encoder: &str) -> Result<PublishRequest, Error> {
-        let name = self
-            .arguments
-            .get(1)
-            .and_then(Value::as_str)
-            .unwrap_or_default();
+        let name = self.arguments.get(1).and_then(Value::as_str).unwrap_or_default();
         let name = name.split('?').next().unwrap_or_default();
         Error::check("stream name in bytes", name.len(), MAX_NAME)?;
         Ok(PublishRequest {
@@ -139,10 +132,7 @@ impl Command {
 
 /// The printable part of a text, cut to a bound.
 fn cut(text: &str) -> String {
-    text.chars()
-        .filter(|c| !c.is_control())
-        .take(MAX_TEXT)
-        .collect()
+    text.chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect()
 }
 
 fn body(values: &[Value]) -> Bytes {
@@ -155,13 +145,9 @@ fn body(values: &[Value]) -> Bytes {
 
 /// An information object.
 fn info(level: &str, code: &str, description: &str) -> Vec<(String, Value)> {
-    [
-        ("level", level),
-        ("code", code),
-        ("description", description),
-    ]
-    .map(|(name, text)| (name.to_owned(), Value::from(text)))
-    .to_vec()
+    [("level", level), ("code", code), ("description", description)]
+        .map(|(name, text)| (name.to_owned(), Value::from(text)))
+        .to_vec()
 }
 
 pub(crate) fn result(transaction: f64, value: Value) -> Bytes {
@@ -174,11 +160,7 @@ pub(crate) fn connect_accepted(transaction: f64) -> Bytes {
         ("capabilities", Value::from(31.0)),
     ]
     .map(|(name, value)| (name.to_owned(), value));
-    let mut info = info(
-        "status",
-        "NetConnection.Connect.Success",
-        "connection accepted",
-    );
+    let mut info = info("status", "NetConnection.Connect.Success", "connection accepted");
     info.push(("objectEncoding".to_owned(), Value::from(0.0)));
     body(&[
         "_result".into(),
@@ -190,12 +172,7 @@ pub(crate) fn connect_accepted(transaction: f64) -> Bytes {
 
 pub(crate) fn connect_rejected(transaction: f64, description: &str) -> Bytes {
     let info = info("error", "NetConnection.Connect.Rejected", description);
-    body(&[
-        "_error".into(),
-        transaction.into(),
-        Value::Null,
-        Value::Object(info),
-    ])
+    body(&["_error".into(), transaction.into(), Value::Null, Value::Object(info)])
 }
 
 /// A status of a stream. `level` is `status` or `error`.
@@ -216,10 +193,7 @@ mod tests {
     fn short_commands_are_read() {
         let name_only = body(&["publish".into()]);
         let command = Command::read(&name_only).unwrap();
-        assert_eq!(
-            (command.name.as_str(), command.transaction),
-            ("publish", 0.0)
-        );
+        assert_eq!((command.name.as_str(), command.transaction), ("publish", 0.0));
         assert_eq!(command.publish("x").unwrap().name.expose(), "");
         assert_eq!(
             command.connect(),
@@ -234,13 +208,7 @@ mod tests {
 
     #[test]
     fn names_lose_their_query_and_are_not_printed() {
-        let command = Command::read(&body(&[
-            "publish".into(),
-            5.0.into(),
-            Value::Null,
-            "ck_abc?x=1".into(),
-        ]))
-        .unwrap();
+        let command = Command::read(&body(&["publish".into(), 5.0.into(), Value::Null, "ck_abc?x=1".into()])).unwrap();
         let request = command.publish("OBS").unwrap();
         assert_eq!(request.name.expose(), "ck_abc");
         assert!(!format!("{request:?}").contains("ck_abc"));

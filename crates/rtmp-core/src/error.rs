@@ -34,11 +34,7 @@ impl Error {
 
     pub(crate) const fn check(what: &'static str, actual: usize, limit: usize) -> Result<(), Self> {
         if actual > limit {
-            Err(Self::Limit {
-                what,
-                actual,
-                limit,
-            })
+            Err(Self::Limit { what, actual, limit })
         } else {
             Ok(())
         }

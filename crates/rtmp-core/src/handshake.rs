@@ -20,12 +20,7 @@ pub(crate) enum Handshake {
 
 impl Handshake {
     /// Consumes what is complete of `input`; `true` when the handshake is done.
-    pub(crate) fn advance(
-        &mut self,
-        input: &mut BytesMut,
-        output: &mut BytesMut,
-        seed: u64,
-    ) -> Result<bool, Error> {
+    pub(crate) fn advance(&mut self, input: &mut BytesMut, output: &mut BytesMut, seed: u64) -> Result<bool, Error> {
         if *self == Self::Hello {
             match input.first() {
                 Some(&VERSION) => {}

@@ -128,10 +128,9 @@ impl Session {
     pub const fn phase(&self) -> Phase {
         match self.state {
             State::Handshake(_) => Phase::Handshake,
-            State::Shaken
-            | State::ConnectPending { .. }
-            | State::Connected
-            | State::PublishPending { .. } => Phase::Connecting,
+            State::Shaken | State::ConnectPending { .. } | State::Connected | State::PublishPending { .. } => {
+                Phase::Connecting
+            }
             State::Publishing { .. } => Phase::Publishing,
             State::Finished | State::Failed(_) => Phase::Finished,
         }
@@ -202,18 +201,10 @@ impl Session {
     pub fn reject(&mut self, refusal: &Refusal) {
         match self.state {
             State::ConnectPending { transaction } => {
-                self.command(
-                    0,
-                    command::connect_rejected(transaction, refusal.description()),
-                );
+                self.command(0, command::connect_rejected(transaction, refusal.description()));
             }
             State::PublishPending { stream_id } | State::Publishing { stream_id } => {
-                self.status(
-                    stream_id,
-                    "error",
-                    "NetStream.Publish.Denied",
-                    refusal.description(),
-                );
+                self.status(stream_id, "error", "NetStream.Publish.Denied", refusal.description());
             }
             _ => return,
         }
@@ -224,11 +215,7 @@ impl Session {
     fn advance(&mut self) -> Result<Option<Event>, Error> {
         self.acknowledge();
         loop {
-            Error::check(
-                "unsent output in bytes",
-                self.output.len(),
-                self.limits.max_output,
-            )?;
+            Error::check("unsent output in bytes", self.output.len(), self.limits.max_output)?;
             let limits = match &mut self.state {
                 State::Failed(error) => return Err(*error),
                 State::Finished => {
@@ -261,8 +248,7 @@ impl Session {
             type_id::SET_CHUNK_SIZE => self.reader.set_chunk_size(control_value(payload)?)?,
             type_id::ABORT => self.reader.abort(control_value(payload)?),
             type_id::WINDOW_ACK_SIZE => {
-                self.window =
-                    control_value(payload)?.clamp(*WINDOW_RANGE.start(), *WINDOW_RANGE.end());
+                self.window = control_value(payload)?.clamp(*WINDOW_RANGE.start(), *WINDOW_RANGE.end());
             }
             type_id::USER_CONTROL => self.user_control(payload),
             type_id::AUDIO => return self.media(TagKind::Audio, message),
@@ -313,9 +299,7 @@ impl Session {
     fn data(&self, timestamp: u32, mut payload: Bytes) -> Option<Event> {
         /// The string `@setDataFrame` in AMF0.
         const SET_DATA_FRAME: &[u8] = b"\x02\x00\x0d@setDataFrame";
-        if !matches!(self.state, State::Publishing { .. })
-            || payload.len() > self.limits.max_metadata
-        {
+        if !matches!(self.state, State::Publishing { .. }) || payload.len() > self.limits.max_metadata {
             return None;
         }
         if payload.starts_with(SET_DATA_FRAME) {
@@ -336,11 +320,7 @@ impl Session {
         let publishing = matches!(self.state, State::Publishing { .. });
         if !publishing {
             self.commands += 1;
-            Error::check(
-                "number of commands",
-                self.commands,
-                self.limits.max_commands,
-            )?;
+            Error::check("number of commands", self.commands, self.limits.max_commands)?;
         }
         let command = Command::read(body)?;
         let name = command.name.as_str();
@@ -360,11 +340,7 @@ impl Session {
             "createStream" => {
                 self.message_streams += 1;
                 let limit = MAX_MESSAGE_STREAMS as usize;
-                Error::check(
-                    "number of message streams",
-                    self.message_streams as usize,
-                    limit,
-                )?;
+                Error::check("number of message streams", self.message_streams as usize, limit)?;
                 let id = Value::from(f64::from(self.message_streams));
                 self.command(0, command::result(command.transaction, id));
             }
@@ -379,12 +355,7 @@ impl Session {
             }
             "FCUnpublish" | "deleteStream" | "closeStream" => {
                 if let State::Publishing { stream_id } = self.state {
-                    self.status(
-                        stream_id,
-                        "status",
-                        "NetStream.Unpublish.Success",
-                        "unpublished",
-                    );
+                    self.status(stream_id, "status", "NetStream.Unpublish.Success", "unpublished");
                     self.state = State::Finished;
                     return Ok(Some(Event::Unpublished));
                 }
@@ -411,10 +382,7 @@ impl Session {
     /// Tells the encoder how much has come. Encoders stop at a whole window without
     /// an answer, so it is sent at half of one.
     fn acknowledge(&mut self) {
-        let shaken = !matches!(
-            self.state,
-            State::Handshake(_) | State::Finished | State::Failed(_)
-        );
+        let shaken = !matches!(self.state, State::Handshake(_) | State::Finished | State::Failed(_));
         if shaken && self.received - self.acknowledged >= u64::from(self.window) / 2 {
             self.acknowledged = self.received;
             // The counter wraps by design.
@@ -424,31 +392,16 @@ impl Session {
     }
 
     fn control(&mut self, type_id: u8, payload: &[u8]) {
-        self.send(
-            chunk_stream::CONTROL,
-            type_id,
-            0,
-            Bytes::copy_from_slice(payload),
-        );
+        self.send(chunk_stream::CONTROL, type_id, 0, Bytes::copy_from_slice(payload));
     }
 
     fn command(&mut self, stream_id: u32, payload: Bytes) {
-        self.send(
-            chunk_stream::COMMAND,
-            type_id::COMMAND_AMF0,
-            stream_id,
-            payload,
-        );
+        self.send(chunk_stream::COMMAND, type_id::COMMAND_AMF0, stream_id, payload);
     }
 
     fn status(&mut self, stream_id: u32, level: &str, code: &str, description: &str) {
         let payload = command::on_status(level, code, description);
-        self.send(
-            chunk_stream::STATUS,
-            type_id::COMMAND_AMF0,
-            stream_id,
-            payload,
-        );
+        self.send(chunk_stream::STATUS, type_id::COMMAND_AMF0, stream_id, payload);
     }
 
     fn send(&mut self, chunk_stream: u8, type_id: u8, stream_id: u32, payload: Bytes) {

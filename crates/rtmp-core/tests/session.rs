@@ -5,9 +5,7 @@ mod common;
 
 use bytes::Bytes;
 use castlog_flv::{Tag, TagKind};
-use castlog_rtmp_core::{
-    Error, Event, Limits, Phase, Refusal, Session, amf0, amf0::Value, chunk, type_id,
-};
+use castlog_rtmp_core::{Error, Event, Limits, Phase, Refusal, Session, amf0, amf0::Value, chunk, type_id};
 use common::{amf, command, connect, handshake, message, publish_prelude, raw_chunk, run};
 use proptest::prelude::*;
 
@@ -61,12 +59,7 @@ fn quirky_stream() -> (Vec<u8>, Vec<Event>) {
 
     // Video cut by the default chunk size, with audio between its chunks.
     let frame: Vec<u8> = (0..300_u32).map(|i| i as u8).collect();
-    bytes.extend(raw_chunk(
-        0,
-        6,
-        (1010, 300, type_id::VIDEO, 1),
-        &frame[..128],
-    ));
+    bytes.extend(raw_chunk(0, 6, (1010, 300, type_id::VIDEO, 1), &frame[..128]));
     bytes.extend(raw_chunk(3, 5, (0, 0, 0, 0), &[0xaf, 6]));
     bytes.extend(raw_chunk(3, 6, (0, 0, 0, 0), &frame[128..256]));
     bytes.extend(raw_chunk(3, 6, (0, 0, 0, 0), &frame[256..]));
@@ -120,34 +113,17 @@ fn quirky_stream() -> (Vec<u8>, Vec<Event>) {
     // An aborted message, an empty one, an unknown one, an acknowledgement window of
     // zero, and a ping.
     bytes.extend(raw_chunk(0, 6, (0, 250, type_id::VIDEO, 1), &frame[..200]));
-    bytes.extend(message(
-        2,
-        type_id::ABORT,
-        0,
-        0,
-        6_u32.to_be_bytes().to_vec(),
-    ));
+    bytes.extend(message(2, type_id::ABORT, 0, 0, 6_u32.to_be_bytes().to_vec()));
     bytes.extend(message(6, type_id::VIDEO, 1, 70, Bytes::new()));
     bytes.extend(message(6, 99, 1, 70, vec![1]));
     bytes.extend(message(2, type_id::WINDOW_ACK_SIZE, 0, 0, vec![0; 4]));
-    bytes.extend(message(
-        2,
-        type_id::USER_CONTROL,
-        0,
-        0,
-        vec![0, 6, 9, 9, 9, 9],
-    ));
+    bytes.extend(message(2, type_id::USER_CONTROL, 0, 0, vec![0, 6, 9, 9, 9, 9]));
     bytes.extend(message(6, type_id::VIDEO, 1, 80, vec![0x27, 1]));
     events.push(video(80, &[0x27, 1]));
 
     bytes.extend(command(
         0,
-        &[
-            "FCUnpublish".into(),
-            6.0.into(),
-            Value::Null,
-            "ck_key".into(),
-        ],
+        &["FCUnpublish".into(), 6.0.into(), Value::Null, "ck_key".into()],
     ));
     bytes.extend(command(
         0,
@@ -191,12 +167,7 @@ fn a_publish_with_every_oddity() {
         .collect();
     let codes: Vec<_> = commands
         .iter()
-        .filter_map(|values| {
-            values
-                .get(3)
-                .and_then(|info| info.get("code"))
-                .and_then(Value::as_str)
-        })
+        .filter_map(|values| values.get(3).and_then(|info| info.get("code")).and_then(Value::as_str))
         .collect();
     assert_eq!(
         codes,
@@ -210,10 +181,7 @@ fn a_publish_with_every_oddity() {
         commands.contains(&vec!["_result".into(), 4.0.into(), Value::Null, 1.0.into()]),
         "createStream"
     );
-    let pongs = messages
-        .iter()
-        .filter(|m| m.payload[..] == [0, 7, 9, 9, 9, 9])
-        .count();
+    let pongs = messages.iter().filter(|m| m.payload[..] == [0, 7, 9, 9, 9, 9]).count();
     assert_eq!(pongs, 1);
 }
 
@@ -247,15 +215,10 @@ fn refused(prelude: &[u8], accept_connect: bool) -> String {
 #[test]
 fn refusals_carry_code_and_description() {
     let publish = refused(&publish_prelude(), true);
-    assert!(
-        publish.contains("NetStream.Publish.Denied") && publish.contains("R01 unknown publish key")
-    );
+    assert!(publish.contains("NetStream.Publish.Denied") && publish.contains("R01 unknown publish key"));
     assert!(!publish.contains("NetStream.Publish.Start"));
     let connect = refused(&publish_prelude(), false);
-    assert!(
-        connect.contains("NetConnection.Connect.Rejected")
-            && connect.contains("R01 unknown publish key")
-    );
+    assert!(connect.contains("NetConnection.Connect.Rejected") && connect.contains("R01 unknown publish key"));
     assert!(!connect.contains("NetConnection.Connect.Success"));
 }
 
@@ -263,14 +226,8 @@ fn refusals_carry_code_and_description() {
 fn a_player_is_told_no() {
     let mut bytes = handshake();
     bytes.extend(connect());
-    bytes.extend(command(
-        0,
-        &["createStream".into(), 2.0.into(), Value::Null],
-    ));
-    bytes.extend(command(
-        1,
-        &["play".into(), 0.0.into(), Value::Null, "x".into()],
-    ));
+    bytes.extend(command(0, &["createStream".into(), 2.0.into(), Value::Null]));
+    bytes.extend(command(1, &["play".into(), 0.0.into(), Value::Null, "x".into()]));
     let (events, mut session, result) = run([&bytes[..]]);
     assert_eq!(result, Ok(()));
     assert_eq!(events.last(), Some(&Event::Unsupported { command: "play" }));
@@ -283,16 +240,10 @@ fn nothing_is_read_past_an_unanswered_request() {
     let mut bytes = publish_prelude();
     bytes.extend(message(6, type_id::VIDEO, 1, 80, vec![0x27, 1]));
     session.push(&bytes).unwrap();
-    assert!(matches!(
-        session.poll(),
-        Ok(Some(Event::ConnectRequested(_)))
-    ));
+    assert!(matches!(session.poll(), Ok(Some(Event::ConnectRequested(_)))));
     assert_eq!(session.poll(), Ok(None));
     session.accept();
-    assert!(matches!(
-        session.poll(),
-        Ok(Some(Event::PublishRequested(_)))
-    ));
+    assert!(matches!(session.poll(), Ok(Some(Event::PublishRequested(_)))));
     assert_eq!(session.poll(), Ok(None));
     session.accept();
     assert!(matches!(session.poll(), Ok(Some(Event::Media(_)))));
@@ -329,9 +280,7 @@ fn acknowledgements_count_all_bytes() {
 fn attacked(prelude: Vec<u8>, attack: Vec<u8>) -> Error {
     let mut bytes = prelude;
     bytes.extend(attack);
-    run(bytes.chunks(64 * 1024))
-        .2
-        .expect_err("the attack went through")
+    run(bytes.chunks(64 * 1024)).2.expect_err("the attack went through")
 }
 
 #[test]
@@ -344,10 +293,7 @@ fn hostile_input_ends_in_an_error() {
         );
     };
     // A TLS hello on the plain port.
-    assert_eq!(
-        attacked(vec![], vec![0x16, 3, 1, 2, 0]),
-        Error::Version(0x16)
-    );
+    assert_eq!(attacked(vec![], vec![0x16, 3, 1, 2, 0]), Error::Version(0x16));
     // Sizes and counts before authentication.
     let huge = raw_chunk(0, 3, (0, 0xff_ffff, type_id::COMMAND_AMF0, 0), &[]);
     limit(attacked(handshake(), huge), "message length");
@@ -355,13 +301,7 @@ fn hostile_input_ends_in_an_error() {
         .flat_map(|id| raw_chunk(0, id, (0, 60_000, type_id::COMMAND_AMF0, 0), &[0; 128]))
         .collect();
     limit(attacked(handshake(), many), "number of chunk streams");
-    let sets_size = message(
-        2,
-        type_id::SET_CHUNK_SIZE,
-        0,
-        0,
-        50_000_u32.to_be_bytes().to_vec(),
-    );
+    let sets_size = message(2, type_id::SET_CHUNK_SIZE, 0, 0, 50_000_u32.to_be_bytes().to_vec());
     let partial: Vec<u8> = (3..8)
         .flat_map(|id| raw_chunk(0, id, (0, 60_000, type_id::COMMAND_AMF0, 0), &[0; 50_000]))
         .collect();
@@ -381,10 +321,7 @@ fn hostile_input_ends_in_an_error() {
         attacked(handshake(), frame.clone()),
         Error::OutOfOrder("media before publish")
     );
-    assert_eq!(
-        attacked(connected(), frame),
-        Error::OutOfOrder("media before publish")
-    );
+    assert_eq!(attacked(connected(), frame), Error::OutOfOrder("media before publish"));
     let publish = command(1, &["publish".into(), 5.0.into(), Value::Null, "ck".into()]);
     assert_eq!(
         attacked(handshake(), publish.clone()),
@@ -403,13 +340,7 @@ fn hostile_input_ends_in_an_error() {
     limit(attacked(connected(), pings), "unsent output in bytes");
     // Chunk sizes and truncated control messages.
     for size in [0, 0x8000_0000_u32, u32::MAX] {
-        let set = message(
-            2,
-            type_id::SET_CHUNK_SIZE,
-            0,
-            0,
-            size.to_be_bytes().to_vec(),
-        );
+        let set = message(2, type_id::SET_CHUNK_SIZE, 0, 0, size.to_be_bytes().to_vec());
         assert_eq!(attacked(connected(), set), Error::Malformed("chunk size"));
     }
     assert_eq!(
@@ -431,13 +362,7 @@ fn hostile_input_ends_in_an_error() {
 fn strange_but_legal_input_goes_through() {
     let mut bytes = publish_prelude();
     for size in [1, i32::MAX as u32] {
-        bytes.extend(message(
-            2,
-            type_id::SET_CHUNK_SIZE,
-            0,
-            0,
-            size.to_be_bytes().to_vec(),
-        ));
+        bytes.extend(message(2, type_id::SET_CHUNK_SIZE, 0, 0, size.to_be_bytes().to_vec()));
         // From here on each byte is a chunk, and then everything is one.
         let payload = [0x17, 1, 0, 0, 0];
         bytes.extend(raw_chunk(
@@ -461,10 +386,7 @@ fn strange_but_legal_input_goes_through() {
     assert_eq!(result, Ok(()));
     assert_eq!(
         events[2..],
-        [
-            video(40, &[0x17, 1, 0, 0, 0]),
-            video(40, &[0x17, 1, 0, 0, 0])
-        ]
+        [video(40, &[0x17, 1, 0, 0, 0]), video(40, &[0x17, 1, 0, 0, 0])]
     );
 }
 

@@ -21,7 +21,11 @@ pub(crate) fn router(health: Health) -> Router {
         .route(
             "/readyz",
             get(|State(health): State<Health>| async move {
-                let status = if health.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+                let status = if health.is_ready() {
+                    StatusCode::OK
+                } else {
+                    StatusCode::SERVICE_UNAVAILABLE
+                };
                 (status, Json(health.parts()))
             }),
         )
@@ -38,7 +42,8 @@ pub(crate) async fn serve(config: &AdminConfig, health: Health, shutdown: Shutdo
         .await
         .with_context(|| format!("cannot listen on admin.listen = {}", config.listen))?;
     tokio::spawn(async move {
-        let server = axum::serve(listener, router(health)).with_graceful_shutdown(async move { shutdown.cancelled().await });
+        let server =
+            axum::serve(listener, router(health)).with_graceful_shutdown(async move { shutdown.cancelled().await });
         if let Err(error) = server.await {
             tracing::error!(error = %error, "health endpoints ended");
         }

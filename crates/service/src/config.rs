@@ -40,22 +40,34 @@ where
     let mut figment = Figment::from(Serialized::defaults(T::default()));
     if let Some(file) = file {
         if !file.is_file() {
-            return Err(ConfigError::new(vec![format!("configuration file {} is not there", file.display())]));
+            return Err(ConfigError::new(vec![format!(
+                "configuration file {} is not there",
+                file.display()
+            )]));
         }
         figment = figment.merge(Toml::file_exact(file));
     }
     // Variables without a section, such as those that scripts use, are not configuration.
-    figment = figment.merge(Env::prefixed(PREFIX).filter(|key| key.as_str().contains("__")).split("__"));
+    figment = figment.merge(
+        Env::prefixed(PREFIX)
+            .filter(|key| key.as_str().contains("__"))
+            .split("__"),
+    );
     for one in overrides {
         let Some((key, value)) = one.split_once('=') else {
-            return Err(ConfigError::new(vec![format!("--set {one:?} has no '=': the form is section.key=value")]));
+            return Err(ConfigError::new(vec![format!(
+                "--set {one:?} has no '=': the form is section.key=value"
+            )]));
         };
         // A value is read as TOML reads it (numbers, booleans, lists), else as text.
-        let value: figment::value::Value =
-            value.parse().map_err(|_| ConfigError::new(vec![format!("--set {key}: the value cannot be read")]))?;
+        let value: figment::value::Value = value
+            .parse()
+            .map_err(|_| ConfigError::new(vec![format!("--set {key}: the value cannot be read")]))?;
         figment = figment.merge(Serialized::default(key.trim(), value));
     }
-    figment.extract().map_err(|errors| ConfigError::new(errors.into_iter().map(|e| e.to_string()).collect()))
+    figment
+        .extract()
+        .map_err(|errors| ConfigError::new(errors.into_iter().map(|e| e.to_string()).collect()))
 }
 
 #[cfg(test)]
@@ -81,7 +93,10 @@ mod tests {
 
     impl Default for Section {
         fn default() -> Self {
-            Self { listen: "127.0.0.1:1935".into(), max: 5 }
+            Self {
+                listen: "127.0.0.1:1935".into(),
+                max: 5,
+            }
         }
     }
 
@@ -95,7 +110,13 @@ mod tests {
     fn later_layers_win() {
         let file = file("[rtmp]\nmax = 7\nlisten = \"0.0.0.0:1\"\n");
         let whole: Whole = load(Some(file.path()), &["rtmp.listen=0.0.0.0:2".into()]).unwrap();
-        assert_eq!(whole.rtmp, Section { listen: "0.0.0.0:2".into(), max: 7 });
+        assert_eq!(
+            whole.rtmp,
+            Section {
+                listen: "0.0.0.0:2".into(),
+                max: 7
+            }
+        );
     }
 
     #[test]

@@ -24,15 +24,15 @@ impl Context {
     ///
     /// # Errors
     /// The address of the health endpoints is taken.
-    pub async fn start(
-        log: Log,
-        media: MediaStore,
-        shutdown: Shutdown,
-        admin: &AdminConfig,
-    ) -> anyhow::Result<Self> {
+    pub async fn start(log: Log, media: MediaStore, shutdown: Shutdown, admin: &AdminConfig) -> anyhow::Result<Self> {
         let health = Health::default();
         admin::serve(admin, health.clone(), shutdown.clone()).await?;
-        Ok(Self { log, media, shutdown, health })
+        Ok(Self {
+            log,
+            media,
+            shutdown,
+            health,
+        })
     }
 }
 
@@ -41,11 +41,7 @@ impl Context {
 ///
 /// # Errors
 /// The server refuses the credentials, or they cannot be read.
-pub async fn connect_log(
-    config: &ConnectConfig,
-    name: &str,
-    shutdown: &Shutdown,
-) -> Result<Option<Log>, ConnectError> {
+pub async fn connect_log(config: &ConnectConfig, name: &str, shutdown: &Shutdown) -> Result<Option<Log>, ConnectError> {
     /// Wait between two attempts.
     const DELAY: Duration = Duration::from_millis(500);
     loop {

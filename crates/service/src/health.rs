@@ -13,7 +13,10 @@ pub struct Health(Arc<Mutex<BTreeMap<String, bool>>>);
 impl Health {
     /// Says whether `part` is ready. A part that is known counts from its first word on.
     pub fn set(&self, part: &str, ready: bool) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(part.to_owned(), ready);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(part.to_owned(), ready);
     }
 
     /// Whether every part is ready, and at least one is known.

@@ -19,7 +19,9 @@ pub struct MediaStoreConfig {
 
 impl Default for MediaStoreConfig {
     fn default() -> Self {
-        Self { path: PathBuf::from(".castlog/media") }
+        Self {
+            path: PathBuf::from(".castlog/media"),
+        }
     }
 }
 

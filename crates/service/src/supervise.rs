@@ -16,7 +16,10 @@ impl Tasks {
     /// No tasks yet.
     #[must_use]
     pub fn new(shutdown: &Shutdown) -> Self {
-        Self { set: JoinSet::new(), shutdown: shutdown.clone() }
+        Self {
+            set: JoinSet::new(),
+            shutdown: shutdown.clone(),
+        }
     }
 
     /// Starts a task. It has to watch the shutdown itself.

@@ -124,9 +124,7 @@ async fn ready(port: u16, _pid: u32) -> bool {
         return false;
     };
     let base = format!("http://127.0.0.1:{port}");
-    let ok = |response: Result<reqwest::Response, reqwest::Error>| {
-        response.is_ok_and(|r| r.status().is_success())
-    };
+    let ok = |response: Result<reqwest::Response, reqwest::Error>| response.is_ok_and(|r| r.status().is_success());
     ok(client.get(format!("{base}/health")).send().await)
         && ok(client
             .get(format!("{base}/version"))

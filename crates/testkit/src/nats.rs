@@ -74,8 +74,7 @@ impl NatsServer {
         let make = |port| {
             let config = path.join("nats.conf");
             std::fs::write(&config, configuration(path, port, &options)?)?;
-            Ok(Process::new(&program, path.join("server.log"))
-                .args([Path::new("--config"), &config]))
+            Ok(Process::new(&program, path.join("server.log")).args([Path::new("--config"), &config]))
         };
         let (port, process) = server::start(make, ready).await?;
         Ok(Self {
@@ -148,8 +147,7 @@ impl NatsServer {
 /// the time that clients are let in.
 async fn ready(port: u16, _pid: u32) -> bool {
     server::ask(port, b"", "\r\n").await.is_some_and(|info| {
-        info.contains(&format!("\"server_name\":\"{}\"", server_name(port)))
-            && info.contains("\"jetstream\":true")
+        info.contains(&format!("\"server_name\":\"{}\"", server_name(port))) && info.contains("\"jetstream\":true")
     })
 }
 
@@ -163,9 +161,7 @@ fn configuration(folder: &Path, port: u16, options: &NatsOptions) -> anyhow::Res
     let sync = if options.lazy_sync { "2m" } else { "always" };
     let name = server_name(port);
     let authorization = match &options.credentials {
-        Some((user, password))
-            if !options.extra.contains("accounts") && !options.extra.contains("authorization") =>
-        {
+        Some((user, password)) if !options.extra.contains("accounts") && !options.extra.contains("authorization") => {
             format!(
                 "authorization {{ user: {}, password: {} }}\n",
                 serde_json::to_string(user)?,

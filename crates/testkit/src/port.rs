@@ -21,9 +21,7 @@ pub(crate) fn free() -> anyhow::Result<u16> {
     let nanos = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |d| d.subsec_nanos());
-    let base = std::process::id()
-        .wrapping_mul(2_654_435_761)
-        .wrapping_add(nanos);
+    let base = std::process::id().wrapping_mul(2_654_435_761).wrapping_add(nanos);
     for _ in 0..COUNT {
         let offset = base.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
         let port = FIRST + u16::try_from(offset)?;
@@ -31,8 +29,5 @@ pub(crate) fn free() -> anyhow::Result<u16> {
             return Ok(port);
         }
     }
-    anyhow::bail!(
-        "no free port between {FIRST} and {}",
-        u32::from(FIRST) + COUNT
-    )
+    anyhow::bail!("no free port between {FIRST} and {}", u32::from(FIRST) + COUNT)
 }

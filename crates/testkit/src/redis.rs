@@ -103,13 +103,7 @@ impl RedisServer {
 /// Ready when it reports itself by its process id (another server may have won
 /// the port) and has read its files.
 async fn ready(port: u16, pid: u32) -> bool {
-    let Some(info) = server::ask(
-        port,
-        b"INFO server\r\nINFO persistence\r\n",
-        "\r\naof_enabled:",
-    )
-    .await
-    else {
+    let Some(info) = server::ask(port, b"INFO server\r\nINFO persistence\r\n", "\r\naof_enabled:").await else {
         return false;
     };
     info.contains(&format!("process_id:{pid}\r\n")) && info.contains("\r\nloading:0\r\n")

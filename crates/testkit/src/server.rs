@@ -21,9 +21,7 @@ pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A temporary folder, kept for inspection when `CASTLOG_TEST_KEEP` is set.
 pub(crate) fn folder(name: &str) -> anyhow::Result<TempDir> {
-    let mut folder = tempfile::Builder::new()
-        .prefix(&format!("castlog-{name}-"))
-        .tempdir()?;
+    let mut folder = tempfile::Builder::new().prefix(&format!("castlog-{name}-")).tempdir()?;
     if std::env::var_os("CASTLOG_TEST_KEEP").is_some() {
         folder.disable_cleanup(true);
     }
@@ -44,9 +42,7 @@ where
         let mut process = make(port)?;
         match come_up(&mut process, port, &ready).await {
             Ok(()) => return Ok((port, process)),
-            Err(error) if process.exited().is_some() && port_was_taken(&process) => {
-                last = Some(error)
-            }
+            Err(error) if process.exited().is_some() && port_was_taken(&process) => last = Some(error),
             Err(error) => return Err(error),
         }
     }
@@ -55,10 +51,7 @@ where
 
 /// All three say so in the words of the system's error.
 fn port_was_taken(process: &Process) -> bool {
-    process
-        .last_output()
-        .to_lowercase()
-        .contains("already in use")
+    process.last_output().to_lowercase().contains("already in use")
 }
 
 /// Starts `process` on the port that it is configured for and waits until `ready`.
@@ -96,9 +89,7 @@ pub(crate) async fn ask(port: u16, request: &[u8], end: &str) -> Option<String> 
     const ANSWER_LIMIT: usize = 64 * 1024;
 
     let talk = async {
-        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port))
-            .await
-            .ok()?;
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()?;
         stream.write_all(request).await.ok()?;
         let mut answer = Vec::new();
         while answer.len() < ANSWER_LIMIT {
@@ -111,10 +102,7 @@ pub(crate) async fn ask(port: u16, request: &[u8], end: &str) -> Option<String> 
         }
         None
     };
-    tokio::time::timeout(Duration::from_secs(1), talk)
-        .await
-        .ok()
-        .flatten()
+    tokio::time::timeout(Duration::from_secs(1), talk).await.ok().flatten()
 }
 
 /// A path as text, for configuration files.

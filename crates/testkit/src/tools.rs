@@ -140,18 +140,13 @@ pub fn castlog() -> anyhow::Result<PathBuf> {
     }
     // Tests run from <target>/<profile>/deps, benchmarks from <target>/<profile>.
     let own = std::env::current_exe().context("cannot tell which program this is")?;
-    let built = own
-        .ancestors()
-        .skip(1)
-        .take(2)
-        .map(|folder| folder.join("castlog"));
+    let built = own.ancestors().skip(1).take(2).map(|folder| folder.join("castlog"));
     let usual = ["debug", "release"]
         .into_iter()
         .map(|profile| workspace().join("target").join(profile).join("castlog"));
-    built
-        .chain(usual)
-        .find(|candidate| is_program(candidate))
-        .context("the castlog binary is not built: run `cargo build --locked -p castlog`, or set CASTLOG_BIN to its path")
+    built.chain(usual).find(|candidate| is_program(candidate)).context(
+        "the castlog binary is not built: run `cargo build --locked -p castlog`, or set CASTLOG_BIN to its path",
+    )
 }
 
 /// A real recording to test with, when the environment names one in
@@ -186,13 +181,9 @@ mod tests {
 
     #[test]
     fn a_chosen_program_must_be_there() {
-        let error = find_in(
-            "sh",
-            Some(OsStr::new("/nowhere/sh")),
-            Some(OsStr::new("/bin")),
-        )
-        .unwrap_err()
-        .to_string();
+        let error = find_in("sh", Some(OsStr::new("/nowhere/sh")), Some(OsStr::new("/bin")))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("SH_BIN names /nowhere/sh"), "{error}");
     }
 

@@ -24,10 +24,7 @@ where
         if let Some(value) = probe().await {
             return Ok(value);
         }
-        anyhow::ensure!(
-            start.elapsed() < within,
-            "{what} did not happen within {within:?}"
-        );
+        anyhow::ensure!(start.elapsed() < within, "{what} did not happen within {within:?}");
         tokio::time::sleep(INTERVAL).await;
     }
 }

@@ -22,12 +22,7 @@ async fn nats_keeps_an_acknowledged_entry_over_a_kill() {
         ..Default::default()
     };
     jetstream.create_stream(config).await.unwrap();
-    let ack = jetstream
-        .publish("t.1", "kept".into())
-        .await
-        .unwrap()
-        .await
-        .unwrap();
+    let ack = jetstream.publish("t.1", "kept".into()).await.unwrap().await.unwrap();
     assert_eq!(ack.sequence, 1);
 
     server.kill9();
@@ -62,11 +57,7 @@ async fn nats_asks_for_credentials() {
     );
     let options = async_nats::ConnectOptions::with_user_and_password("me".into(), "secret".into());
     options.connect(server.url()).await.unwrap();
-    assert!(
-        server
-            .client_url()
-            .starts_with("nats://me:secret@127.0.0.1:")
-    );
+    assert!(server.client_url().starts_with("nats://me:secret@127.0.0.1:"));
 }
 
 #[tokio::test]
@@ -81,9 +72,7 @@ async fn a_refused_configuration_shows_what_the_server_says() {
 async fn redis(server: &RedisServer, command: &str) -> std::io::Result<String> {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", server.port())).await?;
-    stream
-        .write_all(format!("{command}\r\nQUIT\r\n").as_bytes())
-        .await?;
+    stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     Ok(answer)
@@ -93,10 +82,7 @@ async fn redis(server: &RedisServer, command: &str) -> std::io::Result<String> {
 async fn redis_forgets_or_keeps_as_asked() {
     for (settings, kept) in [
         (&[][..], false),
-        (
-            &[("appendonly", "yes"), ("appendfsync", "always")][..],
-            true,
-        ),
+        (&[("appendonly", "yes"), ("appendfsync", "always")][..], true),
     ] {
         let mut server = RedisServer::start_with(settings).await.unwrap();
         assert!(redis(&server, "SET k v").await.unwrap().starts_with("+OK"));

@@ -58,8 +58,7 @@ impl Cache {
         let cell = self.lock().touch(key);
         match cell.get_or_try_init(load).await {
             Ok(bytes) => {
-                self.lock()
-                    .keep(key, &cell, bytes.len() as u64, self.capacity);
+                self.lock().keep(key, &cell, bytes.len() as u64, self.capacity);
                 Ok(bytes.clone())
             }
             Err(error) => {
@@ -167,19 +166,13 @@ mod tests {
         let inner = cache.lock();
         assert!(inner.weight <= cache.capacity);
         assert_eq!(inner.slots.len(), inner.order.len());
-        assert_eq!(
-            inner.weight,
-            inner.slots.values().map(|s| s.weight).sum::<u64>()
-        );
+        assert_eq!(inner.weight, inner.slots.values().map(|s| s.weight).sum::<u64>());
     }
 
     #[tokio::test]
     async fn a_failure_is_not_kept() {
         let (cache, loads) = (Cache::new(1 << 20), AtomicUsize::new(0));
-        assert_eq!(
-            cache.get("a", || async { Err::<Bytes, _>("lost") }).await,
-            Err("lost")
-        );
+        assert_eq!(cache.get("a", || async { Err::<Bytes, _>("lost") }).await, Err("lost"));
         assert_eq!(cache.lock().weight, 0);
         assert_eq!(load(&cache, "a", 10, &loads).await.len(), 10);
     }

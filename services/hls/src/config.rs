@@ -63,15 +63,10 @@ impl Config {
         let mut problems = Vec::new();
         let mut within = |name: &str, value: u64, lowest: u64, highest: u64| {
             if !(lowest..=highest).contains(&value) {
-                problems.push(format!(
-                    "hls.{name} = {value} is not within {lowest} to {highest}"
-                ));
+                problems.push(format!("hls.{name} = {value} is not within {lowest} to {highest}"));
             }
         };
-        let (shortest, longest) = (
-            u64::from(MIN_DVR_WINDOW_S),
-            u64::from(self.max_dvr_window_s),
-        );
+        let (shortest, longest) = (u64::from(MIN_DVR_WINDOW_S), u64::from(self.max_dvr_window_s));
         within("max_dvr_window_s", longest, shortest, 86_400);
         within(
             "dvr_window_s",
@@ -91,19 +86,11 @@ impl Config {
             ));
         }
         if !(1..=64).contains(&self.edge.chars().count()) {
-            problems.push(format!(
-                "hls.edge = {:?} is not 1 to 64 characters long",
-                self.edge
-            ));
+            problems.push(format!("hls.edge = {:?} is not 1 to 64 characters long", self.edge));
         }
         let base = &self.media_base;
-        let usable =
-            base.starts_with('/') || base.starts_with("https://") || base.starts_with("http://");
-        if !usable
-            || base.ends_with('/')
-            || base.contains(['"', ' ', '?', '#'])
-            || base.chars().any(char::is_control)
-        {
+        let usable = base.starts_with('/') || base.starts_with("https://") || base.starts_with("http://");
+        if !usable || base.ends_with('/') || base.contains(['"', ' ', '?', '#']) || base.chars().any(char::is_control) {
             problems.push(format!(
                 "hls.media_base = {base:?} is not a path or a URL without a slash at its end"
             ));

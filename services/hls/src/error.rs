@@ -54,16 +54,8 @@ impl Problem {
                 "H03",
                 "the broadcast is private and cannot be watched here",
             ),
-            Self::NoRendition => (
-                StatusCode::NOT_FOUND,
-                "H04",
-                "the broadcast has no such rendition",
-            ),
-            Self::NoMedia => (
-                StatusCode::NOT_FOUND,
-                "H05",
-                "there is no such media object",
-            ),
+            Self::NoRendition => (StatusCode::NOT_FOUND, "H04", "the broadcast has no such rendition"),
+            Self::NoMedia => (StatusCode::NOT_FOUND, "H05", "there is no such media object"),
             Self::NotReady => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "H06",
@@ -84,11 +76,7 @@ impl Problem {
                 "H09",
                 "the media object does not have the bytes asked for",
             ),
-            Self::NoPage => (
-                StatusCode::NOT_FOUND,
-                "H10",
-                "there is nothing at this address",
-            ),
+            Self::NoPage => (StatusCode::NOT_FOUND, "H10", "there is nothing at this address"),
         }
     }
 }
@@ -121,10 +109,7 @@ impl IntoResponse for Problem {
             const { axum::http::HeaderValue::from_static("application/problem+json") },
         );
         if status == StatusCode::SERVICE_UNAVAILABLE || self == Self::Starting {
-            headers.insert(
-                header::RETRY_AFTER,
-                const { axum::http::HeaderValue::from_static("1") },
-            );
+            headers.insert(header::RETRY_AFTER, const { axum::http::HeaderValue::from_static("1") });
         }
         if let Self::Range { size } = self
             && let Ok(value) = format!("bytes */{size}").parse()

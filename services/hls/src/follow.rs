@@ -48,10 +48,7 @@ impl Shared {
     }
 
     pub(crate) fn expire(&self, now: DateTime<Utc>) {
-        self.state
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .expire(now);
+        self.state.write().unwrap_or_else(PoisonError::into_inner).expire(now);
     }
 
     fn apply(&self, entry: &Entry) {
@@ -68,11 +65,7 @@ impl Shared {
             Outcome::Malformed(reason) => {
                 tracing::warn!(subject, seq, reason, "entry cannot be used")
             }
-            Outcome::Full => tracing::warn!(
-                subject,
-                seq,
-                "segment refused: too many broadcasts in memory"
-            ),
+            Outcome::Full => tracing::warn!(subject, seq, "segment refused: too many broadcasts in memory"),
             Outcome::TooLong => {
                 tracing::warn!(subject, seq, "segment is longer than the target duration")
             }
@@ -115,26 +108,16 @@ pub(crate) async fn follow(log: Log, shared: Shared, health: Health) {
         let _open = known_read.wait_for(|readers| *readers == 2).await.is_ok();
         let now = Utc::now();
         let reach = TimeDelta::from_std(shared.read().reach(now)).unwrap_or(TimeDelta::MAX);
-        let start = now
-            .checked_sub_signed(reach)
-            .and_then(|t| t.checked_sub_signed(MARGIN));
+        let start = now.checked_sub_signed(reach).and_then(|t| t.checked_sub_signed(MARGIN));
         let start = start.map_or(From::Beginning, From::Time);
         let filter = Kind::Segment.filter();
-        read(
-            log.follow(Kind::Segment.stream(), &[&filter], start),
-            &shared,
-            &media,
-        )
-        .await
+        read(log.follow(Kind::Segment.stream(), &[&filter], start), &shared, &media).await
     };
     let ready = async {
         let _open = media_read.wait_for(|readers| *readers == 1).await.is_ok();
         shared.caught_up.store(true, Ordering::Release);
         health.set(PART, true);
-        tracing::info!(
-            broadcasts = shared.read().broadcasts(),
-            "caught up with the log"
-        );
+        tracing::info!(broadcasts = shared.read().broadcasts(), "caught up with the log");
         std::future::pending::<()>().await;
     };
     tokio::join!(

@@ -58,12 +58,7 @@ pub(crate) struct Edge {
 }
 
 impl Edge {
-    pub(crate) fn new(
-        shared: Shared,
-        store: MediaStore,
-        cache_bytes: u64,
-        audience: Arc<Audience>,
-    ) -> Self {
+    pub(crate) fn new(shared: Shared, store: MediaStore, cache_bytes: u64, audience: Arc<Audience>) -> Self {
         Self {
             shared,
             store,
@@ -73,11 +68,8 @@ impl Edge {
     }
 
     fn watched(&self, broadcast: BroadcastId, peer: Peer, headers: &HeaderMap) {
-        let agent = headers
-            .get(header::USER_AGENT)
-            .map_or(&b""[..], HeaderValue::as_bytes);
-        self.audience
-            .seen(broadcast, peer.0.ip(), agent, Instant::now());
+        let agent = headers.get(header::USER_AGENT).map_or(&b""[..], HeaderValue::as_bytes);
+        self.audience.seen(broadcast, peer.0.ip(), agent, Instant::now());
     }
 
     fn ready(&self) -> Result<(), Problem> {
@@ -104,19 +96,13 @@ pub(crate) fn router(edge: Edge) -> Router {
         .max_age(PREFLIGHT_LIFETIME);
     let playlists = Router::new()
         .route("/live/{broadcast}/index.m3u8", get(multivariant))
-        .route(
-            "/live/{broadcast}/{rendition}/index.m3u8",
-            get(media_playlist),
-        )
+        .route("/live/{broadcast}/{rendition}/index.m3u8", get(media_playlist))
         .layer(CompressionLayer::new());
     Router::new()
         .merge(playlists)
         .route("/media/{*key}", get(media))
         .fallback(|| async { Problem::NoPage })
-        .layer(TimeoutLayer::with_status_code(
-            StatusCode::SERVICE_UNAVAILABLE,
-            TIMEOUT,
-        ))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIMEOUT))
         .layer(cors)
         .with_state(Arc::new(edge))
 }
@@ -128,11 +114,7 @@ async fn multivariant(
 ) -> Result<Response, Problem> {
     edge.ready()?;
     let broadcast: BroadcastId = broadcast.parse().map_err(|_| Problem::NotLive)?;
-    let text = edge
-        .shared
-        .read()
-        .multivariant(broadcast, Utc::now())?
-        .render();
+    let text = edge.shared.read().multivariant(broadcast, Utc::now())?.render();
     // It changes with the ladder and, a little, with measured bit rates.
     Ok(playlist(text, 2, &headers))
 }
@@ -158,10 +140,7 @@ async fn media_playlist(
         .map(|s| s.parse())
         .transpose()
         .map_err(|_| Problem::NotLive)?;
-    let shown = edge
-        .shared
-        .read()
-        .media(broadcast, session, &rendition, Utc::now())?;
+    let shown = edge.shared.read().media(broadcast, session, &rendition, Utc::now())?;
     edge.watched(broadcast, peer, &headers);
     // A player polls once per target duration, or twice when nothing is new.
     let lifetime = u64::from(shown.target_duration / 2).max(1);
@@ -174,22 +153,19 @@ fn playlist(text: String, lifetime_s: u64, request: &HeaderMap) -> Response {
     // Weak, since the same tag stands for the compressed and the plain text.
     let tag = format!("W/\"{:016x}\"", hasher.finish());
     let matches = |value: &HeaderValue| {
-        value.to_str().is_ok_and(|tags| {
-            tags.trim() == "*" || tags.split(',').any(|other| other.trim() == tag)
-        })
+        value
+            .to_str()
+            .is_ok_and(|tags| tags.trim() == "*" || tags.split(',').any(|other| other.trim() == tag))
     };
     let mut response = if request.get_all(header::IF_NONE_MATCH).iter().any(matches) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         let mut response = text.into_response();
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, PLAYLIST);
+        response.headers_mut().insert(header::CONTENT_TYPE, PLAYLIST);
         response
     };
     let headers = response.headers_mut();
-    if let (Ok(tag), Ok(lifetime)) = (tag.parse(), format!("public, max-age={lifetime_s}").parse())
-    {
+    if let (Ok(tag), Ok(lifetime)) = (tag.parse(), format!("public, max-age={lifetime_s}").parse()) {
         headers.insert(header::ETAG, tag);
         headers.insert(header::CACHE_CONTROL, lifetime);
     }
@@ -214,11 +190,7 @@ async fn media(
         whole(read(&edge, &key, MAX_THUMBNAIL).await?, None)?
     } else {
         let text = key.to_string();
-        match edge
-            .cache
-            .get(&text, || read(&edge, &key, edge.cache.largest()))
-            .await
-        {
+        match edge.cache.get(&text, || read(&edge, &key, edge.cache.largest())).await {
             Ok(bytes) => whole(bytes, range)?,
             Err(Unread::TooLarge { size }) => stream(&edge, &key, size, range).await?,
             Err(Unread::Problem(problem)) => return Err(problem),
@@ -228,14 +200,8 @@ async fn media(
         edge.watched(key.broadcast, peer, &headers);
     }
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static(key.content_type()),
-    );
-    headers.insert(
-        header::ACCEPT_RANGES,
-        const { HeaderValue::from_static("bytes") },
-    );
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(key.content_type()));
+    headers.insert(header::ACCEPT_RANGES, const { HeaderValue::from_static("bytes") });
     headers.insert(
         header::CACHE_CONTROL,
         if key.file == File::Thumbnail {
@@ -273,15 +239,9 @@ fn store_problem(key: &MediaKey, error: &object_store::Error) -> Problem {
 /// Reads an object into memory, unless it is larger than `largest`.
 async fn read(edge: &Edge, key: &MediaKey, largest: u64) -> Result<Bytes, Unread> {
     let failed = |error: object_store::Error| Unread::Problem(store_problem(key, &error));
-    let object = edge
-        .store
-        .get(&key.to_string().into())
-        .await
-        .map_err(failed)?;
+    let object = edge.store.get(&key.to_string().into()).await.map_err(failed)?;
     if object.meta.size > largest {
-        return Err(Unread::TooLarge {
-            size: object.meta.size,
-        });
+        return Err(Unread::TooLarge { size: object.meta.size });
     }
     object.bytes().await.map_err(failed)
 }
@@ -300,12 +260,7 @@ fn whole(bytes: Bytes, range: Option<&str>) -> Result<Response, Problem> {
 }
 
 /// Answers from the store without holding the object in memory.
-async fn stream(
-    edge: &Edge,
-    key: &MediaKey,
-    size: u64,
-    range: Option<&str>,
-) -> Result<Response, Problem> {
+async fn stream(edge: &Edge, key: &MediaKey, size: u64, range: Option<&str>) -> Result<Response, Problem> {
     let part = match range::wanted(range, size) {
         Wanted::Whole => None,
         Wanted::Part(part) => Some(part),
@@ -326,9 +281,7 @@ async fn stream(
         Some(part) => partial(body, &part, size),
         None => body.into_response(),
     };
-    response
-        .headers_mut()
-        .insert(header::CONTENT_LENGTH, length.into());
+    response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
     Ok(response)
 }
 

@@ -53,15 +53,10 @@ pub(crate) fn read_segment(
     broadcast: BroadcastId,
     stored: &pb::segment::Stored,
 ) -> Result<(SessionId, Stored), &'static str> {
-    let session: SessionId = stored
-        .session_id
-        .parse()
-        .map_err(|_| "segment names no session")?;
+    let session: SessionId = stored.session_id.parse().map_err(|_| "segment names no session")?;
     let own = |key: &str| {
         let key: Option<MediaKey> = key.parse().ok();
-        key.filter(|k| {
-            k.broadcast == broadcast && k.session == session && k.rendition == stored.rendition
-        })
+        key.filter(|k| k.broadcast == broadcast && k.session == session && k.rendition == stored.rendition)
     };
     let key = own(&stored.object_key).ok_or("segment has a foreign object key")?;
     if key.file != File::Segment(stored.media_sequence) {
@@ -70,8 +65,7 @@ pub(crate) fn read_segment(
     let map: Option<Arc<str>> = match own(&stored.init_object_key) {
         _ if stored.init_object_key.is_empty() => None,
         Some(MediaKey {
-            file: File::Init(_),
-            ..
+            file: File::Init(_), ..
         }) => Some(stored.init_object_key.as_str().into()),
         _ => return Err("segment has a foreign initialization section"),
     };
@@ -149,9 +143,7 @@ impl Track {
 
     fn push(&mut self, mut segment: Stored, target: u32) {
         if let Some(last) = self.segments.back() {
-            segment.discontinuity_sequence = segment
-                .discontinuity_sequence
-                .max(last.discontinuity_sequence);
+            segment.discontinuity_sequence = segment.discontinuity_sequence.max(last.discontinuity_sequence);
             if segment.map == last.map {
                 // One allocation for all segments that share a section.
                 segment.map.clone_from(&last.map);
@@ -163,12 +155,7 @@ impl Track {
             self.measured += segment.duration;
         }
         self.segments.push_back(segment);
-        let run = self
-            .segments
-            .iter()
-            .rev()
-            .take(PEAK_RUN)
-            .take_while(|s| !s.gap);
+        let run = self.segments.iter().rev().take(PEAK_RUN).take_while(|s| !s.gap);
         let samples: Vec<_> = run
             .map(|s| bitrate::Sample {
                 duration: s.duration,
@@ -216,13 +203,7 @@ impl Session {
     }
 
     /// Takes a segment in. `false`: it is old, known, or one rendition too many.
-    pub(crate) fn insert(
-        &mut self,
-        rendition: &str,
-        sequence: u64,
-        segment: Stored,
-        window: Duration,
-    ) -> bool {
+    pub(crate) fn insert(&mut self, rendition: &str, sequence: u64, segment: Stored, window: Duration) -> bool {
         if !self.tracks.contains_key(rendition) && self.tracks.len() >= MAX_TRACKS {
             return false;
         }
@@ -288,10 +269,7 @@ impl Session {
             .find_map(|(name, t)| t.get(sequence).filter(|s| name != rendition && !s.gap));
         let track = self.tracks.get(rendition);
         let neighbour = track.and_then(|t| t.segments.back().or_else(|| t.waiting.values().next()));
-        let announced = self
-            .produced
-            .as_ref()
-            .map_or(2000, |p| p.segment_target_ms.max(1));
+        let announced = self.produced.as_ref().map_or(2000, |p| p.segment_target_ms.max(1));
         let folder = neighbour
             .and_then(|s| s.key.rsplit_once('/'))
             .map_or("", |(folder, _)| folder);
@@ -308,26 +286,16 @@ impl Session {
 
     /// The media playlist of a rendition. Nothing waits for a missing segment
     /// once the session is `over`.
-    pub(crate) fn playlist(
-        &self,
-        rendition: &str,
-        over: bool,
-        media_base: &str,
-    ) -> Option<media::Playlist> {
+    pub(crate) fn playlist(&self, rendition: &str, over: bool, media_base: &str) -> Option<media::Playlist> {
         let track = self.tracks.get(rendition)?;
-        let mut segments: Vec<media::Segment> = track
-            .segments
-            .iter()
-            .map(|s| shown(s, media_base))
-            .collect();
+        let mut segments: Vec<media::Segment> = track.segments.iter().map(|s| shown(s, media_base)).collect();
         if over {
             let mut next = track.next();
             for (&sequence, segment) in &track.waiting {
                 if sequence - next > MAX_HOLE {
                     break;
                 }
-                segments
-                    .extend((next..sequence).map(|n| shown(&self.gap(rendition, n), media_base)));
+                segments.extend((next..sequence).map(|n| shown(&self.gap(rendition, n), media_base)));
                 segments.push(shown(segment, media_base));
                 next = sequence + 1;
             }
@@ -346,10 +314,7 @@ impl Session {
 fn shown(segment: &Stored, media_base: &str) -> media::Segment {
     media::Segment {
         uri: format!("{media_base}/{}", segment.key),
-        map: segment
-            .map
-            .as_ref()
-            .map(|map| format!("{media_base}/{map}").into()),
+        map: segment.map.as_ref().map(|map| format!("{media_base}/{map}").into()),
         duration: segment.duration,
         discontinuity_sequence: segment.discontinuity_sequence,
         program_date_time: segment.time,

@@ -138,9 +138,9 @@ impl State {
             Event::Registration(pb::Registration {
                 event: Some(registration),
             }) => self.registration(broadcast, sequence, registration),
-            Event::Status(pb::Status {
-                event: Some(status),
-            }) => self.status(broadcast, sequence, status, entry.time, now),
+            Event::Status(pb::Status { event: Some(status) }) => {
+                self.status(broadcast, sequence, status, entry.time, now)
+            }
             Event::Metadata(pb::Metadata {
                 event: Some(pb::metadata::Event::Produced(produced)),
             }) => self.metadata(broadcast, sequence, produced, now),
@@ -151,12 +151,7 @@ impl State {
         }
     }
 
-    fn options(
-        &mut self,
-        broadcast: BroadcastId,
-        sequence: u64,
-        options: &pb::options::Changed,
-    ) -> Outcome {
+    fn options(&mut self, broadcast: BroadcastId, sequence: u64, options: &pb::options::Changed) -> Outcome {
         let known = self.known.entry(broadcast).or_default();
         if sequence <= known.options {
             return Outcome::Ignored;
@@ -167,12 +162,7 @@ impl State {
         Outcome::Applied
     }
 
-    fn registration(
-        &mut self,
-        broadcast: BroadcastId,
-        sequence: u64,
-        event: &pb::registration::Event,
-    ) -> Outcome {
+    fn registration(&mut self, broadcast: BroadcastId, sequence: u64, event: &pb::registration::Event) -> Outcome {
         let known = self.known.entry(broadcast).or_default();
         if sequence <= known.registration {
             return Outcome::Ignored;
@@ -202,10 +192,7 @@ impl State {
             Status::Started(s) => (&s.session, Phase::Live),
             Status::Interrupted(s) => (&s.session, Phase::Live),
             Status::Resumed(s) => (&s.session, Phase::Live),
-            Status::Ended(s) => (
-                &s.session,
-                Phase::Ended(time_of(s.ended_at).unwrap_or(time)),
-            ),
+            Status::Ended(s) => (&s.session, Phase::Ended(time_of(s.ended_at).unwrap_or(time))),
         };
         let Some(session) = session.as_ref().and_then(|s| s.session_id.parse().ok()) else {
             return Outcome::Malformed("status names no session");
@@ -258,18 +245,12 @@ impl State {
             Err(reason) => return Outcome::Malformed(reason),
         };
         let known = self.known.entry(broadcast).or_default();
-        if known.outdated(session)
-            || known.gone(&self.rules, now)
-            || known.too_late(session, time, &self.rules)
-        {
+        if known.outdated(session) || known.gone(&self.rules, now) || known.too_late(session, time, &self.rules) {
             return Outcome::Ignored;
         }
         let current = known.session;
         let window = known.window(&self.rules);
-        let held = self
-            .live
-            .get(&broadcast)
-            .is_some_and(|l| l.sessions.has_segments());
+        let held = self.live.get(&broadcast).is_some_and(|l| l.sessions.has_segments());
         if !held && self.broadcasts() >= self.rules.max_broadcasts {
             return Outcome::Full;
         }
@@ -292,18 +273,14 @@ impl State {
         self.live.retain(|broadcast, live| {
             let known = known.get(broadcast);
             // Segments whose status never came are freed too.
-            let orphan = known.is_none_or(|k| k.session.is_none())
-                && after(live.touched, rules.linger) <= now;
+            let orphan = known.is_none_or(|k| k.session.is_none()) && after(live.touched, rules.linger) <= now;
             !orphan && !known.is_some_and(|k| k.gone(rules, now))
         });
     }
 
     /// Broadcasts whose segments are in memory.
     pub(crate) fn broadcasts(&self) -> usize {
-        self.live
-            .values()
-            .filter(|l| l.sessions.has_segments())
-            .count()
+        self.live.values().filter(|l| l.sessions.has_segments()).count()
     }
 
     /// How far back the segments reach that a new edge needs.
@@ -363,10 +340,7 @@ impl State {
     }
 
     fn nothing_yet(&self, broadcast: BroadcastId) -> Absent {
-        let held = self
-            .live
-            .get(&broadcast)
-            .is_some_and(|l| l.sessions.has_segments());
+        let held = self.live.get(&broadcast).is_some_and(|l| l.sessions.has_segments());
         if !held && self.broadcasts() >= self.rules.max_broadcasts {
             Absent::Full
         } else {

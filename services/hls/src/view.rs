@@ -36,10 +36,7 @@ pub(crate) fn multivariant(id: SessionId, session: &Session) -> Option<Playlist>
     if video.is_empty() {
         playlist.variants = audio.iter().map(|r| variant(id, session, r, &[])).collect();
     } else {
-        playlist.variants = video
-            .iter()
-            .map(|r| variant(id, session, r, &audio))
-            .collect();
+        playlist.variants = video.iter().map(|r| variant(id, session, r, &audio)).collect();
         playlist.audio = audio
             .iter()
             .enumerate()
@@ -49,9 +46,7 @@ pub(crate) fn multivariant(id: SessionId, session: &Session) -> Option<Playlist>
     if playlist.variants.is_empty() {
         return None;
     }
-    playlist
-        .variants
-        .sort_by_key(|v| std::cmp::Reverse(v.bandwidth));
+    playlist.variants.sort_by_key(|v| std::cmp::Reverse(v.bandwidth));
     Some(playlist)
 }
 
@@ -77,22 +72,11 @@ fn shared_audio(id: SessionId, rendition: &Rendition, index: usize) -> Audio {
 }
 
 /// A rendition with the audio that plays beside it.
-fn variant(
-    id: SessionId,
-    session: &Session,
-    rendition: &Rendition,
-    audio: &[&Rendition],
-) -> Variant {
-    let heaviest = |of: &dyn Fn(&Rendition) -> u64| {
-        of(rendition) + audio.iter().map(|r| of(r)).max().unwrap_or(0)
-    };
+fn variant(id: SessionId, session: &Session, rendition: &Rendition, audio: &[&Rendition]) -> Variant {
+    let heaviest = |of: &dyn Fn(&Rendition) -> u64| of(rendition) + audio.iter().map(|r| of(r)).max().unwrap_or(0);
     let bandwidth = round_up(heaviest(&|r| peak(session, r))).max(1);
     let mut codecs: Vec<String> = Vec::new();
-    for codec in [rendition]
-        .into_iter()
-        .chain(audio.iter().copied())
-        .map(|r| &r.codec)
-    {
+    for codec in [rendition].into_iter().chain(audio.iter().copied()).map(|r| &r.codec) {
         if !codec.is_empty() && !codecs.contains(codec) {
             codecs.push(codec.clone());
         }
@@ -102,8 +86,7 @@ fn variant(
         bandwidth,
         average_bandwidth: round_up(heaviest(&|r| average(session, r))).min(bandwidth),
         codecs,
-        resolution: (rendition.width > 0 && rendition.height > 0)
-            .then_some((rendition.width, rendition.height)),
+        resolution: (rendition.width > 0 && rendition.height > 0).then_some((rendition.width, rendition.height)),
         frame_rate_milli: rendition.frame_rate_milli,
         audio: (!audio.is_empty()).then(|| AUDIO_GROUP.to_owned()),
     }

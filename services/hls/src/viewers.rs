@@ -50,10 +50,7 @@ impl Audience {
         {
             *last = now;
         } else if !full {
-            seen.broadcasts
-                .entry(broadcast)
-                .or_default()
-                .insert(client, now);
+            seen.broadcasts.entry(broadcast).or_default().insert(client, now);
             seen.clients += 1;
         }
     }
@@ -75,12 +72,7 @@ impl Audience {
 
 /// Publishes the counts until the shutdown. A count that cannot be published is
 /// dropped: the next one takes its place.
-pub(crate) async fn publish(
-    audience: &Audience,
-    publisher: &Publisher,
-    edge: &str,
-    shutdown: &Shutdown,
-) {
+pub(crate) async fn publish(audience: &Audience, publisher: &Publisher, edge: &str, shutdown: &Shutdown) {
     let mut interval = tokio::time::interval(INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -90,8 +82,13 @@ pub(crate) async fn publish(
         }
         let counts = futures::stream::iter(audience.count(Instant::now()));
         let published = counts.for_each_concurrent(IN_FLIGHT, |(broadcast, concurrent)| async move {
-            let counted = pb::viewers::Counted { edge: edge.to_owned(), concurrent };
-            let event = pb::Viewers { event: Some(pb::viewers::Event::Counted(counted)) };
+            let counted = pb::viewers::Counted {
+                edge: edge.to_owned(),
+                concurrent,
+            };
+            let event = pb::Viewers {
+                event: Some(pb::viewers::Event::Counted(counted)),
+            };
             if let Err(error) = publisher.publish(Draft::new(broadcast, event)).await {
                 tracing::warn!(broadcast_id = %broadcast, error = %error, "cannot publish the number of viewers");
             }

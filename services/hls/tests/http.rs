@@ -16,17 +16,11 @@ use support::{PATIENCE, Show, Stage, holds};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 fn header<'r>(response: &'r Response, name: &str) -> &'r str {
-    response
-        .headers()
-        .get(name)
-        .map_or("", |v| v.to_str().unwrap())
+    response.headers().get(name).map_or("", |v| v.to_str().unwrap())
 }
 
 async fn code(response: Response) -> anyhow::Result<(StatusCode, String)> {
-    assert_eq!(
-        header(&response, "content-type"),
-        "application/problem+json"
-    );
+    assert_eq!(header(&response, "content-type"), "application/problem+json");
     assert_eq!(header(&response, "access-control-allow-origin"), "*");
     let status = response.status();
     let body: serde_json::Value = serde_json::from_str(&response.text().await?)?;
@@ -49,10 +43,7 @@ async fn playlists_and_media_carry_their_headers() -> anyhow::Result<()> {
     ] {
         let response = edge.get(&path).await?;
         assert_eq!(response.status(), 200);
-        assert_eq!(
-            header(&response, "content-type"),
-            "application/vnd.apple.mpegurl"
-        );
+        assert_eq!(header(&response, "content-type"), "application/vnd.apple.mpegurl");
         assert_eq!(header(&response, "cache-control"), lifetime);
         assert_eq!(header(&response, "access-control-allow-origin"), "*");
         let tag = header(&response, "etag").to_owned();
@@ -68,12 +59,7 @@ async fn playlists_and_media_carry_their_headers() -> anyhow::Result<()> {
             (again.status(), header(&again, "etag")),
             (StatusCode::NOT_MODIFIED, tag.as_str())
         );
-        let packed = edge
-            .client
-            .get(&url)
-            .header("accept-encoding", "gzip")
-            .send()
-            .await?;
+        let packed = edge.client.get(&url).header("accept-encoding", "gzip").send().await?;
         assert_eq!(
             (header(&packed, "content-encoding"), header(&packed, "vary")),
             ("gzip", "accept-encoding")
@@ -88,9 +74,7 @@ async fn playlists_and_media_carry_their_headers() -> anyhow::Result<()> {
         ("audio/1.m4s", "audio/mp4"),
     ] {
         let (rendition, file) = key.split_once('/').unwrap();
-        let response = edge
-            .get(&format!("/media/{}", show.key(rendition, file)))
-            .await?;
+        let response = edge.get(&format!("/media/{}", show.key(rendition, file))).await?;
         assert_eq!(header(&response, "content-type"), kind);
         assert_eq!(
             header(&response, "cache-control"),
@@ -111,26 +95,16 @@ async fn playlists_and_media_carry_their_headers() -> anyhow::Result<()> {
 
     stage
         .store
-        .put(
-            &show.key("thumb", "latest.jpg").into(),
-            b"jpeg".to_vec().into(),
-        )
+        .put(&show.key("thumb", "latest.jpg").into(), b"jpeg".to_vec().into())
         .await?;
-    let thumbnail = edge
-        .get(&format!("/media/{}", show.key("thumb", "latest.jpg")))
-        .await?;
+    let thumbnail = edge.get(&format!("/media/{}", show.key("thumb", "latest.jpg"))).await?;
     assert_eq!(header(&thumbnail, "content-type"), "image/jpeg");
     assert_eq!(header(&thumbnail, "cache-control"), "public, max-age=5");
     stage
         .store
-        .put(
-            &show.key("thumb", "latest.jpg").into(),
-            b"other".to_vec().into(),
-        )
+        .put(&show.key("thumb", "latest.jpg").into(), b"other".to_vec().into())
         .await?;
-    let thumbnail = edge
-        .get(&format!("/media/{}", show.key("thumb", "latest.jpg")))
-        .await?;
+    let thumbnail = edge.get(&format!("/media/{}", show.key("thumb", "latest.jpg"))).await?;
     assert_eq!(thumbnail.bytes().await?.as_ref(), b"other");
 
     let preflight = edge
@@ -171,19 +145,11 @@ async fn ranges_are_the_same_from_memory_and_from_the_store() -> anyhow::Result<
             ("bytes=100-", 100..size),
             ("bytes=-7", size - 7..size),
         ] {
-            let response = edge
-                .client
-                .get(&url)
-                .header(header::RANGE, range)
-                .send()
-                .await?;
+            let response = edge.client.get(&url).header(header::RANGE, range).send().await?;
             assert_eq!(response.status(), StatusCode::PARTIAL_CONTENT);
             let told = format!("bytes {}-{}/{size}", expected.start, expected.end - 1);
             assert_eq!(header(&response, "content-range"), told);
-            assert_eq!(
-                header(&response, "content-length"),
-                expected.len().to_string()
-            );
+            assert_eq!(header(&response, "content-length"), expected.len().to_string());
             assert_eq!(response.bytes().await?, whole[expected]);
         }
         let response = edge
@@ -192,10 +158,7 @@ async fn ranges_are_the_same_from_memory_and_from_the_store() -> anyhow::Result<
             .header(header::RANGE, "bytes=999999-")
             .send()
             .await?;
-        assert_eq!(
-            header(&response, "content-range"),
-            format!("bytes */{size}")
-        );
+        assert_eq!(header(&response, "content-range"), format!("bytes */{size}"));
         assert_eq!(
             code(response).await?,
             (StatusCode::RANGE_NOT_SATISFIABLE, "H09".to_owned())
@@ -220,10 +183,7 @@ async fn refusals_say_why() -> anyhow::Result<()> {
         code(edge.get(&path).await?).await
     };
     assert_eq!(ask(show.multivariant()).await?, is(404, "H01"));
-    assert_eq!(
-        ask("/live/unknown/index.m3u8".to_owned()).await?,
-        is(404, "H01")
-    );
+    assert_eq!(ask("/live/unknown/index.m3u8".to_owned()).await?, is(404, "H01"));
     assert_eq!(ask("/elsewhere".to_owned()).await?, is(404, "H10"));
 
     show.open(&stage).await?;
@@ -242,10 +202,8 @@ async fn refusals_say_why() -> anyhow::Result<()> {
         ask(format!("/media/{}", show.key("480p", "9.m4s"))).await?,
         is(404, "H05")
     );
-    let foreign = format!("/media/{}", show.key("480p", "1.m4s")).replace(
-        &show.broadcast.to_string(),
-        &BroadcastId::generate().to_string(),
-    );
+    let foreign = format!("/media/{}", show.key("480p", "1.m4s"))
+        .replace(&show.broadcast.to_string(), &BroadcastId::generate().to_string());
     assert_eq!(ask(foreign).await?, is(404, "H01"));
 
     stage
@@ -349,9 +307,7 @@ async fn a_download_is_finished_before_the_edge_ends() -> anyhow::Result<()> {
         .await?;
     show.store_all(&stage, 1..3, 0).await?;
     edge.text(&show.playlist("audio")).await?;
-    let mut download = edge
-        .get(&format!("/media/{}", show.key("source", "0.m4s")))
-        .await?;
+    let mut download = edge.get(&format!("/media/{}", show.key("source", "0.m4s"))).await?;
     let mut got = download.chunk().await?.unwrap_or_default().to_vec();
     edge.context.shutdown.begin();
     until("no new connections", PATIENCE, || async {
@@ -376,12 +332,7 @@ async fn a_wrong_configuration_is_refused_with_all_its_problems() -> anyhow::Res
         max_connections: 0,
         ..Config::default()
     };
-    let error = stage
-        .edge(wrong)
-        .await
-        .err()
-        .map(|e| e.to_string())
-        .unwrap_or_default();
+    let error = stage.edge(wrong).await.err().map(|e| e.to_string()).unwrap_or_default();
     assert!(
         error.contains("hls.dvr_window_s = 1") && error.contains("hls.max_connections = 0"),
         "{error}"

@@ -60,12 +60,7 @@ async fn a_broadcast_is_valid_in_every_version_that_a_viewer_sees() -> anyhow::R
         .await?;
     let show = Show::new();
     let watchers: Vec<_> = RENDITIONS
-        .map(|r| {
-            tokio::spawn(watch(
-                edge.client.clone(),
-                format!("{}{}", edge.base, show.playlist(r)),
-            ))
-        })
+        .map(|r| tokio::spawn(watch(edge.client.clone(), format!("{}{}", edge.base, show.playlist(r)))))
         .into();
 
     show.open(&stage).await?;
@@ -94,18 +89,12 @@ async fn a_broadcast_is_valid_in_every_version_that_a_viewer_sees() -> anyhow::R
         assert!(versions >= 5, "only {versions} versions were seen");
         ended.push(last);
     }
-    let aligned: Vec<_> = RENDITIONS
-        .into_iter()
-        .zip(ended.iter().map(String::as_str))
-        .collect();
+    let aligned: Vec<_> = RENDITIONS.into_iter().zip(ended.iter().map(String::as_str)).collect();
     assert_eq!(check::aligned(&aligned, Duration::from_millis(25)), []);
     for text in &ended {
         let (media, _) = check::read_media(text);
         assert_eq!(
-            media
-                .segments
-                .last()
-                .map(|s| (s.sequence, s.discontinuity_sequence)),
+            media.segments.last().map(|s| (s.sequence, s.discontinuity_sequence)),
             Some((24, 2))
         );
     }
@@ -121,27 +110,17 @@ async fn everything_that_a_playlist_names_can_be_loaded() -> anyhow::Result<()> 
     show.open(&stage).await?;
     show.store_all(&stage, 0..3, 0).await?;
     show.store_all(&stage, 3..8, 1).await?;
-    let (multivariant, violations) =
-        check::read_multivariant(&edge.text(&show.multivariant()).await?);
+    let (multivariant, violations) = check::read_multivariant(&edge.text(&show.multivariant()).await?);
     assert_eq!(violations, []);
     assert_eq!(
-        multivariant
-            .variants
-            .iter()
-            .map(|v| v.resolution)
-            .collect::<Vec<_>>(),
+        multivariant.variants.iter().map(|v| v.resolution).collect::<Vec<_>>(),
         [Some((1280, 720)), Some((853, 480))]
     );
     let uris: Vec<&String> = multivariant
         .variants
         .iter()
         .map(|v| &v.uri)
-        .chain(
-            multivariant
-                .renditions
-                .iter()
-                .filter_map(|r| r.uri.as_ref()),
-        )
+        .chain(multivariant.renditions.iter().filter_map(|r| r.uri.as_ref()))
         .collect();
     assert_eq!(uris.len(), 3);
     let mut weights: Vec<Vec<Sample>> = Vec::new();
@@ -152,12 +131,7 @@ async fn everything_that_a_playlist_names_can_be_loaded() -> anyhow::Result<()> 
         assert_eq!(violations, []);
         let mut samples = Vec::new();
         for segment in &media.segments {
-            let bytes = edge
-                .get(&segment.uri)
-                .await?
-                .error_for_status()?
-                .bytes()
-                .await?;
+            let bytes = edge.get(&segment.uri).await?.error_for_status()?.bytes().await?;
             assert_eq!(bytes, Show::bytes(rendition, segment.sequence));
             samples.push(Sample {
                 duration: segment.duration,
@@ -165,12 +139,7 @@ async fn everything_that_a_playlist_names_can_be_loaded() -> anyhow::Result<()> 
             });
             let map = segment.map.as_ref().unwrap();
             assert_eq!(
-                edge.get(map)
-                    .await?
-                    .error_for_status()?
-                    .bytes()
-                    .await?
-                    .as_ref(),
+                edge.get(map).await?.error_for_status()?.bytes().await?.as_ref(),
                 b"init"
             );
         }
@@ -178,10 +147,7 @@ async fn everything_that_a_playlist_names_can_be_loaded() -> anyhow::Result<()> 
         weights.push(samples);
     }
     for (variant, samples) in multivariant.variants.iter().zip(&weights) {
-        assert_eq!(
-            check::bandwidth(variant.bandwidth, &[samples, &weights[2]], 2),
-            []
-        );
+        assert_eq!(check::bandwidth(variant.bandwidth, &[samples, &weights[2]], 2), []);
     }
     edge.stop().await
 }
@@ -219,11 +185,7 @@ async fn a_restarted_edge_and_a_restarted_log_show_the_same() -> anyhow::Result<
         all.push((path, text));
     }
     all.push((show.multivariant(), first.text(&show.multivariant()).await?));
-    assert!(
-        all[2].1.contains("#EXT-X-GAP"),
-        "audio lacks segment 20:\n{}",
-        all[2].1
-    );
+    assert!(all[2].1.contains("#EXT-X-GAP"), "audio lacks segment 20:\n{}", all[2].1);
 
     let second = stage.edge(config.clone()).await?;
     first.stop().await?;
@@ -291,13 +253,7 @@ async fn viewers_are_counted_in_the_log() -> anyhow::Result<()> {
         .await?
         .error_for_status()?;
     let counted = until("a count", PATIENCE, || async {
-        match stage
-            .log
-            .last(Kind::Viewers, show.broadcast)
-            .await
-            .ok()??
-            .event
-        {
+        match stage.log.last(Kind::Viewers, show.broadcast).await.ok()??.event {
             Event::Viewers(viewers) => viewers.event,
             _ => None,
         }

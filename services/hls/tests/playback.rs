@@ -27,10 +27,7 @@ const PLAYTIME: Duration = Duration::from_secs(60);
 
 async fn output(program: &Path, arguments: &[&str]) -> anyhow::Result<Output> {
     let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
+    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(PLAYTIME, command.output())
         .await
         .context("the client does not end")??;
@@ -53,11 +50,7 @@ async fn packets(ffprobe: &Path, url: &str, kind: &str) -> anyhow::Result<Vec<u3
         kind,
         "-show_entries",
     ];
-    let wanted = [
-        &wanted[..],
-        &["stream=nb_read_packets", "-of", "csv=p=0", url],
-    ]
-    .concat();
+    let wanted = [&wanted[..], &["stream=nb_read_packets", "-of", "csv=p=0", url]].concat();
     let counted = String::from_utf8(output(ffprobe, &wanted).await?.stdout)?;
     let mut counts: Vec<u32> = counted
         .split_whitespace()
@@ -93,16 +86,7 @@ async fn encode(folder: &Path) -> anyhow::Result<()> {
             "-bf",
             "0",
         ];
-        let audio = [
-            "-f",
-            "lavfi",
-            "-i",
-            "sine=f=440:r=48000",
-            "-c:a",
-            "aac",
-            "-ac",
-            "2",
-        ];
+        let audio = ["-f", "lavfi", "-i", "sine=f=440:r=48000", "-c:a", "aac", "-ac", "2"];
         let source: &[&str] = if rendition == "audio" { &audio } else { &video };
         let (init, segments, list) = ("init-0.mp4", out.join("%d.m4s"), out.join("list.m3u8"));
         let hls = [
@@ -123,10 +107,7 @@ async fn encode(folder: &Path) -> anyhow::Result<()> {
         let mut arguments = vec!["-v", "error"];
         arguments.extend_from_slice(source);
         arguments.extend_from_slice(&hls);
-        arguments.extend([
-            segments.to_str().context("path")?,
-            list.to_str().context("path")?,
-        ]);
+        arguments.extend([segments.to_str().context("path")?, list.to_str().context("path")?]);
         output(&ffmpeg, &arguments).await?;
     }
     Ok(())
@@ -152,27 +133,21 @@ async fn ffmpeg_and_gstreamer_play_every_rendition() -> anyhow::Result<()> {
             if name != "list.m3u8" {
                 stage
                     .store
-                    .put(
-                        &show.key(rendition, name).into(),
-                        std::fs::read(&path)?.into(),
-                    )
+                    .put(&show.key(rendition, name).into(), std::fs::read(&path)?.into())
                     .await?;
             }
         }
     }
     for n in 0..4 {
         for rendition in RENDITIONS {
-            let bytes =
-                std::fs::metadata(media.path().join(rendition).join(format!("{n}.m4s")))?.len();
+            let bytes = std::fs::metadata(media.path().join(rendition).join(format!("{n}.m4s")))?.len();
             show.announce(&stage, rendition, n, 0, bytes).await?;
         }
     }
     stage.publish(show.broadcast, show.ended()).await?;
     for rendition in RENDITIONS {
-        edge.text_with(&show.playlist(rendition), |text| {
-            check::read_media(text).0.ended
-        })
-        .await?;
+        edge.text_with(&show.playlist(rendition), |text| check::read_media(text).0.ended)
+            .await?;
     }
 
     let url = format!("{}{}", edge.base, show.multivariant());
@@ -195,11 +170,7 @@ async fn ffmpeg_and_gstreamer_play_every_rendition() -> anyhow::Result<()> {
     for (url, kind, expected) in [
         (&url, "v:0", 240..=240),
         (&format!("{}{low}", edge.base), "v:0", 240..=240),
-        (
-            &format!("{}{}", edge.base, show.playlist("audio")),
-            "a:0",
-            375..=377,
-        ),
+        (&format!("{}{}", edge.base, show.playlist("audio")), "a:0", 375..=377),
     ] {
         let counts = packets(&ffprobe, url, kind).await?;
         assert!(
@@ -214,11 +185,7 @@ async fn ffmpeg_and_gstreamer_play_every_rendition() -> anyhow::Result<()> {
         ],
     )
     .await?;
-    assert_eq!(
-        String::from_utf8_lossy(&decoded.stderr),
-        "",
-        "ffmpeg complains"
-    );
+    assert_eq!(String::from_utf8_lossy(&decoded.stderr), "", "ffmpeg complains");
 
     let gst = tools::find("gst-launch-1.0")?;
     let video = format!("{}{}", edge.base, show.playlist("source"));
@@ -246,10 +213,7 @@ async fn ffmpeg_and_gstreamer_play_every_rendition() -> anyhow::Result<()> {
     // The control: the count tells when a segment is not what it should be.
     stage
         .store
-        .put(
-            &show.key("480p", "2.m4s").into(),
-            b"nothing".to_vec().into(),
-        )
+        .put(&show.key("480p", "2.m4s").into(), b"nothing".to_vec().into())
         .await?;
     let fresh = stage
         .edge(Config {

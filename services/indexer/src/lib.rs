@@ -1,1 +1,22 @@
-//! castlog-indexer.
+//! The indexer: a Meilisearch index equal to what is live and public.
+//!
+//! It is level-triggered: an entry only says which broadcast to look at. The
+//! reconciler reads the broadcast's newest entries, derives its document or the
+//! document's absence, writes that and waits until it is durable. A sweep
+//! compares the whole index with the log and mends what differs, so that an
+//! index that was deleted or tampered with heals by itself.
+//!
+//! It publishes nothing and knows nothing of searches.
+
+mod app;
+mod config;
+mod document;
+mod error;
+mod fold;
+mod meili;
+mod reconcile;
+mod sweep;
+
+pub use app::{Report, rebuild, run, verify};
+pub use config::{Config, MeilisearchConfig};
+pub use document::Document;

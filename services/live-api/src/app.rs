@@ -86,8 +86,8 @@ pub async fn run(config: Config, ctx: Context) -> anyhow::Result<()> {
 
 async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: Shutdown) -> anyhow::Result<()> {
     let begun = shutdown.clone();
-    let server = axum::serve(listener, http::router(api))
-        .with_graceful_shutdown(async move { begun.cancelled().await });
+    let server =
+        axum::serve(listener, http::router(api)).with_graceful_shutdown(async move { begun.cancelled().await });
     let too_late = async {
         shutdown.cancelled().await;
         tokio::time::sleep(GRACE).await;

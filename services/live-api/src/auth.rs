@@ -105,9 +105,7 @@ mod tests {
 
     fn check(tokens: &Tokens, value: Option<&str>) -> Result<bool, Code> {
         let headers = value.map(|v| (header::AUTHORIZATION, v.parse().unwrap()));
-        tokens
-            .check(&HeaderMap::from_iter(headers))
-            .map_err(|p| p.code)
+        tokens.check(&HeaderMap::from_iter(headers)).map_err(|p| p.code)
     }
 
     #[test]

@@ -8,9 +8,7 @@
 //! between leaves is either nothing that anyone sees, or a whole broadcast
 //! without a key, for which a key can be rotated in.
 
-use castlog_log::{
-    BroadcastId, Draft, Event, Kind, Log, PublishError, PublishKey, Publisher, Receipt, pb,
-};
+use castlog_log::{BroadcastId, Draft, Event, Kind, Log, PublishError, PublishKey, Publisher, Receipt, pb};
 use chrono::Utc;
 use pb::{publish_key, registration};
 
@@ -64,11 +62,7 @@ impl Commands {
         }
     }
 
-    pub(crate) async fn create(
-        &self,
-        new: Checked,
-        conditions: &Conditions,
-    ) -> Result<Created, Problem> {
+    pub(crate) async fn create(&self, new: Checked, conditions: &Conditions) -> Result<Created, Problem> {
         let body = serde_json::to_vec(&new)
             .map_err(|_| Problem::new(Code::Internal, "the request cannot be written as JSON"))?;
         let key = conditions.idempotency.as_ref();
@@ -93,23 +87,15 @@ impl Commands {
             Ok((event.kind(), (event, receipt.sequence)))
         };
         let title = pb::Title {
-            event: Some(pb::title::Event::Changed(pb::title::Changed {
-                title: new.title,
-            })),
+            event: Some(pb::title::Event::Changed(pb::title::Changed { title: new.title })),
         };
         let tags = pb::Tags {
-            event: Some(pb::tags::Event::Changed(pb::tags::Changed {
-                tags: new.tags,
-            })),
+            event: Some(pb::tags::Event::Changed(pb::tags::Changed { tags: new.tags })),
         };
         let options = pb::Options {
             event: Some(pb::options::Event::Changed(new.options.into())),
         };
-        let about = futures::try_join!(
-            publish(title.into()),
-            publish(tags.into()),
-            publish(options.into())
-        )?;
+        let about = futures::try_join!(publish(title.into()), publish(tags.into()), publish(options.into()))?;
         let mut newest = Newest::from([about.0, about.1, about.2]);
 
         let created = registration::Created {
@@ -120,11 +106,7 @@ impl Commands {
             event: Some(registration::Event::Created(created)),
         }
         .into();
-        match self
-            .publisher
-            .publish(draft(event.clone()).expect_last(0))
-            .await
-        {
+        match self.publisher.publish(draft(event.clone()).expect_last(0)).await {
             Ok(Receipt {
                 duplicate: false,
                 sequence,
@@ -166,11 +148,7 @@ impl Commands {
             ));
         }
         let newest = self.newest(id).await?;
-        Ok(Created {
-            id,
-            newest,
-            key: None,
-        })
+        Ok(Created { id, newest, key: None })
     }
 
     /// The newest entry of every kind that a broadcast is shown by.
@@ -196,12 +174,7 @@ impl Commands {
     }
 
     /// Sets title, tags or options.
-    pub(crate) async fn set(
-        &self,
-        id: BroadcastId,
-        event: Event,
-        conditions: &Conditions,
-    ) -> Result<u64, Problem> {
+    pub(crate) async fn set(&self, id: BroadcastId, event: Event, conditions: &Conditions) -> Result<u64, Problem> {
         self.registered(id).await?;
         let kind = event.kind();
         let change = conditions.change(id, kind.token(), &event.encode());
@@ -226,11 +199,7 @@ impl Commands {
     }
 
     /// Puts a new publish key in place of the old one.
-    pub(crate) async fn rotate(
-        &self,
-        id: BroadcastId,
-        conditions: &Conditions,
-    ) -> Result<Rotated, Problem> {
+    pub(crate) async fn rotate(&self, id: BroadcastId, conditions: &Conditions) -> Result<Rotated, Problem> {
         self.registered(id).await?;
         let change = conditions.change(id, "rotate", b"");
         let last = self.log.last(Kind::PublishKey, id).await?;
@@ -273,11 +242,7 @@ impl Commands {
     }
 
     /// Voids the publish key. Voiding none changes nothing.
-    pub(crate) async fn revoke(
-        &self,
-        id: BroadcastId,
-        conditions: &Conditions,
-    ) -> Result<u64, Problem> {
+    pub(crate) async fn revoke(&self, id: BroadcastId, conditions: &Conditions) -> Result<u64, Problem> {
         self.registered(id).await?;
         if let Some(last) = self.log.last(Kind::PublishKey, id).await?
             && key_of(&last.event).is_none()
@@ -298,11 +263,7 @@ impl Commands {
     }
 
     /// Deletes a broadcast for good.
-    pub(crate) async fn delete(
-        &self,
-        id: BroadcastId,
-        conditions: &Conditions,
-    ) -> Result<u64, Problem> {
+    pub(crate) async fn delete(&self, id: BroadcastId, conditions: &Conditions) -> Result<u64, Problem> {
         let change = conditions.change(id, "delete", b"");
         if let Some(change) = &change
             && let Some(last) = self.log.last(Kind::Registration, id).await?
@@ -320,14 +281,9 @@ impl Commands {
             event: Some(registration::Event::Deleted(deleted)),
         };
         let expected = conditions.if_match.or(Some(sequence));
-        match self
-            .publish(id, event.into(), change, expected, conditions)
-            .await
-        {
+        match self.publish(id, event.into(), change, expected, conditions).await {
             // Without a condition of the caller's, only another deletion can have come first.
-            Err(problem)
-                if problem.code == Code::VersionConflict && conditions.if_match.is_none() =>
-            {
+            Err(problem) if problem.code == Code::VersionConflict && conditions.if_match.is_none() => {
                 Err(Problem::no_broadcast())
             }
             outcome => Ok(outcome?.sequence),
@@ -356,16 +312,10 @@ impl Commands {
                 Ok(receipt)
             }
             Err(PublishError::Conflict { expected, .. }) => {
-                let current = self
-                    .log
-                    .last(kind, id)
-                    .await?
-                    .map_or(0, |last| last.position.sequence);
+                let current = self.log.last(kind, id).await?.map_or(0, |last| last.position.sequence);
                 Err(Problem::new(
                     Code::VersionConflict,
-                    format!(
-                        "If-Match names version {expected} of {kind}, and the current one is {current}"
-                    ),
+                    format!("If-Match names version {expected} of {kind}, and the current one is {current}"),
                 ))
             }
             Err(error) => Err(error.into()),

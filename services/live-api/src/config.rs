@@ -111,12 +111,8 @@ impl Config {
             ));
         }
         let mut address = |name: &str, value: &str, schemes: &[&str]| {
-            let usable = Url::parse(value)
-                .is_ok_and(|url| schemes.contains(&url.scheme()) && url.has_host());
-            if !usable
-                || value.ends_with('/')
-                || value.contains(['"', '\'', ';', ',', ' ', '?', '#'])
-            {
+            let usable = Url::parse(value).is_ok_and(|url| schemes.contains(&url.scheme()) && url.has_host());
+            if !usable || value.ends_with('/') || value.contains(['"', '\'', ';', ',', ' ', '?', '#']) {
                 let schemes = schemes.join(" or ");
                 problems.push(format!(
                     "live_api.{name} = {value:?} is not a {schemes} URL without a slash at its end"
@@ -132,9 +128,7 @@ impl Config {
         address("meilisearch.url", &self.meilisearch.url, &["http", "https"]);
 
         let token = self.admin_token.expose();
-        if !token.is_empty()
-            && (token.chars().count() < MIN_TOKEN || token.chars().any(|c| !c.is_ascii_graphic()))
-        {
+        if !token.is_empty() && (token.chars().count() < MIN_TOKEN || token.chars().any(|c| !c.is_ascii_graphic())) {
             problems.push(format!(
                 "live_api.admin_token has fewer than {MIN_TOKEN} characters, or other than visible ASCII ones"
             ));
@@ -148,26 +142,17 @@ impl Config {
         let index = &self.meilisearch.index;
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if !(1..=64).contains(&index.len()) || !index.chars().all(plain) {
-            problems.push(format!(
-                "live_api.meilisearch.index = {index:?} is not an index name"
-            ));
+            problems.push(format!("live_api.meilisearch.index = {index:?} is not an index name"));
         }
         let mut within = |name: &str, value: u64, lowest: u64, highest: u64| {
             if !(lowest..=highest).contains(&value) {
-                problems.push(format!(
-                    "live_api.{name} = {value} is not within {lowest} to {highest}"
-                ));
+                problems.push(format!("live_api.{name} = {value} is not within {lowest} to {highest}"));
             }
         };
         within("max_body_bytes", self.max_body_bytes as u64, 1024, 1 << 20);
         within("request_timeout_s", self.request_timeout_s, 1, 120);
         within("max_requests", self.max_requests as u64, 1, 100_000);
-        within(
-            "max_event_readers",
-            self.max_event_readers as u64,
-            0,
-            10_000,
-        );
+        within("max_event_readers", self.max_event_readers as u64, 0, 10_000);
         problems
     }
 

@@ -49,9 +49,8 @@ pub(crate) fn document(config: &Config) -> Document {
 }
 
 /// The page holds no script; its style is inline so that it is one file.
-const POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
-);
+const POLICY: HeaderValue =
+    HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'");
 const CACHE: HeaderValue = HeaderValue::from_static("no-cache");
 
 pub(crate) fn router(document: &Document) -> Router<Arc<Api>> {
@@ -186,11 +185,7 @@ fn type_of(schema: &Value) -> String {
     if schema["items"].is_object() {
         return format!("list of {}", type_of(&schema["items"]));
     }
-    let values = items(&schema["enum"])
-        .iter()
-        .map(text)
-        .collect::<Vec<_>>()
-        .join(", ");
+    let values = items(&schema["enum"]).iter().map(text).collect::<Vec<_>>().join(", ");
     if !values.is_empty() {
         return values;
     }
@@ -201,11 +196,7 @@ fn type_of(schema: &Value) -> String {
 }
 
 fn content(of: &Value) -> Option<&Value> {
-    of["content"]
-        .as_object()?
-        .values()
-        .next()
-        .map(|media| &media["schema"])
+    of["content"].as_object()?.values().next().map(|media| &media["schema"])
 }
 
 fn members(value: &Value) -> impl Iterator<Item = (&String, &Value)> {

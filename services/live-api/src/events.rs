@@ -47,12 +47,9 @@ impl FromStr for Cursor {
         let numbers = text
             .split_once('-')
             .and_then(|(a, b)| Some([a.parse().ok()?, b.parse().ok()?]));
-        numbers.map(Self).ok_or_else(|| {
-            Problem::new(
-                Code::Malformed,
-                "Last-Event-ID is not an id of these events",
-            )
-        })
+        numbers
+            .map(Self)
+            .ok_or_else(|| Problem::new(Code::Malformed, "Last-Event-ID is not an id of these events"))
     }
 }
 
@@ -82,9 +79,7 @@ impl FromRequestParts<Arc<Api>> for Wanted {
                         .parse()
                         .ok()
                         .filter(|kind: &Kind| STREAMS.contains(&kind.stream()));
-                    let kind = kind.ok_or_else(|| {
-                        Problem::new(Code::Malformed, "kind: there are no such events")
-                    })?;
+                    let kind = kind.ok_or_else(|| Problem::new(Code::Malformed, "kind: there are no such events"))?;
                     if !wanted.kinds.contains(&kind) {
                         wanted.kinds.push(kind);
                     }
@@ -107,9 +102,7 @@ impl Wanted {
     fn filters(&self, stream: &str) -> Vec<String> {
         Kind::ALL
             .into_iter()
-            .filter(|kind| {
-                kind.stream() == stream && (self.kinds.is_empty() || self.kinds.contains(kind))
-            })
+            .filter(|kind| kind.stream() == stream && (self.kinds.is_empty() || self.kinds.contains(kind)))
             .map(|kind| {
                 self.broadcast
                     .map_or_else(|| kind.filter(), |id| kind.of(id).to_string())
@@ -133,26 +126,17 @@ impl Wanted {
         (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(crate) async fn events(
-    State(api): State<Arc<Api>>,
-    _: Admin,
-    wanted: Wanted,
-) -> Result<Response, Problem> {
-    let permit = Arc::clone(&api.event_readers)
-        .try_acquire_owned()
-        .map_err(|_| {
-            let limit = api.config.max_event_readers;
-            Problem::new(
-                Code::TooManyReaders,
-                format!("there are {limit} readers of events, the most that this server takes"),
-            )
-        })?;
+pub(crate) async fn events(State(api): State<Arc<Api>>, _: Admin, wanted: Wanted) -> Result<Response, Problem> {
+    let permit = Arc::clone(&api.event_readers).try_acquire_owned().map_err(|_| {
+        let limit = api.config.max_event_readers;
+        Problem::new(
+            Code::TooManyReaders,
+            format!("there are {limit} readers of events, the most that this server takes"),
+        )
+    })?;
     let cursor = match wanted.after {
         Some(cursor) => cursor,
-        None => Cursor([
-            newest(&api.log, STREAMS[0]).await?,
-            newest(&api.log, STREAMS[1]).await?,
-        ]),
+        None => Cursor([newest(&api.log, STREAMS[0]).await?, newest(&api.log, STREAMS[1]).await?]),
     };
     let follow = |place: usize| {
         let filters = wanted.filters(STREAMS[place]);
@@ -167,8 +151,7 @@ pub(crate) async fn events(
         _permit: permit,
     };
     let shutdown = api.shutdown.clone();
-    let events =
-        futures::StreamExt::take_until(reader.events(), async move { shutdown.cancelled().await });
+    let events = futures::StreamExt::take_until(reader.events(), async move { shutdown.cancelled().await });
     Ok(Sse::new(events)
         .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
         .into_response())
@@ -204,9 +187,7 @@ impl Reader {
         if !self.begun {
             self.begun = true;
             // Without data it is no event to the reader, but it sets the id to come back with.
-            return sse::Event::default()
-                .id(self.cursor.to_string())
-                .comment("reading");
+            return sse::Event::default().id(self.cursor.to_string()).comment("reading");
         }
         loop {
             let [first, second] = &mut self.follows;
@@ -215,11 +196,7 @@ impl Reader {
                 followed = follow(second) => (1, followed),
             };
             let (kind, sequence, json) = match followed {
-                Ok(Followed::Entry(entry)) => (
-                    entry.subject.kind.token(),
-                    entry.sequence(),
-                    entry.to_json(),
-                ),
+                Ok(Followed::Entry(entry)) => (entry.subject.kind.token(), entry.sequence(), entry.to_json()),
                 Ok(Followed::Undecodable(message)) => {
                     let json = serde_json::json!({
                         "stream": message.position.stream,

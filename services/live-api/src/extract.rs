@@ -69,12 +69,7 @@ pub(crate) struct Conditions {
 
 impl Conditions {
     /// The id that the `Idempotency-Key` gives to the entry of an operation.
-    pub(crate) fn change(
-        &self,
-        broadcast: BroadcastId,
-        operation: &str,
-        body: &[u8],
-    ) -> Option<ChangeId> {
+    pub(crate) fn change(&self, broadcast: BroadcastId, operation: &str, body: &[u8]) -> Option<ChangeId> {
         self.idempotency
             .as_ref()
             .map(|key| key.change(broadcast, operation, body))
@@ -90,10 +85,7 @@ impl FromRequestParts<Arc<Api>> for Conditions {
             match (&*name, &*value) {
                 ("wait", "applied") => wait = true,
                 ("wait", _) => {
-                    return Err(Problem::new(
-                        Code::Malformed,
-                        "wait: the only value is \"applied\"",
-                    ));
+                    return Err(Problem::new(Code::Malformed, "wait: the only value is \"applied\""));
                 }
                 _ => return Err(unknown_parameter(&name)),
             }
@@ -107,18 +99,12 @@ impl FromRequestParts<Arc<Api>> for Conditions {
                 )
             })?),
         };
-        let traceparent = parts
-            .headers
-            .get("traceparent")
-            .and_then(|v| v.to_str().ok());
+        let traceparent = parts.headers.get("traceparent").and_then(|v| v.to_str().ok());
         Ok(Self {
-            if_match: header_text(&parts.headers, header::IF_MATCH.as_str())?
-                .map_or(Ok(None), if_match)?,
+            if_match: header_text(&parts.headers, header::IF_MATCH.as_str())?.map_or(Ok(None), if_match)?,
             idempotency,
             wait,
-            traceparent: traceparent
-                .filter(|text| is_traceparent(text))
-                .map(str::to_owned),
+            traceparent: traceparent.filter(|text| is_traceparent(text)).map(str::to_owned),
         })
     }
 }
@@ -145,10 +131,7 @@ fn if_match(text: &str) -> Result<Option<u64>, Problem> {
 /// Version 00 of the W3C trace context.
 fn is_traceparent(text: &str) -> bool {
     let lengths = [2, 32, 16, 2];
-    let hex = |s: &str| {
-        s.bytes()
-            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    };
+    let hex = |s: &str| s.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     let parts: Vec<&str> = text.split('-').collect();
     parts.len() == lengths.len()
         && parts
@@ -157,10 +140,7 @@ fn is_traceparent(text: &str) -> bool {
             .all(|(part, length)| part.len() == length && hex(part))
 }
 
-pub(crate) fn header_text<'a>(
-    headers: &'a HeaderMap,
-    name: &str,
-) -> Result<Option<&'a str>, Problem> {
+pub(crate) fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Problem> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else {
         return Ok(None);
@@ -183,10 +163,7 @@ pub(crate) fn pairs(parts: &Parts) -> Vec<(String, String)> {
 
 pub(crate) fn unknown_parameter(name: &str) -> Problem {
     let name: String = name.chars().take(40).collect();
-    Problem::new(
-        Code::Malformed,
-        format!("there is no query parameter {name:?}"),
-    )
+    Problem::new(Code::Malformed, format!("there is no query parameter {name:?}"))
 }
 
 /// A number within bounds.
@@ -211,15 +188,7 @@ mod tests {
     fn if_match_is_one_version_or_any() {
         assert_eq!(if_match("\"12\""), Ok(Some(12)));
         assert_eq!(if_match(" * "), Ok(None));
-        for bad in [
-            "12",
-            "W/\"12\"",
-            "\"1\", \"2\"",
-            "\"\"",
-            "\"+1\"",
-            "\"x\"",
-            "",
-        ] {
+        for bad in ["12", "W/\"12\"", "\"1\", \"2\"", "\"\"", "\"+1\"", "\"x\"", ""] {
             assert!(if_match(bad).is_err(), "{bad}");
         }
     }
@@ -229,11 +198,7 @@ mod tests {
         assert!(is_traceparent(
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
         ));
-        for bad in [
-            "",
-            "00-0af7",
-            "00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-        ] {
+        for bad in ["", "00-0af7", "00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"] {
             assert!(!is_traceparent(bad), "{bad}");
         }
     }

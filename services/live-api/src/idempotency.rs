@@ -23,8 +23,7 @@ pub(crate) struct IdempotencyKey {
 impl IdempotencyKey {
     /// `None` when the key is not 1 to 255 visible ASCII characters.
     pub(crate) fn new(owner: &str, key: &str) -> Option<Self> {
-        let usable = (1..=MAX_KEY).contains(&key.len())
-            && key.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
+        let usable = (1..=MAX_KEY).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
         usable.then(|| Self {
             hash: hash(&[b"key", owner.as_bytes(), key.as_bytes()]),
         })
@@ -34,11 +33,8 @@ impl IdempotencyKey {
     pub(crate) fn broadcast(&self) -> BroadcastId {
         let mut bytes = [0_u8; 16];
         bytes.copy_from_slice(&hash(&[b"broadcast", &self.hash])[..16]);
-        let text = Ulid::from(u128::from_be_bytes(bytes))
-            .to_string()
-            .to_ascii_lowercase();
-        BroadcastId::from_str(&text)
-            .unwrap_or_else(|_| unreachable!("a ULID in lower case is a broadcast id"))
+        let text = Ulid::from(u128::from_be_bytes(bytes)).to_string().to_ascii_lowercase();
+        BroadcastId::from_str(&text).unwrap_or_else(|_| unreachable!("a ULID in lower case is a broadcast id"))
     }
 
     /// The id of the entry of `kind` that a creation with this key and body publishes.
@@ -50,11 +46,7 @@ impl IdempotencyKey {
     /// The body is part of it, so that a key used again with another body is
     /// never taken for a repetition and dropped.
     pub(crate) fn change(&self, broadcast: BroadcastId, operation: &str, body: &[u8]) -> ChangeId {
-        let key = self.id(&[
-            b"change",
-            broadcast.to_string().as_bytes(),
-            operation.as_bytes(),
-        ]);
+        let key = self.id(&[b"change", broadcast.to_string().as_bytes(), operation.as_bytes()]);
         let id = format!("{key}-{}", digits(&hash(&[body])));
         ChangeId { key, id }
     }
@@ -126,18 +118,9 @@ mod tests {
         assert_ne!(one.broadcast(), key("me", "k-2").broadcast());
         assert_ne!(one.broadcast(), key("you", "k-1").broadcast());
         assert_ne!(key("a", "bc").broadcast(), key("ab", "c").broadcast());
-        assert_eq!(
-            one.creation(Kind::Title, b"x"),
-            one.creation(Kind::Title, b"x")
-        );
-        assert_ne!(
-            one.creation(Kind::Title, b"x"),
-            one.creation(Kind::Title, b"y")
-        );
-        assert_ne!(
-            one.creation(Kind::Title, b"x"),
-            one.creation(Kind::Tags, b"x")
-        );
+        assert_eq!(one.creation(Kind::Title, b"x"), one.creation(Kind::Title, b"x"));
+        assert_ne!(one.creation(Kind::Title, b"x"), one.creation(Kind::Title, b"y"));
+        assert_ne!(one.creation(Kind::Title, b"x"), one.creation(Kind::Tags, b"x"));
     }
 
     #[test]
@@ -145,23 +128,11 @@ mod tests {
         let key = IdempotencyKey::new("me", "k").unwrap();
         let id = key.broadcast();
         let made = key.change(id, "rotate", b"").into_entry_id();
-        assert_eq!(
-            key.change(id, "rotate", b"").relation(&made),
-            Relation::Same
-        );
-        assert_eq!(
-            key.change(id, "rotate", b"x").relation(&made),
-            Relation::OtherBody
-        );
-        assert_eq!(
-            key.change(id, "revoke", b"").relation(&made),
-            Relation::None
-        );
+        assert_eq!(key.change(id, "rotate", b"").relation(&made), Relation::Same);
+        assert_eq!(key.change(id, "rotate", b"x").relation(&made), Relation::OtherBody);
+        assert_eq!(key.change(id, "revoke", b"").relation(&made), Relation::None);
         let other = IdempotencyKey::new("me", "l").unwrap();
-        assert_eq!(
-            other.change(id, "rotate", b"").relation(&made),
-            Relation::None
-        );
+        assert_eq!(other.change(id, "rotate", b"").relation(&made), Relation::None);
     }
 
     #[test]

@@ -50,14 +50,12 @@ pub(crate) struct Info {
 impl Info {
     /// Connects when something is read, and again after Redis was gone.
     pub(crate) fn new(config: &RedisConfig) -> anyhow::Result<Self> {
-        let client = Client::open(config.url.expose().as_str())
-            .context("live_api.redis.url cannot be used")?;
+        let client = Client::open(config.url.expose().as_str()).context("live_api.redis.url cannot be used")?;
         let settings = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(TIMEOUT))
             .set_response_timeout(Some(TIMEOUT))
             .set_number_of_retries(1);
-        let redis = ConnectionManager::new_lazy_with_config(client, settings)
-            .context("cannot read from Redis")?;
+        let redis = ConnectionManager::new_lazy_with_config(client, settings).context("cannot read from Redis")?;
         Ok(Self { redis })
     }
 
@@ -105,8 +103,7 @@ impl Info {
     pub(crate) async fn wait_applied(&self, id: BroadcastId, kind: Kind, sequence: u64) -> bool {
         let begun = Instant::now();
         loop {
-            let applied: Result<Option<u64>, _> =
-                ask(self.redis.clone().hget(key(id), sequence_field(kind))).await;
+            let applied: Result<Option<u64>, _> = ask(self.redis.clone().hget(key(id), sequence_field(kind))).await;
             match applied {
                 Ok(applied) if applied.is_some_and(|applied| applied >= sequence) => return true,
                 // Redis may come back within the time.

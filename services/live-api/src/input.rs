@@ -90,18 +90,11 @@ pub(crate) fn broadcast(new: NewBroadcast) -> Result<Checked, Errors> {
         Vec::new()
     });
     let options = options(new_options).unwrap_or_else(|e| {
-        errors.extend(
-            e.into_iter()
-                .map(|e| wrong(format!("options.{}", e.field), e.detail)),
-        );
+        errors.extend(e.into_iter().map(|e| wrong(format!("options.{}", e.field), e.detail)));
         Options::default()
     });
     if errors.is_empty() {
-        Ok(Checked {
-            title,
-            tags,
-            options,
-        })
+        Ok(Checked { title, tags, options })
     } else {
         Err(errors)
     }
@@ -111,10 +104,7 @@ pub(crate) fn title(title: &str) -> Result<String, Errors> {
     let title = title.trim();
     line("title", title, 1, MAX_TITLE).map_err(|e| vec![e])?;
     if title.contains(MARKS) {
-        return Err(vec![wrong(
-            "title",
-            "the characters U+E000 and U+E001 are reserved",
-        )]);
+        return Err(vec![wrong("title", "the characters U+E000 and U+E001 are reserved")]);
     }
     Ok(title.to_owned())
 }
@@ -135,16 +125,9 @@ pub(crate) fn tags(tags: Vec<String>) -> Result<Vec<String>, Errors> {
         }
     }
     if set.len() > MAX_TAGS {
-        errors.push(wrong(
-            "tags",
-            format!("there are more than {MAX_TAGS} tags"),
-        ));
+        errors.push(wrong("tags", format!("there are more than {MAX_TAGS} tags")));
     }
-    if errors.is_empty() {
-        Ok(set)
-    } else {
-        Err(errors)
-    }
+    if errors.is_empty() { Ok(set) } else { Err(errors) }
 }
 
 pub(crate) fn options(options: Options) -> Result<Options, Errors> {
@@ -160,28 +143,18 @@ pub(crate) fn options(options: Options) -> Result<Options, Errors> {
     }
     let mut at_most = |field: &str, value: u32, limit: u32| {
         if value > limit {
-            errors.push(wrong(
-                field,
-                format!("{value} seconds are over the limit of {limit}"),
-            ));
+            errors.push(wrong(field, format!("{value} seconds are over the limit of {limit}")));
         }
     };
     at_most("dvr_window_s", options.dvr_window_s, MAX_DVR_WINDOW);
-    at_most(
-        "reconnect_window_s",
-        options.reconnect_window_s,
-        MAX_RECONNECT_WINDOW,
-    );
+    at_most("reconnect_window_s", options.reconnect_window_s, MAX_RECONNECT_WINDOW);
     let mut ladder = options.ladder.clone();
     ladder.sort_unstable_by(|a, b| b.cmp(a));
     ladder.dedup();
     if ladder.len() > MAX_LADDER {
         errors.push(wrong(
             "ladder",
-            format!(
-                "{} heights are over the limit of {MAX_LADDER}",
-                ladder.len()
-            ),
+            format!("{} heights are over the limit of {MAX_LADDER}", ladder.len()),
         ));
     } else if let Some(height) = ladder.iter().find(|h| !HEIGHTS.contains(h) || **h % 2 != 0) {
         let (lowest, highest) = (HEIGHTS.start(), HEIGHTS.end());
@@ -227,12 +200,10 @@ fn line(field: &str, text: &str, shortest: usize, longest: usize) -> Result<(), 
 /// first is a language of 2 to 8 letters. Whether it is registered is not checked.
 fn is_language(tag: &str) -> bool {
     let mut subtags = tag.split('-');
-    let language =
-        |s: &str| (2..=8).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_alphabetic());
+    let language = |s: &str| (2..=8).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_alphabetic());
     tag.len() <= MAX_LANGUAGE
         && subtags.next().is_some_and(language)
-        && subtags
-            .all(|s| (1..=8).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_alphanumeric()))
+        && subtags.all(|s| (1..=8).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_alphanumeric()))
         && tag.as_bytes().get(tag.len() - 2) != Some(&b'-')
 }
 
@@ -244,14 +215,7 @@ mod tests {
     fn titles_are_one_line_of_limited_length() {
         assert_eq!(title("  롤 랭크  ").unwrap(), "롤 랭크");
         assert!(title(&"가".repeat(MAX_TITLE)).is_ok());
-        for bad in [
-            "",
-            "   ",
-            "a\nb",
-            "a\u{0}b",
-            "a\u{E000}b",
-            &"x".repeat(MAX_TITLE + 1),
-        ] {
+        for bad in ["", "   ", "a\nb", "a\u{0}b", "a\u{E000}b", &"x".repeat(MAX_TITLE + 1)] {
             assert!(title(bad).is_err(), "{bad:?}");
         }
     }
@@ -270,14 +234,7 @@ mod tests {
 
     #[test]
     fn languages_have_the_shape_of_bcp_47() {
-        for good in [
-            "ko",
-            "en-GB",
-            "zh-Hant-TW",
-            "de-CH-1996",
-            "es-419",
-            "sl-rozaj-biske",
-        ] {
+        for good in ["ko", "en-GB", "zh-Hant-TW", "de-CH-1996", "es-419", "sl-rozaj-biske"] {
             assert!(is_language(good), "{good}");
         }
         for bad in [
@@ -302,14 +259,8 @@ mod tests {
             change(&mut given);
             options(given)
         };
-        assert_eq!(
-            set(|o| o.ladder = vec![480, 720, 480]).unwrap().ladder,
-            [720, 480]
-        );
-        assert_eq!(
-            set(|o| o.language = " ko ".to_owned()).unwrap().language,
-            "ko"
-        );
+        assert_eq!(set(|o| o.ladder = vec![480, 720, 480]).unwrap().ladder, [720, 480]);
+        assert_eq!(set(|o| o.language = " ko ".to_owned()).unwrap().language, "ko");
         assert!(set(|o| o.ladder = vec![143]).is_err());
         assert!(set(|o| o.ladder = vec![721]).is_err());
         assert!(set(|o| o.ladder = vec![4322]).is_err());
@@ -331,19 +282,7 @@ mod tests {
                 ..Options::default()
             },
         };
-        let fields: Vec<_> = broadcast(new)
-            .unwrap_err()
-            .into_iter()
-            .map(|e| e.field)
-            .collect();
-        assert_eq!(
-            fields,
-            [
-                "title",
-                "tags[0]",
-                "options.language",
-                "options.dvr_window_s"
-            ]
-        );
+        let fields: Vec<_> = broadcast(new).unwrap_err().into_iter().map(|e| e.field).collect();
+        assert_eq!(fields, ["title", "tags[0]", "options.language", "options.dvr_window_s"]);
     }
 }

@@ -254,9 +254,7 @@ impl Broadcast {
             versions: BTreeMap::new(),
         };
         for (kind, (event, sequence)) in newest {
-            broadcast
-                .versions
-                .insert(kind.token().to_owned(), *sequence);
+            broadcast.versions.insert(kind.token().to_owned(), *sequence);
             broadcast.fold(event);
         }
         Some(broadcast)
@@ -281,9 +279,7 @@ impl Broadcast {
             }
             Event::PublishKey(pb::PublishKey { event: Some(e) }) => {
                 self.publish_key.state = match e {
-                    pb::publish_key::Event::Issued(_) | pb::publish_key::Event::Rotated(_) => {
-                        KeyState::Issued
-                    }
+                    pb::publish_key::Event::Issued(_) | pb::publish_key::Event::Rotated(_) => KeyState::Issued,
                     pb::publish_key::Event::Revoked(_) => KeyState::Revoked,
                 };
             }
@@ -426,9 +422,7 @@ mod tests {
     fn without_a_registration_there_is_no_broadcast() {
         let id = BroadcastId::generate();
         let title = pb::Title {
-            event: Some(pb::title::Event::Changed(pb::title::Changed {
-                title: "x".into(),
-            })),
+            event: Some(pb::title::Event::Changed(pb::title::Changed { title: "x".into() })),
         };
         let mut newest = Newest::from([(Kind::Title, (title.into(), 1))]);
         assert_eq!(Broadcast::of(id, &newest, ""), None);
@@ -453,40 +447,25 @@ mod tests {
             record: true,
             ..Options::default()
         };
-        assert_eq!(
-            Options::from(&pb::options::Changed::from(options.clone())),
-            options
-        );
-        assert_eq!(
-            Options::from(&pb::options::Changed::default()),
-            Options::default()
-        );
+        assert_eq!(Options::from(&pb::options::Changed::from(options.clone())), options);
+        assert_eq!(Options::from(&pb::options::Changed::default()), Options::default());
     }
 
     #[test]
     fn a_status_is_the_newest_of_its_session() {
         let session = Some(pb::status::Session {
             session_id: "s".into(),
-            started_at: Some(Timestamp {
-                seconds: 1,
-                nanos: 0,
-            }),
+            started_at: Some(Timestamp { seconds: 1, nanos: 0 }),
             ..Default::default()
         });
         let ended = pb::status::Event::Ended(pb::status::Ended {
             session,
-            ended_at: Some(Timestamp {
-                seconds: 2,
-                nanos: 0,
-            }),
+            ended_at: Some(Timestamp { seconds: 2, nanos: 0 }),
             reason: String::new(),
         });
         let status = Status::from(&ended);
         assert_eq!(status.state, State::Ended);
-        assert_eq!(
-            status.started_at.as_deref(),
-            Some("1970-01-01T00:00:01.000Z")
-        );
+        assert_eq!(status.started_at.as_deref(), Some("1970-01-01T00:00:01.000Z"));
         assert_eq!(status.ended_at.as_deref(), Some("1970-01-01T00:00:02.000Z"));
         assert!(!status.state.on_air());
     }

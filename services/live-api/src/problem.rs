@@ -150,11 +150,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let Self {
-            code,
-            detail,
-            errors,
-        } = self;
+        let Self { code, detail, errors } = self;
         let status = code.status();
         let body = ProblemBody {
             r#type: format!("/docs#{}", code.as_str()),
@@ -203,10 +199,7 @@ impl From<ReadError> for Problem {
             }
             error => {
                 tracing::warn!(error = %error, "the log cannot be read");
-                Self::new(
-                    Code::LogUnavailable,
-                    "the log cannot be read; nothing was changed",
-                )
+                Self::new(Code::LogUnavailable, "the log cannot be read; nothing was changed")
             }
         }
     }
@@ -215,9 +208,7 @@ impl From<ReadError> for Problem {
 impl From<PublishError> for Problem {
     fn from(error: PublishError) -> Self {
         match error {
-            PublishError::Conflict { .. } => {
-                Self::new(Code::VersionConflict, "another change came first")
-            }
+            PublishError::Conflict { .. } => Self::new(Code::VersionConflict, "another change came first"),
             PublishError::TooLarge { actual, limit, .. } => Self::new(
                 Code::InvalidValue,
                 format!("the change takes {actual} bytes in the log, over the limit of {limit}"),
@@ -240,9 +231,7 @@ mod tests {
 
     /// The document's row for `code`, e.g. `| R01 | …`.
     fn documented(document: &str, code: &str) -> bool {
-        document
-            .lines()
-            .any(|line| line.starts_with(&format!("| {code} |")))
+        document.lines().any(|line| line.starts_with(&format!("| {code} |")))
     }
 
     #[test]

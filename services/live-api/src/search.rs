@@ -102,16 +102,8 @@ impl Query {
                     let height = number("resolutions", &value, 1, 65_535)?;
                     select(&mut query.resolutions, "resolutions", height)?;
                 }
-                "category" => select(
-                    &mut query.category,
-                    "category",
-                    short("category", value, 64)?,
-                )?,
-                "language" => select(
-                    &mut query.language,
-                    "language",
-                    short("language", value, 35)?,
-                )?,
+                "category" => select(&mut query.category, "category", short("category", value, 64)?)?,
+                "language" => select(&mut query.language, "language", short("language", value, 35)?)?,
                 "sort" => query.sort = Some(sort(value)?),
                 "page" => query.page = number("page", &value, 1, MAX_PAGE)?,
                 "page_size" => query.page_size = number("page_size", &value, 1, MAX_PAGE_SIZE)?,
@@ -138,11 +130,7 @@ impl Query {
     /// The filter of every selected facet but `except`.
     fn filter(&self, except: &str) -> String {
         let mut filter = String::new();
-        for clause in FACETS
-            .iter()
-            .filter(|f| **f != except)
-            .filter_map(|f| self.clause(f))
-        {
+        for clause in FACETS.iter().filter(|f| **f != except).filter_map(|f| self.clause(f)) {
             let and = if filter.is_empty() { "" } else { " AND " };
             // Writing to a string does not fail.
             write!(filter, "{and}{clause}").ok();
@@ -174,9 +162,9 @@ fn select<T: PartialEq>(selected: &mut Vec<T>, name: &str, value: T) -> Result<(
 }
 
 fn sort(value: String) -> Result<String, Problem> {
-    let known = value.split_once(':').is_some_and(|(attribute, order)| {
-        SORTS.contains(&attribute) && matches!(order, "asc" | "desc")
-    });
+    let known = value
+        .split_once(':')
+        .is_some_and(|(attribute, order)| SORTS.contains(&attribute) && matches!(order, "asc" | "desc"));
     if known {
         Ok(value)
     } else {
@@ -281,10 +269,7 @@ impl Search {
             }
             Ok(Err(Error::Meilisearch(error))) if error.error_type == ErrorType::InvalidRequest => {
                 tracing::error!(error = %error, "the search index refuses a search");
-                Err(Problem::new(
-                    Code::Internal,
-                    "the search index refuses this search",
-                ))
+                Err(Problem::new(Code::Internal, "the search index refuses this search"))
             }
             Ok(Err(error)) => {
                 tracing::warn!(error = %error, "the search index cannot be searched");
@@ -305,14 +290,8 @@ impl Search {
 
     async fn ask(&self, query: &Query) -> Result<Answer, Error> {
         let index = self.client.index(&self.index);
-        let selected: Vec<&str> = FACETS
-            .into_iter()
-            .filter(|f| query.clause(f).is_some())
-            .collect();
-        let others: Vec<&str> = FACETS
-            .into_iter()
-            .filter(|f| !selected.contains(f))
-            .collect();
+        let selected: Vec<&str> = FACETS.into_iter().filter(|f| query.clause(f).is_some()).collect();
+        let others: Vec<&str> = FACETS.into_iter().filter(|f| !selected.contains(f)).collect();
         let sort: Vec<&str> = query.sort.iter().map(String::as_str).collect();
         let [open, close] = MARKS.map(|mark| mark.to_string());
         let (filter, own) = (
@@ -375,10 +354,7 @@ impl Answer {
             total: 0,
             page: query.page,
             page_size: query.page_size,
-            facets: FACETS
-                .into_iter()
-                .map(|facet| (facet, BTreeMap::new()))
-                .collect(),
+            facets: FACETS.into_iter().map(|facet| (facet, BTreeMap::new())).collect(),
             took_ms: 0,
         }
     }
@@ -419,21 +395,13 @@ mod tests {
     use super::*;
 
     fn read(query: &str) -> Result<Query, Code> {
-        Query::read(
-            url::form_urlencoded::parse(query.as_bytes())
-                .into_owned()
-                .collect(),
-        )
-        .map_err(|p| p.code)
+        Query::read(url::form_urlencoded::parse(query.as_bytes()).into_owned().collect()).map_err(|p| p.code)
     }
 
     #[test]
     fn repeated_values_are_alternatives_and_facets_narrow() {
         let query = read("q=a&tags=x&tags=y%20z&tags=x&resolutions=720&category=&page=2").unwrap();
-        assert_eq!(
-            query.filter(""),
-            "tags IN [\"x\", \"y z\"] AND resolutions IN [720]"
-        );
+        assert_eq!(query.filter(""), "tags IN [\"x\", \"y z\"] AND resolutions IN [720]");
         assert_eq!(query.filter("tags"), "resolutions IN [720]");
         assert_eq!(query.filter("resolutions"), "tags IN [\"x\", \"y z\"]");
         assert_eq!((query.page, query.page_size, query.sort), (2, 20, None));

@@ -36,11 +36,7 @@ fn policy(config: &Config) -> String {
     )
 }
 
-pub(crate) async fn add(
-    State(Headers(policy)): State<Headers>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub(crate) async fn add(State(Headers(policy)): State<Headers>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     headers
@@ -51,9 +47,7 @@ pub(crate) async fn add(
         (header::X_FRAME_OPTIONS, "DENY"),
         (header::REFERRER_POLICY, "same-origin"),
     ] {
-        headers
-            .entry(name)
-            .or_insert(HeaderValue::from_static(value));
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
     response
 }

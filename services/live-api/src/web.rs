@@ -24,10 +24,7 @@ struct File {
 impl File {
     fn embedded(name: &str) -> Option<Self> {
         let file = Dist::get(name)?;
-        let (media_type, hash) = (
-            file.metadata.mimetype().to_owned(),
-            file.metadata.sha256_hash(),
-        );
+        let (media_type, hash) = (file.metadata.mimetype().to_owned(), file.metadata.sha256_hash());
         Some(Self {
             data: file.data,
             media_type,
@@ -63,19 +60,9 @@ fn answer(path: &str, headers: &HeaderMap, get: impl Fn(&str) -> Option<File>) -
         }
         // A missing script must not be answered with a page, or an outdated tab
         // would run HTML as JavaScript.
-        if name.starts_with(HASHED)
-            || name
-                .rsplit('/')
-                .next()
-                .is_some_and(|last| last.contains('.'))
-        {
+        if name.starts_with(HASHED) || name.rsplit('/').next().is_some_and(|last| last.contains('.')) {
             let text = "there is no such file\n";
-            return (
-                StatusCode::NOT_FOUND,
-                [(header::CACHE_CONTROL, "no-store")],
-                text,
-            )
-                .into_response();
+            return (StatusCode::NOT_FOUND, [(header::CACHE_CONTROL, "no-store")], text).into_response();
         }
     }
     match get(INDEX) {
@@ -91,17 +78,12 @@ fn answer(path: &str, headers: &HeaderMap, get: impl Fn(&str) -> Option<File>) -
 
 fn respond(file: File, headers: &HeaderMap, lifetime: &'static str) -> Response {
     let etag = format!("\"{}\"", hex::encode(&file.hash[..12]));
-    let known = headers
-        .get(header::IF_NONE_MATCH)
-        .and_then(|v| v.to_str().ok());
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok());
     // The compression in front weakens the tag of what it compresses.
     if known.is_some_and(|known| known.trim_start_matches("W/") == etag) {
         return (
             StatusCode::NOT_MODIFIED,
-            [
-                (header::ETAG, etag),
-                (header::CACHE_CONTROL, lifetime.to_owned()),
-            ],
+            [(header::ETAG, etag), (header::CACHE_CONTROL, lifetime.to_owned())],
         )
             .into_response();
     }
@@ -144,20 +126,14 @@ mod tests {
             let page = answer(path, &HeaderMap::new(), dist);
             assert_eq!(page.status(), StatusCode::OK, "{path}");
             assert_eq!(header_of(&page, header::CACHE_CONTROL), "no-cache");
-            assert_eq!(
-                header_of(&page, header::CONTENT_TYPE),
-                "text/html; charset=utf-8"
-            );
+            assert_eq!(header_of(&page, header::CONTENT_TYPE), "text/html; charset=utf-8");
         }
         let script = answer("/assets/app-1234.js", &HeaderMap::new(), dist);
         assert_eq!(
             header_of(&script, header::CACHE_CONTROL),
             "public, max-age=31536000, immutable"
         );
-        let known = HeaderMap::from_iter([(
-            header::IF_NONE_MATCH,
-            script.headers()[header::ETAG].clone(),
-        )]);
+        let known = HeaderMap::from_iter([(header::IF_NONE_MATCH, script.headers()[header::ETAG].clone())]);
         assert_eq!(
             answer("/assets/app-1234.js", &known, dist).status(),
             StatusCode::NOT_MODIFIED

@@ -19,17 +19,11 @@ async fn a_broadcast_from_creation_to_deletion() -> anyhow::Result<()> {
     assert_eq!(response.headers()["cache-control"], "no-store");
     let location = response.headers()["location"].to_str()?.to_owned();
     let created = expect(response, StatusCode::CREATED).await?;
-    let (broadcast, key) = (
-        &created["broadcast"],
-        created["publish_key"].as_str().unwrap(),
-    );
+    let (broadcast, key) = (&created["broadcast"], created["publish_key"].as_str().unwrap());
     let id = broadcast["id"].as_str().unwrap();
     assert_eq!(location, format!("/v1/broadcasts/{id}"));
     assert!(key.starts_with("ck_") && key.len() == 35);
-    assert_eq!(
-        created["ingest"],
-        json!({ "rtmp_url": "rtmp://127.0.0.1:1935/live" })
-    );
+    assert_eq!(created["ingest"], json!({ "rtmp_url": "rtmp://127.0.0.1:1935/live" }));
     assert_eq!(broadcast["title"], "롤 랭크");
     assert_eq!(broadcast["tags"], json!(["lol", "한국어"]));
     assert_eq!(broadcast["options"]["ladder"], json!([720, 480]));
@@ -43,20 +37,11 @@ async fn a_broadcast_from_creation_to_deletion() -> anyhow::Result<()> {
     assert_eq!(broadcast["publish_key"]["state"], "issued");
 
     // What the view shows is what the creation said.
-    let read = expect(
-        stage.anonymous(Method::GET, &location).send().await?,
-        StatusCode::OK,
-    )
-    .await?;
+    let read = expect(stage.anonymous(Method::GET, &location).send().await?, StatusCode::OK).await?;
     assert_eq!(&read, broadcast);
     // The key is issued last, and the registration after all that it makes visible.
     let version = |kind: &str| broadcast["versions"][kind].as_u64().unwrap();
-    assert!(
-        version("registration")
-            > version("title")
-                .max(version("tags"))
-                .max(version("options"))
-    );
+    assert!(version("registration") > version("title").max(version("tags")).max(version("options")));
     assert!(version("publish_key") > version("registration"));
 
     let put = |path: &str, body: Value| {
@@ -70,18 +55,11 @@ async fn a_broadcast_from_creation_to_deletion() -> anyhow::Result<()> {
     let changed = expect(response, StatusCode::OK).await?;
     assert_eq!(changed["applied"], true);
     assert_eq!(etag, format!("\"{}\"", changed["sequence"]));
-    expect(
-        put("tags?wait=applied", json!({ "tags": [] })).await?,
-        StatusCode::OK,
-    )
-    .await?;
-    let options = json!({ "category": "game", "record": true, "second_publisher": "take_over", "container": "mpeg_ts" });
+    expect(put("tags?wait=applied", json!({ "tags": [] })).await?, StatusCode::OK).await?;
+    let options =
+        json!({ "category": "game", "record": true, "second_publisher": "take_over", "container": "mpeg_ts" });
     expect(put("options?wait=applied", options).await?, StatusCode::OK).await?;
-    let read = expect(
-        stage.anonymous(Method::GET, &location).send().await?,
-        StatusCode::OK,
-    )
-    .await?;
+    let read = expect(stage.anonymous(Method::GET, &location).send().await?, StatusCode::OK).await?;
     assert_eq!((&read["title"], &read["tags"]), (&json!("new"), &json!([])));
     assert_eq!(read["versions"]["title"], changed["sequence"]);
     assert_eq!(
@@ -91,10 +69,7 @@ async fn a_broadcast_from_creation_to_deletion() -> anyhow::Result<()> {
     assert_eq!(read["options"]["second_publisher"], "take_over");
 
     let rotate = stage
-        .admin(
-            Method::POST,
-            &format!("{location}/publish-key/rotate?wait=applied"),
-        )
+        .admin(Method::POST, &format!("{location}/publish-key/rotate?wait=applied"))
         .send()
         .await?;
     let rotated = expect(rotate, StatusCode::OK).await?;
@@ -111,20 +86,13 @@ async fn a_broadcast_from_creation_to_deletion() -> anyhow::Result<()> {
 
     let revoke = || {
         stage
-            .admin(
-                Method::DELETE,
-                &format!("{location}/publish-key?wait=applied"),
-            )
+            .admin(Method::DELETE, &format!("{location}/publish-key?wait=applied"))
             .send()
     };
     let revoked = expect(revoke().await?, StatusCode::OK).await?;
     let again = expect(revoke().await?, StatusCode::OK).await?;
     assert_eq!(revoked["sequence"], again["sequence"]);
-    let read = expect(
-        stage.anonymous(Method::GET, &location).send().await?,
-        StatusCode::OK,
-    )
-    .await?;
+    let read = expect(stage.anonymous(Method::GET, &location).send().await?, StatusCode::OK).await?;
     assert_eq!(read["publish_key"]["state"], "revoked");
 
     expect(
@@ -135,19 +103,9 @@ async fn a_broadcast_from_creation_to_deletion() -> anyhow::Result<()> {
         StatusCode::OK,
     )
     .await?;
-    problem(
-        stage.admin(Method::GET, &location).send().await?,
-        404,
-        "A05",
-    )
-    .await?;
+    problem(stage.admin(Method::GET, &location).send().await?, 404, "A05").await?;
     problem(put("title", json!({ "title": "late" })).await?, 404, "A05").await?;
-    problem(
-        stage.admin(Method::DELETE, &location).send().await?,
-        404,
-        "A05",
-    )
-    .await?;
+    problem(stage.admin(Method::DELETE, &location).send().await?, 404, "A05").await?;
     stage.finish().await
 }
 
@@ -166,15 +124,9 @@ async fn a_condition_must_hold() -> anyhow::Result<()> {
     };
     let changed = expect(put("two", format!("\"{version}\"")).await?, StatusCode::OK).await?;
     let detail = problem(put("three", format!("\"{version}\"")).await?, 412, "A10").await?;
-    assert!(
-        detail.contains(&changed["sequence"].to_string()),
-        "{detail}"
-    );
+    assert!(detail.contains(&changed["sequence"].to_string()), "{detail}");
     let entry = stage.last(&id, Kind::Title).await?.unwrap();
-    assert_eq!(
-        entry.event.to_json(),
-        json!({ "changed": { "title": "two" } })
-    );
+    assert_eq!(entry.event.to_json(), json!({ "changed": { "title": "two" } }));
     expect(put("four", "*".to_owned()).await?, StatusCode::OK).await?;
     problem(put("five", "12".to_owned()).await?, 400, "A03").await?;
 
@@ -198,9 +150,7 @@ async fn a_repeated_request_changes_nothing() -> anyhow::Result<()> {
         let request = stage
             .admin(Method::POST, "/v1/broadcasts")
             .header("idempotency-key", "order-1");
-        request
-            .json(&json!({ "title": title, "tags": ["a"] }))
-            .send()
+        request.json(&json!({ "title": title, "tags": ["a"] })).send()
     };
     let first = expect(create("one").await?, StatusCode::CREATED).await?;
     let second = expect(create("one").await?, StatusCode::OK).await?;
@@ -212,23 +162,15 @@ async fn a_repeated_request_changes_nothing() -> anyhow::Result<()> {
     let id = first["broadcast"]["id"].as_str().unwrap();
     let path = |rest: &str| format!("/v1/broadcasts/{id}{rest}");
     let title = |key: &str, title: &str| {
-        let request = stage
-            .admin(Method::PUT, &path("/title"))
-            .header("idempotency-key", key);
+        let request = stage.admin(Method::PUT, &path("/title")).header("idempotency-key", key);
         request.json(&json!({ "title": title })).send()
     };
     let changed = expect(title("t-1", "two").await?, StatusCode::OK).await?;
-    assert_eq!(
-        expect(title("t-1", "two").await?, StatusCode::OK).await?,
-        changed
-    );
+    assert_eq!(expect(title("t-1", "two").await?, StatusCode::OK).await?, changed);
     problem(title("t-1", "three").await?, 422, "A11").await?;
     // After another change the first request is still known, and does not undo it.
     expect(title("t-2", "three").await?, StatusCode::OK).await?;
-    assert_eq!(
-        expect(title("t-1", "two").await?, StatusCode::OK).await?,
-        changed
-    );
+    assert_eq!(expect(title("t-1", "two").await?, StatusCode::OK).await?, changed);
     assert_eq!(
         stage.last(id, Kind::Title).await?.unwrap().event.to_json()["changed"]["title"],
         "three"
@@ -250,10 +192,7 @@ async fn a_repeated_request_changes_nothing() -> anyhow::Result<()> {
         .header("idempotency-key", "k-1")
         .send()
         .await?;
-    assert_ne!(
-        expect(revoke, StatusCode::OK).await?["sequence"],
-        rotated["sequence"]
-    );
+    assert_ne!(expect(revoke, StatusCode::OK).await?["sequence"], rotated["sequence"]);
     // With the revocation as the newest entry, the server's own memory of ids answers.
     let repeated = expect(rotate().await?, StatusCode::OK).await?;
     assert_eq!(rotated["sequence"], repeated["sequence"]);
@@ -291,10 +230,7 @@ async fn of_requests_at_once_with_one_key_one_gets_the_publish_key() -> anyhow::
     assert_eq!((ids.len(), keys.len()), (1, 1));
     let key: castlog_log::PublishKey = keys[0].parse()?;
     let entry = stage.last(&ids[0], Kind::PublishKey).await?.unwrap();
-    assert_eq!(
-        entry.event.to_json()["issued"]["keyHash"],
-        key.hash().as_str()
-    );
+    assert_eq!(entry.event.to_json()["issued"]["keyHash"], key.hash().as_str());
     stage.finish().await
 }
 
@@ -303,25 +239,12 @@ async fn no_publish_key_is_ever_in_the_log() -> anyhow::Result<()> {
     let stage = Stage::build().await?;
     let (id, first, _) = stage.create(json!({ "title": "one" })).await?;
     let path = format!("/v1/broadcasts/{id}/publish-key/rotate");
-    let rotated = expect(
-        stage.admin(Method::POST, &path).send().await?,
-        StatusCode::OK,
-    )
-    .await?;
+    let rotated = expect(stage.admin(Method::POST, &path).send().await?, StatusCode::OK).await?;
     let second = rotated["publish_key"].as_str().unwrap().to_owned();
 
-    let holds = |bytes: &[u8], text: &str| {
-        bytes
-            .windows(text.len())
-            .any(|window| window == text.as_bytes())
-    };
+    let holds = |bytes: &[u8], text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
     let mut hashes = 0;
-    for stream in [
-        "BROAD_INFO",
-        "LIVE_STREAM",
-        "LIVE_SEGMENT",
-        "LIVE_TELEMETRY",
-    ] {
+    for stream in ["BROAD_INFO", "LIVE_STREAM", "LIVE_SEGMENT", "LIVE_TELEMETRY"] {
         let mut follow = stage.log.follow(stream, &[], From::Beginning);
         loop {
             match follow.next().await? {
@@ -345,11 +268,7 @@ async fn no_publish_key_is_ever_in_the_log() -> anyhow::Result<()> {
         if path.is_dir() {
             files.extend(std::fs::read_dir(path)?.filter_map(|e| e.ok().map(|e| e.path())));
         } else if let Ok(bytes) = std::fs::read(&path) {
-            assert!(
-                !holds(&bytes, &first) && !holds(&bytes, &second),
-                "{}",
-                path.display()
-            );
+            assert!(!holds(&bytes, &first) && !holds(&bytes, &second), "{}", path.display());
             read += usize::from(holds(&bytes, &format!("media.broad_info.publish_key.{id}")));
         }
     }
@@ -380,12 +299,7 @@ async fn commands_work_without_the_views() -> anyhow::Result<()> {
     expect(request().await?, StatusCode::CREATED).await?;
     expect(request().await?, StatusCode::OK).await?;
     problem(stage.admin(Method::GET, &path).send().await?, 503, "A13").await?;
-    problem(
-        stage.admin(Method::GET, "/v1/broadcasts").send().await?,
-        503,
-        "A13",
-    )
-    .await?;
+    problem(stage.admin(Method::GET, "/v1/broadcasts").send().await?, 503, "A13").await?;
     // Waiting for the view gives up, and the change counts.
     let put = stage
         .admin(Method::PUT, &format!("{path}/tags?wait=applied"))

@@ -27,16 +27,8 @@ async fn what_a_caller_does_wrong() -> anyhow::Result<()> {
         (Method::DELETE, format!("{path}/publish-key")),
         (Method::DELETE, path.clone()),
     ] {
-        let response = stage
-            .anonymous(method.clone(), &path)
-            .json(&body)
-            .send()
-            .await?;
-        assert!(
-            response.headers()["www-authenticate"]
-                .to_str()?
-                .starts_with("Bearer")
-        );
+        let response = stage.anonymous(method.clone(), &path).json(&body).send().await?;
+        assert!(response.headers()["www-authenticate"].to_str()?.starts_with("Bearer"));
         problem(response, 401, "A01").await?;
         let wrong = stage
             .anonymous(method, &path)
@@ -45,11 +37,7 @@ async fn what_a_caller_does_wrong() -> anyhow::Result<()> {
         problem(wrong.send().await?, 401, "A01").await?;
     }
     problem(
-        stage
-            .anonymous(Method::GET, &path)
-            .bearer_auth("wrong")
-            .send()
-            .await?,
+        stage.anonymous(Method::GET, &path).bearer_auth("wrong").send().await?,
         401,
         "A01",
     )
@@ -67,21 +55,14 @@ async fn what_a_caller_does_wrong() -> anyhow::Result<()> {
     )
     .await?;
     problem(
-        put()
-            .json(&json!({ "title": "x", "tilte": "y" }))
-            .send()
-            .await?,
+        put().json(&json!({ "title": "x", "tilte": "y" })).send().await?,
         400,
         "A03",
     )
     .await?;
     problem(put().json(&json!({ "title": 1 })).send().await?, 400, "A03").await?;
     problem(
-        put()
-            .header("idempotency-key", "")
-            .json(&body)
-            .send()
-            .await?,
+        put().header("idempotency-key", "").json(&body).send().await?,
         400,
         "A03",
     )
@@ -97,40 +78,28 @@ async fn what_a_caller_does_wrong() -> anyhow::Result<()> {
     )
     .await?;
     problem(
-        stage
-            .admin(Method::GET, "/v1/broadcasts?limit=0")
-            .send()
-            .await?,
+        stage.admin(Method::GET, "/v1/broadcasts?limit=0").send().await?,
         400,
         "A03",
     )
     .await?;
     problem(
-        stage
-            .admin(Method::GET, "/v1/broadcasts?state=x")
-            .send()
-            .await?,
+        stage.admin(Method::GET, "/v1/broadcasts?state=x").send().await?,
         400,
         "A03",
     )
     .await?;
     problem(put().body("{\"title\":\"x\"}").send().await?, 415, "A09").await?;
     problem(
-        put()
-            .json(&json!({ "title": "x".repeat(70_000) }))
-            .send()
-            .await?,
+        put().json(&json!({ "title": "x".repeat(70_000) })).send().await?,
         413,
         "A08",
     )
     .await?;
 
-    let new = json!({ "title": "", "tags": ["x".repeat(33)], "options": { "ladder": [100], "reconnect_window_s": 301 } });
-    let response = stage
-        .admin(Method::POST, "/v1/broadcasts")
-        .json(&new)
-        .send()
-        .await?;
+    let new =
+        json!({ "title": "", "tags": ["x".repeat(33)], "options": { "ladder": [100], "reconnect_window_s": 301 } });
+    let response = stage.admin(Method::POST, "/v1/broadcasts").json(&new).send().await?;
     let answer = expect(response, StatusCode::UNPROCESSABLE_ENTITY).await?;
     let fields: Vec<_> = answer["errors"]
         .as_array()
@@ -141,57 +110,26 @@ async fn what_a_caller_does_wrong() -> anyhow::Result<()> {
     assert_eq!(answer["code"], "A04");
     assert_eq!(
         fields,
-        [
-            "title",
-            "tags[0]",
-            "options.reconnect_window_s",
-            "options.ladder"
-        ]
+        ["title", "tags[0]", "options.reconnect_window_s", "options.ladder"]
     );
 
     let unknown = BroadcastId::generate();
-    for id in [
-        unknown.to_string(),
-        "NONSENSE".to_owned(),
-        id.to_uppercase(),
-    ] {
+    for id in [unknown.to_string(), "NONSENSE".to_owned(), id.to_uppercase()] {
         let path = format!("/v1/broadcasts/{id}/title");
-        problem(
-            stage.admin(Method::PUT, &path).json(&body).send().await?,
-            404,
-            "A05",
-        )
-        .await?;
+        problem(stage.admin(Method::PUT, &path).json(&body).send().await?, 404, "A05").await?;
     }
     assert!(stage.log.last(Kind::Title, unknown).await?.is_none());
-    problem(
-        stage.admin(Method::GET, "/v1/nothing").send().await?,
-        404,
-        "A06",
-    )
-    .await?;
+    problem(stage.admin(Method::GET, "/v1/nothing").send().await?, 404, "A06").await?;
     problem(stage.admin(Method::PATCH, &path).send().await?, 405, "A07").await?;
+    problem(stage.admin(Method::POST, "/somewhere").send().await?, 405, "A07").await?;
     problem(
-        stage.admin(Method::POST, "/somewhere").send().await?,
-        405,
-        "A07",
-    )
-    .await?;
-    problem(
-        put()
-            .header("if-match", "\"999\"")
-            .json(&body)
-            .send()
-            .await?,
+        put().header("if-match", "\"999\"").json(&body).send().await?,
         412,
         "A10",
     )
     .await?;
     problem(
-        stage
-            .anonymous(Method::GET, "/v1/search?page=0")
-            .send()
-            .await?,
+        stage.anonymous(Method::GET, "/v1/search?page=0").send().await?,
         400,
         "A03",
     )
@@ -210,10 +148,7 @@ async fn without_a_configured_token_there_are_no_commands() -> anyhow::Result<()
     problem(create().send().await?, 403, "A02").await?;
     problem(create().bearer_auth(TOKEN).send().await?, 403, "A02").await?;
     expect(
-        stage
-            .anonymous(Method::GET, "/v1/broadcasts")
-            .send()
-            .await?,
+        stage.anonymous(Method::GET, "/v1/broadcasts").send().await?,
         StatusCode::OK,
     )
     .await?;
@@ -280,12 +215,7 @@ async fn an_unreadable_entry_is_an_internal_error() -> anyhow::Result<()> {
     let stage = Stage::build().await?;
     let id = BroadcastId::generate();
     let subject = Kind::Registration.of(id).to_string();
-    stage
-        .log
-        .jetstream()
-        .publish(subject, "garbage".into())
-        .await?
-        .await?;
+    stage.log.jetstream().publish(subject, "garbage".into()).await?.await?;
     let put = stage
         .admin(Method::PUT, &format!("/v1/broadcasts/{id}/title"))
         .json(&json!({ "title": "two" }));

@@ -9,14 +9,8 @@ use serde_json::{Value, json};
 use support::{PATIENCE, Stage, expect, now, problem};
 
 fn ids(list: &Value) -> Vec<&str> {
-    let items = list["items"]
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    items
-        .iter()
-        .filter_map(|item| item["id"].as_str())
-        .collect()
+    let items = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+    items.iter().filter_map(|item| item["id"].as_str()).collect()
 }
 
 #[tokio::test]
@@ -42,17 +36,11 @@ async fn who_sees_which_broadcast() -> anyhow::Result<()> {
         (ids(&found).len() == 2).then_some(())
     })
     .await?;
-    assert_eq!(
-        ids(&list("/v1/broadcasts?state=live&limit=50", false).await?),
-        [&live]
-    );
+    assert_eq!(ids(&list("/v1/broadcasts?state=live&limit=50", false).await?), [&live]);
     assert_eq!(ids(&list("/v1/broadcasts", false).await?), [&live]);
     assert_eq!(ids(&list("/v1/broadcasts", true).await?).len(), 3);
     assert_eq!(ids(&list("/v1/broadcasts?limit=1", true).await?).len(), 1);
-    assert_eq!(
-        ids(&list("/v1/broadcasts?state=idle", true).await?),
-        [&idle]
-    );
+    assert_eq!(ids(&list("/v1/broadcasts?state=idle", true).await?), [&idle]);
     assert!(ids(&list("/v1/broadcasts?state=ended", true).await?).is_empty());
     problem(
         stage
@@ -65,27 +53,11 @@ async fn who_sees_which_broadcast() -> anyhow::Result<()> {
     .await?;
 
     let read = |id: &str| format!("/v1/broadcasts/{id}");
-    expect(
-        stage.anonymous(Method::GET, &read(&idle)).send().await?,
-        StatusCode::OK,
-    )
-    .await?;
+    expect(stage.anonymous(Method::GET, &read(&idle)).send().await?, StatusCode::OK).await?;
+    problem(stage.anonymous(Method::GET, &read(&private)).send().await?, 404, "A05").await?;
+    expect(stage.admin(Method::GET, &read(&private)).send().await?, StatusCode::OK).await?;
     problem(
-        stage.anonymous(Method::GET, &read(&private)).send().await?,
-        404,
-        "A05",
-    )
-    .await?;
-    expect(
-        stage.admin(Method::GET, &read(&private)).send().await?,
-        StatusCode::OK,
-    )
-    .await?;
-    problem(
-        stage
-            .anonymous(Method::GET, &read("nonsense"))
-            .send()
-            .await?,
+        stage.anonymous(Method::GET, &read("nonsense")).send().await?,
         404,
         "A05",
     )
@@ -179,35 +151,20 @@ async fn the_log_can_be_followed_and_picked_up_again() -> anyhow::Result<()> {
     let stage = Stage::build_with(config).await?;
     let (id, _, _) = stage.create(json!({ "title": "before" })).await?;
     let path = format!("/v1/events?broadcast={id}&kind=title&kind=status");
+    problem(stage.anonymous(Method::GET, &path).send().await?, 401, "A01").await?;
     problem(
-        stage.anonymous(Method::GET, &path).send().await?,
-        401,
-        "A01",
-    )
-    .await?;
-    problem(
-        stage
-            .admin(Method::GET, "/v1/events?kind=part")
-            .send()
-            .await?,
+        stage.admin(Method::GET, "/v1/events?kind=part").send().await?,
         400,
         "A03",
     )
     .await?;
 
-    let response = stage
-        .admin(Method::GET, &path)
-        .send()
-        .await?
-        .error_for_status()?;
+    let response = stage.admin(Method::GET, &path).send().await?.error_for_status()?;
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     problem(stage.admin(Method::GET, &path).send().await?, 503, "A17").await?;
     let put = |title: &'static str| {
         let path = format!("/v1/broadcasts/{id}/title");
-        stage
-            .admin(Method::PUT, &path)
-            .json(&json!({ "title": title }))
-            .send()
+        stage.admin(Method::PUT, &path).json(&json!({ "title": title })).send()
     };
     expect(put("during").await?, StatusCode::OK).await?;
     let tags = stage
@@ -246,10 +203,7 @@ async fn the_log_can_be_followed_and_picked_up_again() -> anyhow::Result<()> {
     stage.finish().await
 }
 
-async fn read_until(
-    response: reqwest::Response,
-    enough: impl Fn(&str) -> bool,
-) -> anyhow::Result<String> {
+async fn read_until(response: reqwest::Response, enough: impl Fn(&str) -> bool) -> anyhow::Result<String> {
     let (mut body, mut text) = (response.bytes_stream(), String::new());
     // A block is over at its empty line.
     while !(enough(&text) && text.ends_with("\n\n")) {
@@ -293,34 +247,20 @@ async fn the_api_describes_itself() -> anyhow::Result<()> {
         .skip(1)
         .filter_map(|rest| rest.split('"').next())
     {
-        assert!(
-            document["components"]["schemas"][reference].is_object(),
-            "{reference}"
-        );
+        assert!(document["components"]["schemas"][reference].is_object(), "{reference}");
     }
     let page = stage.anonymous(Method::GET, "/docs").send().await?;
-    let policy = page.headers()["content-security-policy"]
-        .to_str()?
-        .to_owned();
+    let policy = page.headers()["content-security-policy"].to_str()?.to_owned();
     assert!(policy.starts_with("default-src 'none'"), "{policy}");
     let page = page.text().await?;
-    assert!(
-        page.contains("/v1/search") && page.contains("id=\"A10\"") && !page.contains("<script")
-    );
+    assert!(page.contains("/v1/search") && page.contains("id=\"A10\"") && !page.contains("<script"));
     stage.finish().await
 }
 
 #[tokio::test]
 async fn every_answer_has_an_id_and_safe_headers() -> anyhow::Result<()> {
     let stage = Stage::build().await?;
-    for path in [
-        "/",
-        "/watch/x",
-        "/v1/nothing",
-        "/healthz",
-        "/readyz",
-        "/assets/none.js",
-    ] {
+    for path in ["/", "/watch/x", "/v1/nothing", "/healthz", "/readyz", "/assets/none.js"] {
         let response = stage
             .anonymous(Method::GET, path)
             .header("x-request-id", "mine")
@@ -330,10 +270,7 @@ async fn every_answer_has_an_id_and_safe_headers() -> anyhow::Result<()> {
         assert_eq!(headers["x-request-id"].len(), 26, "{path}");
         assert_eq!(headers["x-content-type-options"], "nosniff", "{path}");
         let policy = headers["content-security-policy"].to_str()?;
-        assert!(
-            policy.contains("connect-src 'self' http://127.0.0.1:8081"),
-            "{policy}"
-        );
+        assert!(policy.contains("connect-src 'self' http://127.0.0.1:8081"), "{policy}");
         let type_of = headers
             .get("content-type")
             .map(|v| v.to_str().unwrap_or_default().to_owned())

@@ -109,15 +109,9 @@ async fn live_broadcasts_are_found() -> anyhow::Result<()> {
         (&all["total"], &all["page"], &all["page_size"]),
         (&json!(3), &json!(1), &json!(20))
     );
-    assert_eq!(
-        all["facets"]["resolutions"],
-        json!({ "480": 2, "720": 2, "1080": 1 })
-    );
+    assert_eq!(all["facets"]["resolutions"], json!({ "480": 2, "720": 2, "1080": 1 }));
     assert_eq!(all["facets"]["language"], json!({ "en": 2, "ko": 1 }));
-    assert_eq!(
-        ids(&search(&[("sort", "viewers:desc")]).await?),
-        ["b1", "b2", "b3"]
-    );
+    assert_eq!(ids(&search(&[("sort", "viewers:desc")]).await?), ["b1", "b2", "b3"]);
 
     // English with a typing error, and Korean.
     let found = search(&[("q", "eldden ring")]).await?;
@@ -138,21 +132,13 @@ async fn live_broadcasts_are_found() -> anyhow::Result<()> {
     // Values of a facet are alternatives, facets narrow, and a facet's counts ignore its own selection.
     let narrowed = search(&[("tags", "lol"), ("tags", "talk"), ("resolutions", "480")]).await?;
     assert_eq!(ids(&narrowed), ["b3", "b1"]);
-    let narrowed = search(&[
-        ("tags", "lol"),
-        ("tags", "speedrun"),
-        ("resolutions", "1080"),
-    ])
-    .await?;
+    let narrowed = search(&[("tags", "lol"), ("tags", "speedrun"), ("resolutions", "1080")]).await?;
     assert_eq!(ids(&narrowed), ["b2"]);
     assert_eq!(
         narrowed["facets"]["resolutions"],
         json!({ "480": 1, "720": 2, "1080": 1 })
     );
-    assert_eq!(
-        narrowed["facets"]["tags"],
-        json!({ "speedrun": 1, "say \"hi\"": 1 })
-    );
+    assert_eq!(narrowed["facets"]["tags"], json!({ "speedrun": 1, "say \"hi\"": 1 }));
     assert_eq!(narrowed["facets"]["language"], json!({ "en": 1 }));
 
     // Whatever a value holds, it is a value.
@@ -174,18 +160,10 @@ async fn live_broadcasts_are_found() -> anyhow::Result<()> {
     }
 
     let second = search(&[("page", "2"), ("page_size", "2")]).await?;
-    assert_eq!(
-        (ids(&second), &second["total"]),
-        (vec!["b1".to_owned()], &json!(3))
-    );
+    assert_eq!((ids(&second), &second["total"]), (vec!["b1".to_owned()], &json!(3)));
 
     meili.kill9();
-    problem(
-        stage.anonymous(Method::GET, "/v1/search").send().await?,
-        503,
-        "A14",
-    )
-    .await?;
+    problem(stage.anonymous(Method::GET, "/v1/search").send().await?, 503, "A14").await?;
     meili.restart().await?;
     assert_eq!(ids(&search(&[]).await?).len(), 3);
     stage.finish().await

@@ -39,6 +39,13 @@ impl Projection for LiveInfo {
 pub async fn run(config: Config, ctx: Context) -> anyhow::Result<()> {
     let projection = LiveInfo::new(Store::new(&config.redis)?);
     let options = Options { batch: config.batch };
-    castlog_projector::run(&ctx.log, &["BROAD_INFO", "LIVE_STREAM"], projection, options, &ctx.shutdown, &ctx.health)
-        .await
+    castlog_projector::run(
+        &ctx.log,
+        &["BROAD_INFO", "LIVE_STREAM"],
+        projection,
+        options,
+        &ctx.shutdown,
+        &ctx.health,
+    )
+    .await
 }

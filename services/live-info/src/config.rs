@@ -15,7 +15,10 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { redis: RedisConfig::default(), batch: 200 }
+        Self {
+            redis: RedisConfig::default(),
+            batch: 200,
+        }
     }
 }
 
@@ -44,6 +47,8 @@ pub struct RedisConfig {
 
 impl Default for RedisConfig {
     fn default() -> Self {
-        Self { url: Secret::new("redis://127.0.0.1:6379/".to_owned()) }
+        Self {
+            url: Secret::new("redis://127.0.0.1:6379/".to_owned()),
+        }
     }
 }

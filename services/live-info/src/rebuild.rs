@@ -43,7 +43,11 @@ pub async fn rebuild(config: &Config, log: &Log) -> anyhow::Result<Report> {
         let writes: Vec<_> = batch.iter().filter_map(state::write).collect();
         store.apply(&writes).await?;
     }
-    Ok(Report { broadcasts: known.len(), entries: entries.len(), removed })
+    Ok(Report {
+        broadcasts: known.len(),
+        entries: entries.len(),
+        removed,
+    })
 }
 
 /// Compares the view with a fresh replay of the log: one line per difference.
@@ -67,7 +71,9 @@ fn damaged(stored: &Value, wanted: &View) -> Vec<castlog_log::BroadcastId> {
         .ids()
         .filter(|id| {
             let id = id.to_string();
-            stored["broadcasts"].get(&id).is_some_and(|s| s != &wanted_view["broadcasts"][&id])
+            stored["broadcasts"]
+                .get(&id)
+                .is_some_and(|s| s != &wanted_view["broadcasts"][&id])
                 || stored["live"].get(&id) != wanted_view["live"].get(&id)
         })
         .collect()
@@ -96,9 +102,10 @@ fn differences(stored: &Value, wanted: &Value) -> Vec<String> {
 async fn newest(log: &Log) -> anyhow::Result<Vec<castlog_log::Entry>> {
     let (status, metadata) = (Kind::Status.filter(), Kind::Metadata.filter());
     let mut entries = Vec::new();
-    for (stream, filters) in
-        [("BROAD_INFO", vec!["media.broad_info.>"]), ("LIVE_STREAM", vec![status.as_str(), metadata.as_str()])]
-    {
+    for (stream, filters) in [
+        ("BROAD_INFO", vec!["media.broad_info.>"]),
+        ("LIVE_STREAM", vec![status.as_str(), metadata.as_str()]),
+    ] {
         let mut reader = log.follow(stream, &filters, From::LastPerSubject);
         loop {
             match reader.next().await? {

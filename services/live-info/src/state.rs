@@ -59,7 +59,9 @@ pub(crate) fn write(entry: &Entry) -> Option<Write> {
 
 fn live(entry: &Entry) -> Live {
     use pb::status::Event as Status;
-    let Event::Status(pb::Status { event: Some(event) }) = &entry.event else { return Live::Unsaid };
+    let Event::Status(pb::Status { event: Some(event) }) = &entry.event else {
+        return Live::Unsaid;
+    };
     let session = match event {
         Status::Started(e) => e.session.as_ref(),
         Status::Interrupted(e) => e.session.as_ref(),
@@ -67,7 +69,10 @@ fn live(entry: &Entry) -> Live {
         Status::Ended(_) => return Live::No,
     };
     let started = session.and_then(|s| s.started_at.as_ref());
-    let millis = started.map_or_else(|| entry.time.timestamp_millis(), |t| t.seconds * 1000 + i64::from(t.nanos) / 1_000_000);
+    let millis = started.map_or_else(
+        || entry.time.timestamp_millis(),
+        |t| t.seconds * 1000 + i64::from(t.nanos) / 1_000_000,
+    );
     Live::Since(millis)
 }
 

@@ -63,7 +63,10 @@ impl Store {
             .set_response_timeout(Some(TIMEOUT))
             .set_number_of_retries(1);
         let redis = ConnectionManager::new_lazy_with_config(client, settings).context("cannot use Redis")?;
-        Ok(Self { redis, apply: Script::new(APPLY) })
+        Ok(Self {
+            redis,
+            apply: Script::new(APPLY),
+        })
     }
 
     /// Applies writes in one round trip.
@@ -83,11 +86,18 @@ impl Store {
                 Live::Since(millis) => millis.to_string(),
             };
             let mut call = self.apply.key(key(&id));
-            call.key(IDS).key(LIVE).arg(&id).arg(write.kind.token()).arg(write.sequence);
+            call.key(IDS)
+                .key(LIVE)
+                .arg(&id)
+                .arg(write.kind.token())
+                .arg(write.sequence);
             call.arg(&write.json).arg(&write.time).arg(live);
             pipeline.invoke_script(&call).ignore();
         }
-        pipeline.query_async::<()>(&mut redis).await.context("Redis did not take the state")
+        pipeline
+            .query_async::<()>(&mut redis)
+            .await
+            .context("Redis did not take the state")
     }
 
     /// The whole view: `broadcasts` by id, each with its fields, and `live` with start times.
@@ -103,7 +113,10 @@ impl Store {
                 redis.hgetall(key(&id)).await.context("cannot read from Redis")?;
             broadcasts.insert(id, json!(fields));
         }
-        let live: Vec<(String, f64)> = redis.zrange_withscores(LIVE, 0, -1).await.context("cannot read from Redis")?;
+        let live: Vec<(String, f64)> = redis
+            .zrange_withscores(LIVE, 0, -1)
+            .await
+            .context("cannot read from Redis")?;
         // Start times are whole milliseconds, which a double holds exactly.
         #[allow(clippy::cast_possible_truncation)]
         let live: serde_json::Map<String, Value> =
@@ -119,8 +132,18 @@ impl Store {
         let strays: Vec<&String> = stored.iter().filter(is_stray).collect();
         for id in &strays {
             let mut pipeline = Pipeline::new();
-            pipeline.atomic().del(key(id)).ignore().srem(IDS, id).ignore().zrem(LIVE, id).ignore();
-            pipeline.query_async::<()>(&mut redis).await.context("Redis did not remove a broadcast")?;
+            pipeline
+                .atomic()
+                .del(key(id))
+                .ignore()
+                .srem(IDS, id)
+                .ignore()
+                .zrem(LIVE, id)
+                .ignore();
+            pipeline
+                .query_async::<()>(&mut redis)
+                .await
+                .context("Redis did not remove a broadcast")?;
         }
         Ok(strays.len())
     }
@@ -131,6 +154,9 @@ impl Store {
         let id = id.to_string();
         let mut pipeline = Pipeline::new();
         pipeline.atomic().del(key(&id)).ignore().zrem(LIVE, &id).ignore();
-        pipeline.query_async::<()>(&mut redis).await.context("Redis did not remove a broadcast")
+        pipeline
+            .query_async::<()>(&mut redis)
+            .await
+            .context("Redis did not remove a broadcast")
     }
 }

@@ -25,25 +25,49 @@ impl World {
     async fn start() -> anyhow::Result<Self> {
         let nats = NatsServer::start().await?;
         let redis = RedisServer::start().await?;
-        let config = ConnectConfig { url: nats.url(), ..Default::default() };
+        let config = ConnectConfig {
+            url: nats.url(),
+            ..Default::default()
+        };
         let log = Log::connect(&config, "test").await?;
         provision::apply(&log, provision::Plan::default()).await?;
         let publisher = Publisher::new(&log, "test");
-        Ok(Self { _nats: nats, redis, log, publisher })
+        Ok(Self {
+            _nats: nats,
+            redis,
+            log,
+            publisher,
+        })
     }
 
     fn config(&self) -> Config {
-        Config { redis: RedisConfig { url: Secret::new(self.redis.url()) }, ..Default::default() }
+        Config {
+            redis: RedisConfig {
+                url: Secret::new(self.redis.url()),
+            },
+            ..Default::default()
+        }
     }
 
     async fn title(&self, id: BroadcastId, title: &str) -> anyhow::Result<()> {
-        let changed = pb::title::Changed { title: title.to_owned() };
-        self.publisher.publish(Draft::new(id, pb::Title { event: Some(pb::title::Event::Changed(changed)) })).await?;
+        let changed = pb::title::Changed {
+            title: title.to_owned(),
+        };
+        self.publisher
+            .publish(Draft::new(
+                id,
+                pb::Title {
+                    event: Some(pb::title::Event::Changed(changed)),
+                },
+            ))
+            .await?;
         Ok(())
     }
 
     async fn status(&self, id: BroadcastId, event: pb::status::Event) -> anyhow::Result<()> {
-        self.publisher.publish(Draft::new(id, pb::Status { event: Some(event) })).await?;
+        self.publisher
+            .publish(Draft::new(id, pb::Status { event: Some(event) }))
+            .await?;
         Ok(())
     }
 
@@ -54,14 +78,27 @@ impl World {
             self.title(id, "first").await?;
             let session = Some(pb::status::Session {
                 session_id: SessionId::generate().to_string(),
-                started_at: Some(pb::Timestamp { seconds: 1_800_000_000, nanos: 0 }),
+                started_at: Some(pb::Timestamp {
+                    seconds: 1_800_000_000,
+                    nanos: 0,
+                }),
                 server: "rtmp-1".to_owned(),
                 ingest_url: "http://127.0.0.1:8082/flv/x".to_owned(),
             });
-            self.status(id, pb::status::Event::Started(pb::status::Started { session: session.clone() })).await?;
+            self.status(
+                id,
+                pb::status::Event::Started(pb::status::Started {
+                    session: session.clone(),
+                }),
+            )
+            .await?;
             self.title(id, "둘째 제목").await?;
             if id == ids[0] {
-                let ended = pb::status::Ended { session, ended_at: None, reason: "encoder stopped".to_owned() };
+                let ended = pb::status::Ended {
+                    session,
+                    ended_at: None,
+                    reason: "encoder stopped".to_owned(),
+                };
                 self.status(id, pb::status::Event::Ended(ended)).await?;
             }
         }
@@ -93,7 +130,9 @@ impl compliance::Harness for Kit {
     }
 
     async fn crash(&mut self) -> anyhow::Result<()> {
-        self.store = Store::new(&RedisConfig { url: Secret::new(self.url.clone()) })?;
+        self.store = Store::new(&RedisConfig {
+            url: Secret::new(self.url.clone()),
+        })?;
         self.view = LiveInfo::new(self.store.clone());
         Ok(())
     }
@@ -119,7 +158,11 @@ async fn the_view_passes_the_compliance_kit() -> anyhow::Result<()> {
     let entries = world.entries().await?;
     assert_eq!(entries.len(), 7);
     let store = Store::new(&world.config().redis)?;
-    let mut kit = Kit { view: LiveInfo::new(store.clone()), store: store.clone(), url: world.redis.url() };
+    let mut kit = Kit {
+        view: LiveInfo::new(store.clone()),
+        store: store.clone(),
+        url: world.redis.url(),
+    };
     compliance::check(&mut kit, &entries).await?;
     let snapshot = store.snapshot().await?;
     let on_air: Vec<&String> = snapshot["live"].as_object().unwrap().keys().collect();
@@ -149,13 +192,19 @@ async fn the_service_follows_and_a_flushed_redis_is_rebuilt() -> anyhow::Result<
     assert!(ctx.health.is_ready());
 
     flush(&world.redis.url()).await?;
-    assert_eq!(verify(&world.config(), &world.log).await?.len(), 3, "two broadcasts, one of them live");
+    assert_eq!(
+        verify(&world.config(), &world.log).await?.len(),
+        3,
+        "two broadcasts, one of them live"
+    );
     let report = rebuild(&world.config(), &world.log).await?;
     assert_eq!((report.broadcasts, report.removed), (2, 0));
     assert!(verify(&world.config(), &world.log).await?.is_empty());
 
     // A value that somebody tampered with is put right, too.
-    let mut redis = redis::Client::open(world.redis.url())?.get_multiplexed_async_connection().await?;
+    let mut redis = redis::Client::open(world.redis.url())?
+        .get_multiplexed_async_connection()
+        .await?;
     let _: () = redis::cmd("HSET")
         .arg(format!("castlog:live_info:{ended}"))
         .arg("title")

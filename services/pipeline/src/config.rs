@@ -95,10 +95,7 @@ impl Config {
         );
         check(
             PRESETS.contains(&preset.as_str()),
-            format!(
-                "pipeline.preset is {preset:?}, known are {}",
-                PRESETS.join(", ")
-            ),
+            format!("pipeline.preset is {preset:?}, known are {}", PRESETS.join(", ")),
         );
         check(
             ladder.len() <= MAX_RUNGS && ladder.iter().all(|height| (16..=4320).contains(height)),

@@ -130,9 +130,7 @@ impl Running {
         };
         let audio_track = start.source.audio.as_ref().map(|_| slots.len() - 1);
         let audio = match (&start.source.audio, plan.sound, audio_track) {
-            (Some(audio), Sound::Encode(rate), Some(track)) => {
-                Some(Chain::audio(audio, rate, track, &outlet)?)
-            }
+            (Some(audio), Sound::Encode(rate), Some(track)) => Some(Chain::audio(audio, rate, track, &outlet)?),
             _ => None,
         };
         tracing::info!(
@@ -242,18 +240,11 @@ impl Running {
     }
 
     /// The packaging side of an access unit; what is left goes into a chain.
-    async fn take(
-        &mut self,
-        core: &mut Core<'_>,
-        track: Track,
-        unit: AccessUnit,
-    ) -> Result<Step, Error> {
+    async fn take(&mut self, core: &mut Core<'_>, track: Track, unit: AccessUnit) -> Result<Step, Error> {
         match (track, self.audio_track) {
             (Track::Video, _) if self.start.source.video.is_some() => {
                 if self.passthrough {
-                    let overdue = self
-                        .last_key
-                        .is_some_and(|last| unit.dts - last > MAX_SEGMENT);
+                    let overdue = self.last_key.is_some_and(|last| unit.dts - last > MAX_SEGMENT);
                     if overdue && !unit.sync {
                         tracing::warn!("no keyframe for too long: waiting for one");
                         return Ok(Step::Over);
@@ -344,8 +335,7 @@ impl Running {
                 // Without reordering the first rung is the watermark of a
                 // source that is not passed through.
                 let watermark =
-                    (!self.passthrough && track == 0 && self.start.source.video.is_some())
-                        .then_some(unit.pts);
+                    (!self.passthrough && track == 0 && self.start.source.video.is_some()).then_some(unit.pts);
                 let mut outputs = self.segmenter.push(track, unit)?;
                 if let Some(watermark) = watermark {
                     outputs.append(&mut self.segmenter.advance(watermark)?);
@@ -400,11 +390,7 @@ impl Running {
 
     /// Tells the sink of the epoch as soon as every rendition is known.
     async fn begin(&mut self, core: &Core<'_>) -> Result<(), Error> {
-        let known: Option<Vec<Rendition>> = self
-            .slots
-            .iter()
-            .map(|slot| slot.rendition.clone())
-            .collect();
+        let known: Option<Vec<Rendition>> = self.slots.iter().map(|slot| slot.rendition.clone()).collect();
         let (Some(renditions), false) = (known, self.started) else {
             return Ok(());
         };
@@ -521,10 +507,7 @@ fn rendition(slot: &Slot, config: cmaf::Track, source: &Source) -> Result<Rendit
     let (codec, frame_rate_milli) = match &config {
         cmaf::Track::Video(video) => (
             avc::DecoderConfig::parse(&video.avcc)?.codec_string(),
-            source
-                .video
-                .as_ref()
-                .map_or(0, |video| video.frame_rate_milli),
+            source.video.as_ref().map_or(0, |video| video.frame_rate_milli),
         ),
         cmaf::Track::Audio(audio) => (AudioSpecificConfig::parse(&audio.config)?.codec_string(), 0),
     };

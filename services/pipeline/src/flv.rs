@@ -2,10 +2,7 @@
 //! counted: one damaged message must not end a broadcast. Damage to the
 //! framing itself is an error, for nothing behind it can be trusted.
 
-use castlog_flv::{
-    Audio, AudioCodec, AudioPacket, Error, Item, Reader, Tag, TagKind, Video, VideoCodec,
-    VideoPacket,
-};
+use castlog_flv::{Audio, AudioCodec, AudioPacket, Error, Item, Reader, Tag, TagKind, Video, VideoCodec, VideoPacket};
 
 use crate::media::{Packet, Track};
 
@@ -50,9 +47,7 @@ fn packet(tag: &Tag) -> Result<Option<Packet>, Error> {
         TagKind::Video => {
             let video = Video::parse(&tag.data)?;
             match video.packet {
-                VideoPacket::Metadata(_) | VideoPacket::Other(_) | VideoPacket::EndOfSequence => {
-                    None
-                }
+                VideoPacket::Metadata(_) | VideoPacket::Other(_) | VideoPacket::EndOfSequence => None,
                 _ if video.codec != VideoCodec::Avc => Some(unsupported(Track::Video, video.codec)),
                 VideoPacket::Multitrack(_) => Some(unsupported(Track::Video, "multitrack H.264")),
                 VideoPacket::SequenceHeader(config) => Some(Packet::VideoConfig(config)),
@@ -147,15 +142,8 @@ mod tests {
 
     #[test]
     fn names_codecs_it_does_not_take() {
-        let (packets, _) = packets(&[
-            (TagKind::Video, &[0x22, 0, 0, 0]),
-            (TagKind::Audio, &[0x2f, 1, 2]),
-        ]);
-        assert!(
-            matches!(&packets[0], Packet::Unsupported { track: Track::Video, codec } if codec.contains('2'))
-        );
-        assert!(
-            matches!(&packets[1], Packet::Unsupported { track: Track::Audio, codec } if codec == "MP3")
-        );
+        let (packets, _) = packets(&[(TagKind::Video, &[0x22, 0, 0, 0]), (TagKind::Audio, &[0x2f, 1, 2])]);
+        assert!(matches!(&packets[0], Packet::Unsupported { track: Track::Video, codec } if codec.contains('2')));
+        assert!(matches!(&packets[1], Packet::Unsupported { track: Track::Audio, codec } if codec == "MP3"));
     }
 }

@@ -26,20 +26,13 @@ const PACKETS: usize = 64;
 ///
 /// # Errors
 /// The stream is no FLV or cannot be read, or the transcode fails.
-pub async fn transcode(
-    settings: Settings,
-    mut flv: impl AsyncRead + Unpin,
-    root: &Path,
-) -> anyhow::Result<Folder> {
+pub async fn transcode(settings: Settings, mut flv: impl AsyncRead + Unpin, root: &Path) -> anyhow::Result<Folder> {
     let (packets, mut receiver) = mpsc::channel(PACKETS);
     let read = async move {
         let mut reader = Packets::default();
         let mut buffer = vec![0; 64 * 1024];
         loop {
-            let count = flv
-                .read(&mut buffer)
-                .await
-                .context("cannot read the stream")?;
+            let count = flv.read(&mut buffer).await.context("cannot read the stream")?;
             if count == 0 {
                 return anyhow::Ok(());
             }

@@ -151,12 +151,7 @@ impl Chain {
     }
 
     /// Starts the chain that decodes any AAC and encodes AAC-LC stereo.
-    pub fn audio(
-        source: &SourceAudio,
-        rate: u32,
-        track: usize,
-        out: &Outlet,
-    ) -> Result<Self, Error> {
+    pub fn audio(source: &SourceAudio, rate: u32, track: usize, out: &Outlet) -> Result<Self, Error> {
         let pipeline = launch(&format!(
             "{APPSRC} ! aacparse ! avdec_aac ! audioconvert ! audioresample \
              ! audio/x-raw,rate={rate},channels=2 ! avenc_aac bitrate={AUDIO_BITRATE} \
@@ -190,12 +185,7 @@ impl Chain {
         self.feed = None;
     }
 
-    fn start(
-        pipeline: gst::Pipeline,
-        caps: &gst::Caps,
-        boundaries: Boundaries,
-        out: &Outlet,
-    ) -> Result<Self, Error> {
+    fn start(pipeline: gst::Pipeline, caps: &gst::Caps, boundaries: Boundaries, out: &Outlet) -> Result<Self, Error> {
         let source = element(&pipeline, "source")?
             .downcast::<AppSrc>()
             .map_err(|_| Error::Build("source is no appsrc".to_owned()))?;
@@ -262,16 +252,12 @@ pub fn init() -> Result<(), Error> {
         Ok(())
     } else {
         let missing = missing.join(", ");
-        Err(Error::Build(format!(
-            "GStreamer elements missing: {missing}"
-        )))
+        Err(Error::Build(format!("GStreamer elements missing: {missing}")))
     }
 }
 
 fn appsrc() -> String {
-    format!(
-        "appsrc name=source format=time block=true max-bytes={APPSRC_BYTES} max-buffers={APPSRC_BUFFERS}"
-    )
+    format!("appsrc name=source format=time block=true max-bytes={APPSRC_BYTES} max-buffers={APPSRC_BUFFERS}")
 }
 
 fn appsink(name: &str) -> String {
@@ -298,10 +284,7 @@ fn video_description(settings: &VideoSettings<'_>) -> String {
     let mut above = "raw".to_owned();
     for (track, rung) in settings.rungs {
         let &Rung {
-            width,
-            height,
-            bitrate,
-            ..
+            width, height, bitrate, ..
         } = rung;
         let kilobits = bitrate.div_ceil(1000);
         text += &format!(
@@ -370,12 +353,7 @@ fn watch(pipeline: &gst::Pipeline, out: &Outlet) -> Result<(), Error> {
 
 /// Watches decoded frames and pushes a force-key-unit event in front of each
 /// that begins a segment.
-fn force_keyframes(
-    pad: &gst::Pad,
-    boundaries: &Boundaries,
-    fixed_clock: Option<Micros>,
-    out: &Outlet,
-) {
+fn force_keyframes(pad: &gst::Pad, boundaries: &Boundaries, fixed_clock: Option<Micros>, out: &Outlet) {
     let boundaries = Arc::clone(boundaries);
     let out = out.clone();
     let state = Mutex::new((fixed_clock.map(SegmentClock::new), 0u32));
@@ -399,10 +377,7 @@ fn force_keyframes(
                 // next frame that could.
                 let mut boundaries = lock(&boundaries);
                 let mut begins = false;
-                while boundaries
-                    .front()
-                    .is_some_and(|&first| first <= time + 1000)
-                {
+                while boundaries.front().is_some_and(|&first| first <= time + 1000) {
                     boundaries.pop_front();
                     begins = true;
                 }
@@ -440,11 +415,7 @@ fn collect(pipeline: &gst::Pipeline, track: usize, out: &Outlet) -> Result<(), E
             .new_sample(move |sink| {
                 let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
                 let caps = sample.caps().ok_or(gst::FlowError::NotNegotiated)?;
-                let send = |encoded| {
-                    units
-                        .blocking_send(encoded)
-                        .map_err(|_| gst::FlowError::Eos)
-                };
+                let send = |encoded| units.blocking_send(encoded).map_err(|_| gst::FlowError::Eos);
                 if known.as_deref() != Some(caps) {
                     let config = track_config(caps).ok_or(gst::FlowError::NotNegotiated)?;
                     send(Encoded::Config { track, config })?;
@@ -470,10 +441,7 @@ fn collect_thumbnails(pipeline: &gst::Pipeline, out: &Outlet) -> Result<(), Erro
         AppSinkCallbacks::builder()
             .new_sample(move |sink| {
                 let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-                let jpeg = sample
-                    .buffer()
-                    .and_then(bytes)
-                    .ok_or(gst::FlowError::Error)?;
+                let jpeg = sample.buffer().and_then(bytes).ok_or(gst::FlowError::Error)?;
                 out.blocking_send(Encoded::Thumbnail(jpeg))
                     .map_err(|_| gst::FlowError::Eos)?;
                 Ok(gst::FlowSuccess::Ok)

@@ -51,11 +51,7 @@ enum End {
 
 /// Reads until the session is over or nobody takes the packets. Returns once
 /// nothing more comes; the packets' channel closes with it.
-pub async fn read(
-    client: &reqwest::Client,
-    mut session: watch::Receiver<Session>,
-    packets: mpsc::Sender<Packet>,
-) {
+pub async fn read(client: &reqwest::Client, mut session: watch::Receiver<Session>, packets: mpsc::Sender<Packet>) {
     let mut delay = RETRY.0;
     let mut attempts = 0u64;
     loop {

@@ -102,10 +102,7 @@ pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
         context,
     });
     let shutdown = worker.context.shutdown.clone();
-    let mut queue = worker
-        .context
-        .log
-        .durable(Kind::Status.stream(), CONSUMER, 1);
+    let mut queue = worker.context.log.durable(Kind::Status.stream(), CONSUMER, 1);
     let mut jobs = JoinSet::new();
     loop {
         let delivery = tokio::select! {
@@ -145,11 +142,7 @@ pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
 
 impl Worker {
     /// Looks at an entry of the queue and starts its job, if it is one.
-    async fn accept(
-        self: Arc<Self>,
-        delivery: Delivery,
-        jobs: &mut JoinSet<()>,
-    ) -> anyhow::Result<()> {
+    async fn accept(self: Arc<Self>, delivery: Delivery, jobs: &mut JoinSet<()>) -> anyhow::Result<()> {
         let Some((broadcast, session)) = job_of(&delivery) else {
             return Ok(delivery.ack().await?);
         };
@@ -174,9 +167,7 @@ impl Worker {
         let worker = Arc::clone(&self);
         jobs.spawn(
             async move {
-                worker
-                    .hold(delivery, broadcast, session, state, permit)
-                    .await;
+                worker.hold(delivery, broadcast, session, state, permit).await;
                 worker.running().remove(&session);
             }
             .instrument(span),
@@ -239,9 +230,7 @@ impl Worker {
     ) -> Outcome {
         let (state_in, states) = watch::channel(state);
         let transcoded = async {
-            let result = self
-                .transcode(broadcast, session, states.clone(), stop)
-                .await;
+            let result = self.transcode(broadcast, session, states.clone(), stop).await;
             match result {
                 Err(error) => failed(&error, delivered),
                 Ok(()) if stop.is_cancelled() => Outcome::Again(Duration::ZERO),
@@ -271,10 +260,10 @@ impl Worker {
         state: &watch::Sender<Session>,
     ) -> std::convert::Infallible {
         let subject = Kind::Status.of(broadcast).to_string();
-        let mut entries =
-            self.context
-                .log
-                .follow(Kind::Status.stream(), &[&subject], From::LastPerSubject);
+        let mut entries = self
+            .context
+            .log
+            .follow(Kind::Status.stream(), &[&subject], From::LastPerSubject);
         loop {
             match entries.next().await {
                 Ok(Followed::Entry(entry)) => {
@@ -334,33 +323,19 @@ impl Worker {
     }
 
     /// Where and how to begin: by the options, behind what is stored.
-    async fn settings(
-        &self,
-        broadcast: BroadcastId,
-        session: SessionId,
-    ) -> anyhow::Result<Settings> {
+    async fn settings(&self, broadcast: BroadcastId, session: SessionId) -> anyhow::Result<Settings> {
         let log = &self.context.log;
         let segment = log.last(Kind::Segment, broadcast).await?;
-        let (first_media_sequence, discontinuity_sequence) = match segment.map(|entry| entry.event)
-        {
+        let (first_media_sequence, discontinuity_sequence) = match segment.map(|entry| entry.event) {
             Some(Event::Segment(segment)) => match segment.event {
-                Some(segment::Event::Stored(stored))
-                    if stored.session_id == session.to_string() =>
-                {
-                    (
-                        stored.next_media_sequence,
-                        stored.discontinuity_sequence + 1,
-                    )
+                Some(segment::Event::Stored(stored)) if stored.session_id == session.to_string() => {
+                    (stored.next_media_sequence, stored.discontinuity_sequence + 1)
                 }
                 _ => (0, 0),
             },
             _ => (0, 0),
         };
-        let ladder = match log
-            .last(Kind::Options, broadcast)
-            .await?
-            .map(|entry| entry.event)
-        {
+        let ladder = match log.last(Kind::Options, broadcast).await?.map(|entry| entry.event) {
             Some(Event::Options(options)) => match options.event {
                 Some(options::Event::Changed(changed)) => changed.ladder,
                 None => Vec::new(),
@@ -444,9 +419,7 @@ mod tests {
     fn a_session_lives_until_it_ends_or_another_takes_its_place() {
         let (id, other) = (SessionId::generate(), SessionId::generate());
         let status = |event| Status { event: Some(event) };
-        let started = status(status::Event::Started(status::Started {
-            session: session(id),
-        }));
+        let started = status(status::Event::Started(status::Started { session: session(id) }));
         let ended = status(status::Event::Ended(status::Ended {
             session: session(id),
             ..status::Ended::default()

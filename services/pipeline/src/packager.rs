@@ -109,8 +109,7 @@ impl Packager {
                     None => time,
                 };
                 self.audio_next = Some(place + AAC_FRAME);
-                self.segment_start
-                    .get_or_insert(micros(place, self.timescale));
+                self.segment_start.get_or_insert(micros(place, self.timescale));
                 let sample = cmaf::Sample {
                     duration: AAC_FRAME as u32,
                     composition_offset: 0,
@@ -195,21 +194,14 @@ impl Packager {
         self.part.push(sample);
         // No need to wait for a next sample of the same length to see that it
         // would not fit.
-        if self.part_duration + duration > self.part_target
-            || self.part.len() == cmaf::MAX_CHUNK_SAMPLES
-        {
+        if self.part_duration + duration > self.part_target || self.part.len() == cmaf::MAX_CHUNK_SAMPLES {
             self.cut(track, media_sequence, out)?;
         }
         Ok(())
     }
 
     /// Ends the current part, if it holds anything.
-    fn cut(
-        &mut self,
-        track: usize,
-        media_sequence: u64,
-        out: &mut Vec<Output>,
-    ) -> cmaf::Result<()> {
+    fn cut(&mut self, track: usize, media_sequence: u64, out: &mut Vec<Output>) -> cmaf::Result<()> {
         if self.part.is_empty() {
             return Ok(());
         }

@@ -201,9 +201,7 @@ fn rung(name: String, video: &SourceVideo, height: u32) -> Rung {
 /// Width and height of a pixel; square when nothing is said.
 pub fn pixel_aspect(sps: &avc::Sps) -> (u32, u32) {
     match sps.sample_aspect {
-        Some((horizontal, vertical)) if horizontal > 0 && vertical > 0 => {
-            (horizontal.into(), vertical.into())
-        }
+        Some((horizontal, vertical)) if horizontal > 0 && vertical > 0 => (horizontal.into(), vertical.into()),
         _ => (1, 1),
     }
 }
@@ -233,21 +231,15 @@ fn bitrate(height: u32, frame_rate_milli: u32) -> u64 {
             let ((low, from), (high, to)) = (pair[0], pair[1]);
             from + (to - from) * u64::from(height - low) / u64::from(high - low)
         });
-    if frame_rate_milli > 35_000 {
-        base * 3 / 2
-    } else {
-        base
-    }
+    if frame_rate_milli > 35_000 { base * 3 / 2 } else { base }
 }
 
 /// The frame rate as announced, if what was measured does not contradict it;
 /// else the measured one, as a common rate where it is near one.
 pub fn frame_rate(announced: Option<(u32, u32)>, frames: u64, duration: Micros) -> u32 {
-    let measured = (frames > 0 && duration > 0)
-        .then(|| frames as f64 * 1000.0 * SECOND as f64 / duration as f64);
-    let announced = announced.map(|(numerator, denominator)| {
-        f64::from(numerator) * 1000.0 / f64::from(denominator.max(1))
-    });
+    let measured = (frames > 0 && duration > 0).then(|| frames as f64 * 1000.0 * SECOND as f64 / duration as f64);
+    let announced =
+        announced.map(|(numerator, denominator)| f64::from(numerator) * 1000.0 / f64::from(denominator.max(1)));
     let near = |a: f64, b: f64, share: f64| (a - b).abs() <= b * share;
     let rate = match (announced, measured) {
         (Some(announced), Some(measured)) if near(measured, announced, 0.05) => announced,

@@ -100,9 +100,7 @@ impl Probe {
         match (&self.video, self.first_key) {
             (Some(_), Some(_)) => {
                 let span = self.span(Track::Video);
-                self.too_large()
-                    || span >= self.limit
-                    || (self.second_key.is_some() && span >= MIN_VIDEO)
+                self.too_large() || span >= self.limit || (self.second_key.is_some() && span >= MIN_VIDEO)
             }
             (Some(_), None) => false,
             (None, _) => self.too_large() || self.span(Track::Audio) >= AUDIO_ONLY,
@@ -197,8 +195,8 @@ mod tests {
         let avcc = [
             &[1, 0x64, 0, 0x0d, 0xff, 0xe1, 0, 24][..],
             &[
-                0x67, 0x64, 0x00, 0x0d, 0xac, 0xd9, 0x41, 0x41, 0xfa, 0x10, 0x00, 0x00, 0x03, 0x00,
-                0x10, 0x00, 0x00, 0x03, 0x03, 0x20, 0xf1, 0x42, 0x99, 0x60,
+                0x67, 0x64, 0x00, 0x0d, 0xac, 0xd9, 0x41, 0x41, 0xfa, 0x10, 0x00, 0x00, 0x03, 0x00, 0x10, 0x00, 0x00,
+                0x03, 0x03, 0x20, 0xf1, 0x42, 0x99, 0x60,
             ],
             &[1, 0, 2, 0x68, 0xce],
         ]

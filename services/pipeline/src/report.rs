@@ -110,10 +110,7 @@ impl Report {
         });
         let audio = source.audio.as_ref().map(|audio| metadata::SourceAudio {
             codec: audio.config.codec_string(),
-            sample_rate: audio
-                .config
-                .sbr_sample_rate
-                .unwrap_or(audio.config.sample_rate),
+            sample_rate: audio.config.sbr_sample_rate.unwrap_or(audio.config.sample_rate),
             channels: audio.config.channels.into(),
             bitrate: audio.bitrate,
         });
@@ -145,8 +142,7 @@ impl Rate {
     fn is_off(&self) -> bool {
         let settled = self.segments >= SETTLED;
         let (average, declared) = (self.average(), self.declared_average);
-        self.peak > self.declared_peak
-            || (settled && (average > declared * 5 / 4 || average * 5 / 4 < declared))
+        self.peak > self.declared_peak || (settled && (average > declared * 5 / 4 || average * 5 / 4 < declared))
     }
 
     fn declare(&mut self) {

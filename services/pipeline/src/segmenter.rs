@@ -209,9 +209,7 @@ impl Segmenter {
                 continue;
             };
             let mut closed = Vec::new();
-            state
-                .packager
-                .close(track, self.first + segment, None, &mut closed)?;
+            state.packager.close(track, self.first + segment, None, &mut closed)?;
             if !complete && segment == last {
                 closed.retain(|output| matches!(output, Output::Part { .. }));
             }
@@ -278,16 +276,13 @@ impl Segmenter {
         // stays on the common numbers.
         let reached = (next..self.passed + self.boundaries.len() as u64)
             .take_while(|&number| {
-                number < self.passed
-                    || self.boundaries[(number - self.passed) as usize] <= unit.pts + tolerance
+                number < self.passed || self.boundaries[(number - self.passed) as usize] <= unit.pts + tolerance
             })
             .last();
         match (reached, state.segment) {
             (Some(number), current) if unit.sync => {
                 if let Some(current) = current {
-                    state
-                        .packager
-                        .close(track, self.first + current, Some(unit.dts), out)?;
+                    state.packager.close(track, self.first + current, Some(unit.dts), out)?;
                 }
                 state.segment = Some(number);
             }
@@ -296,9 +291,7 @@ impl Segmenter {
             _ => {}
         }
         let segment = state.segment.unwrap_or_default();
-        state
-            .packager
-            .push(track, self.first + segment, unit, out)?;
+        state.packager.push(track, self.first + segment, unit, out)?;
         Ok(())
     }
 
@@ -388,11 +381,7 @@ mod tests {
             // The second rendition lags by five pictures.
             if picture >= 5 {
                 let lagging = (picture - 5) * 40;
-                out.extend(
-                    segmenter
-                        .push(1, unit(lagging, (picture - 5) % 50 == 0))
-                        .unwrap(),
-                );
+                out.extend(segmenter.push(1, unit(lagging, (picture - 5) % 50 == 0)).unwrap());
             }
             while frame * 1024 * 1000 / i64::from(RATE) <= ms {
                 let pts = frame * 1024 * 1000 / i64::from(RATE);
@@ -415,10 +404,7 @@ mod tests {
     fn all_tracks_share_numbers_and_starts() {
         let out = run(|_| true);
         for track in 0..3 {
-            let of: Vec<_> = segments(&out)
-                .into_iter()
-                .filter(|(of, ..)| *of == track)
-                .collect();
+            let of: Vec<_> = segments(&out).into_iter().filter(|(of, ..)| *of == track).collect();
             let numbers: Vec<u64> = of.iter().map(|(_, number, _)| *number).collect();
             assert_eq!(numbers, [7, 8, 9]);
             for (index, (_, _, start)) in of.iter().enumerate() {
@@ -446,10 +432,7 @@ mod tests {
                     joined.extend_from_slice(&bytes);
                 }
                 Output::Segment {
-                    track: 0,
-                    bytes,
-                    parts,
-                    ..
+                    track: 0, bytes, parts, ..
                 } => {
                     assert_eq!(parts.len(), 9);
                     assert_eq!(joined, bytes);
@@ -463,17 +446,11 @@ mod tests {
     #[test]
     fn a_hole_in_the_sound_is_filled() {
         let out = run(|ms| !(1500..4500).contains(&ms));
-        let sound: Vec<_> = segments(&out)
-            .into_iter()
-            .filter(|(track, ..)| *track == 2)
-            .collect();
+        let sound: Vec<_> = segments(&out).into_iter().filter(|(track, ..)| *track == 2).collect();
         assert_eq!(sound.len(), 3);
         let mut next = None;
         for output in &out {
-            let Output::Segment {
-                track: 2, bytes, ..
-            } = output
-            else {
+            let Output::Segment { track: 2, bytes, .. } = output else {
                 continue;
             };
             for chunk in read::segment(bytes).unwrap() {

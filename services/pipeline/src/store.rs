@@ -90,15 +90,11 @@ impl Live {
         let path = Path::from(key);
         let attempt = || async {
             let options = PutOptions::from(mode.clone());
-            self.store
-                .put_opts(&path, bytes.clone().into(), options)
-                .await
+            self.store.put_opts(&path, bytes.clone().into(), options).await
         };
         attempt
             .retry(backoff())
-            .when(|error: &object_store::Error| {
-                !matches!(error, object_store::Error::AlreadyExists { .. })
-            })
+            .when(|error: &object_store::Error| !matches!(error, object_store::Error::AlreadyExists { .. }))
             .notify(|error, delay| tracing::warn!(key, error = %error, ?delay, "storing again"))
             .await
             .map(drop)
@@ -135,14 +131,7 @@ impl Live {
         self.publish(Draft::new(self.broadcast, metadata)).await
     }
 
-    async fn part(
-        &mut self,
-        rendition: &str,
-        media_sequence: u64,
-        part: u32,
-        info: PartInfo,
-        bytes: Bytes,
-    ) {
+    async fn part(&mut self, rendition: &str, media_sequence: u64, part: u32, info: PartInfo, bytes: Bytes) {
         if Instant::now() < self.parts_from {
             return;
         }
@@ -280,8 +269,7 @@ impl Sink for Live {
                 bytes,
             } => {
                 let rendition = &epoch.renditions[track].name;
-                self.part(rendition, media_sequence, index, info, bytes)
-                    .await;
+                self.part(rendition, media_sequence, index, info, bytes).await;
                 Ok(())
             }
             Output::Segment {
@@ -290,10 +278,7 @@ impl Sink for Live {
                 start,
                 parts,
                 bytes,
-            } => {
-                self.segment(epoch, track, media_sequence, start, parts, bytes)
-                    .await
-            }
+            } => self.segment(epoch, track, media_sequence, start, parts, bytes).await,
         }
     }
 
@@ -301,11 +286,7 @@ impl Sink for Live {
         let key = self.key("thumb", "latest.jpg");
         let path = Path::from(key.as_str());
         // The next one comes in seconds: not worth holding anything up.
-        if let Err(error) = self
-            .store
-            .put_opts(&path, jpeg.into(), PutOptions::default())
-            .await
-        {
+        if let Err(error) = self.store.put_opts(&path, jpeg.into(), PutOptions::default()).await {
             tracing::warn!(key, error = %error, "thumbnail not stored");
         }
         Ok(())

@@ -68,9 +68,7 @@ impl Timeline {
     pub fn place(&mut self, track: Track, timestamp: u32) -> Placed {
         let unwrapped = match self.newest {
             // The signed difference is right across the wrap.
-            Some((raw, unwrapped)) => {
-                unwrapped + i64::from(timestamp.wrapping_sub(raw).cast_signed())
-            }
+            Some((raw, unwrapped)) => unwrapped + i64::from(timestamp.wrapping_sub(raw).cast_signed()),
             None => i64::from(timestamp),
         };
         let base = *self.base.get_or_insert(unwrapped);

@@ -130,11 +130,7 @@ pub trait Sink: Send {
     /// An epoch begins: its renditions are known. Comes before their outputs.
     fn start(&mut self, epoch: &Epoch) -> impl Future<Output = anyhow::Result<()>> + Send;
     /// A part or segment of the epoch.
-    fn output(
-        &mut self,
-        epoch: &Epoch,
-        output: Output,
-    ) -> impl Future<Output = anyhow::Result<()>> + Send;
+    fn output(&mut self, epoch: &Epoch, output: Output) -> impl Future<Output = anyhow::Result<()>> + Send;
     /// A JPEG picture of the stream.
     fn thumbnail(&mut self, jpeg: Bytes) -> impl Future<Output = anyhow::Result<()>> + Send;
     /// The epoch is complete.
@@ -179,10 +175,7 @@ pub async fn run<S: Sink>(
     core
 }
 
-async fn deliver<S: Sink>(
-    mut commands: mpsc::Receiver<Command>,
-    sink: &mut S,
-) -> anyhow::Result<()> {
+async fn deliver<S: Sink>(mut commands: mpsc::Receiver<Command>, sink: &mut S) -> anyhow::Result<()> {
     let mut current = None;
     while let Some(command) = commands.recv().await {
         match (command, &current) {
@@ -272,28 +265,17 @@ impl Core<'_> {
             }
             Packet::Break => return Ok(Arrival::Break),
             Packet::VideoConfig(config) => {
-                return Ok(Self::configure(
-                    Track::Video,
-                    &mut self.video_config,
-                    config,
-                ));
+                return Ok(Self::configure(Track::Video, &mut self.video_config, config));
             }
             Packet::AudioConfig(config) => {
-                return Ok(Self::configure(
-                    Track::Audio,
-                    &mut self.audio_config,
-                    config,
-                ));
+                return Ok(Self::configure(Track::Audio, &mut self.audio_config, config));
             }
             Packet::Video {
                 timestamp,
                 composition,
                 ref data,
             } => (Track::Video, timestamp, composition, data.clone()),
-            Packet::Audio {
-                timestamp,
-                ref data,
-            } => (Track::Audio, timestamp, 0, data.clone()),
+            Packet::Audio { timestamp, ref data } => (Track::Audio, timestamp, 0, data.clone()),
         };
         let sync = match (track, &self.video_config, &self.audio_config) {
             (Track::Video, Some(config), _) => {

@@ -112,10 +112,7 @@ async fn serve(
             () = tick => usize::MAX,
         };
         let cut = cut_after.load(Ordering::SeqCst);
-        if over.load(Ordering::SeqCst)
-            || (cut > 0 && begun.elapsed() > Duration::from_millis(cut))
-            || read == 0
-        {
+        if over.load(Ordering::SeqCst) || (cut > 0 && begun.elapsed() > Duration::from_millis(cut)) || read == 0 {
             return Ok(());
         }
         if read != usize::MAX {
@@ -144,9 +141,7 @@ impl World {
             .await
             .unwrap();
         let log = connect(&nats, "test").await;
-        provision::apply(&log, provision::Plan::default())
-            .await
-            .ok();
+        provision::apply(&log, provision::Plan::default()).await.unwrap();
         // A short ack wait, so that a dead worker's job comes back soon.
         let stream = log.jetstream().get_stream("LIVE_STREAM").await.unwrap();
         let text = std::fs::read_to_string(concat!(
@@ -154,8 +149,7 @@ impl World {
             "/../../jetstream/consumers/LIVE_STREAM/pipeline.json"
         ))
         .unwrap();
-        let mut consumer: async_nats::jetstream::consumer::Config =
-            serde_json::from_str(&text).unwrap();
+        let mut consumer: async_nats::jetstream::consumer::Config = serde_json::from_str(&text).unwrap();
         consumer.ack_wait = Duration::from_secs(2);
         stream.create_consumer(consumer).await.unwrap();
         Self {
@@ -205,11 +199,7 @@ impl World {
 
     async fn started(&self, url: &str) {
         self.status(
-            |session| {
-                status::Event::Started(status::Started {
-                    session: Some(session),
-                })
-            },
+            |session| status::Event::Started(status::Started { session: Some(session) }),
             url,
         )
         .await;
@@ -227,11 +217,9 @@ impl World {
 
     /// All entries of a kind so far.
     async fn entries(&self, kind: Kind) -> Vec<Event> {
-        let mut follow = self.log.follow(
-            kind.stream(),
-            &[&kind.of(self.broadcast).to_string()],
-            From::Beginning,
-        );
+        let mut follow = self
+            .log
+            .follow(kind.stream(), &[&kind.of(self.broadcast).to_string()], From::Beginning);
         let mut events = Vec::new();
         loop {
             match follow.next().await.unwrap() {
@@ -247,33 +235,21 @@ impl World {
             Event::Segment(segment) => segment.event.map(|segment::Event::Stored(stored)| stored),
             _ => None,
         };
-        self.entries(Kind::Segment)
-            .await
-            .into_iter()
-            .filter_map(of)
-            .collect()
+        self.entries(Kind::Segment).await.into_iter().filter_map(of).collect()
     }
 
     async fn metadata(&self) -> Vec<metadata::Produced> {
         let of = |event| match event {
-            Event::Metadata(metadata) => metadata
-                .event
-                .map(|metadata::Event::Produced(produced)| produced),
+            Event::Metadata(metadata) => metadata.event.map(|metadata::Event::Produced(produced)| produced),
             _ => None,
         };
-        self.entries(Kind::Metadata)
-            .await
-            .into_iter()
-            .filter_map(of)
-            .collect()
+        self.entries(Kind::Metadata).await.into_iter().filter_map(of).collect()
     }
 
     /// Waits for so many segments of the rendition `source` that are as wanted.
     async fn wait_for(&self, count: usize, wanted: impl Fn(&segment::Stored) -> bool) {
         let subject = Kind::Segment.of(self.broadcast).to_string();
-        let mut follow = self
-            .log
-            .follow(Kind::Segment.stream(), &[&subject], From::Beginning);
+        let mut follow = self.log.follow(Kind::Segment.stream(), &[&subject], From::Beginning);
         let mut seen = 0;
         let wait = async {
             while seen < count {
@@ -291,9 +267,7 @@ impl World {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, wait)
-            .await
-            .expect("segments come");
+        tokio::time::timeout(PATIENCE, wait).await.expect("segments come");
     }
 
     async fn wait_for_segments(&self, count: usize) {
@@ -302,12 +276,7 @@ impl World {
 
     /// Waits until nothing is left in the job queue.
     async fn wait_for_empty_queue(&self) {
-        let stream = self
-            .log
-            .jetstream()
-            .get_stream("LIVE_STREAM")
-            .await
-            .unwrap();
+        let stream = self.log.jetstream().get_stream("LIVE_STREAM").await.unwrap();
         until("an empty queue", PATIENCE, || async {
             let info = stream.consumer_info("pipeline").await.ok()?;
             (info.num_pending == 0 && info.num_ack_pending == 0).then_some(())
@@ -322,10 +291,7 @@ impl World {
     async fn check(&self) -> BTreeMap<String, Vec<segment::Stored>> {
         let mut renditions: BTreeMap<String, Vec<segment::Stored>> = BTreeMap::new();
         for stored in self.segments().await {
-            renditions
-                .entry(stored.rendition.clone())
-                .or_default()
-                .push(stored);
+            renditions.entry(stored.rendition.clone()).or_default().push(stored);
         }
         assert!(!renditions.is_empty());
         let spans: BTreeSet<usize> = renditions.values().map(Vec::len).collect();
@@ -358,8 +324,7 @@ impl World {
     /// Each run of segments between discontinuities decodes without complaint.
     fn decode(&self, name: &str, segments: &[segment::Stored]) {
         for epoch in segments.chunk_by(|a, b| a.init_object_key == b.init_object_key) {
-            let mut bytes =
-                std::fs::read(self.folder.path().join(&epoch[0].init_object_key)).unwrap();
+            let mut bytes = std::fs::read(self.folder.path().join(&epoch[0].init_object_key)).unwrap();
             for stored in epoch {
                 bytes.extend(std::fs::read(self.folder.path().join(&stored.object_key)).unwrap());
             }
@@ -428,27 +393,12 @@ async fn a_session_becomes_segments_and_its_job_is_done() {
         .collect();
     assert_eq!(names, ["source", "180p", "120p", "audio"]);
     let video = produced.video.unwrap();
-    assert_eq!(
-        (video.width, video.height, video.frame_rate_milli),
-        (426, 240, 25_000)
-    );
-    assert!(
-        produced
-            .renditions
-            .iter()
-            .all(|rendition| rendition.peak_bitrate > 0)
-    );
-    assert_eq!(
-        (produced.segment_target_ms, produced.part_target_ms),
-        (2000, 250)
-    );
+    assert_eq!((video.width, video.height, video.frame_rate_milli), (426, 240, 25_000));
+    assert!(produced.renditions.iter().all(|rendition| rendition.peak_bitrate > 0));
+    assert_eq!((produced.segment_target_ms, produced.part_target_ms), (2000, 250));
 
     let segments = world.segments().await;
-    assert_parts(
-        &world,
-        segments.iter().filter(|stored| stored.media_sequence < 2),
-    )
-    .await;
+    assert_parts(&world, segments.iter().filter(|stored| stored.media_sequence < 2)).await;
 
     world.ended().await;
     ingest.over.store(true, Ordering::SeqCst);
@@ -466,16 +416,9 @@ async fn assert_parts(world: &World, segments: impl Iterator<Item = &segment::St
     for stored in segments {
         let object = std::fs::read(world.folder.path().join(&stored.object_key)).unwrap();
         let joined: Vec<u8> = (0..stored.parts.len() as u32)
-            .flat_map(|part| {
-                parts[&(stored.rendition.clone(), stored.media_sequence, part)].clone()
-            })
+            .flat_map(|part| parts[&(stored.rendition.clone(), stored.media_sequence, part)].clone())
             .collect();
-        assert!(
-            joined == object,
-            "{} {}",
-            stored.rendition,
-            stored.media_sequence
-        );
+        assert!(joined == object, "{} {}", stored.rendition, stored.media_sequence);
     }
 }
 
@@ -521,7 +464,7 @@ async fn a_killed_worker_is_succeeded_by_another() {
         &world,
         segments
             .iter()
-            .filter(|stored| stored.media_sequence > 2 && stored.discontinuity_sequence == 1),
+            .filter(|stored| stored.discontinuity_sequence == 1),
     )
     .await;
     world.ended().await;
@@ -587,9 +530,7 @@ async fn a_broken_connection_is_made_again() {
     .await
     .unwrap();
     ingest.cut_after.store(0, Ordering::SeqCst);
-    world
-        .wait_for(1, |stored| stored.discontinuity_sequence == 1)
-        .await;
+    world.wait_for(1, |stored| stored.discontinuity_sequence == 1).await;
     world.ended().await;
     ingest.over.store(true, Ordering::SeqCst);
     world.wait_for_empty_queue().await;
@@ -602,11 +543,7 @@ async fn a_broken_connection_is_made_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_codec_that_is_not_taken_settles_the_job() {
     let world = World::new().await;
-    let ingest = Ingest::start(&format!(
-        "{} -c:v flv1 -b:v 300k",
-        picture("320x240", 25, 30)
-    ))
-    .await;
+    let ingest = Ingest::start(&format!("{} -c:v flv1 -b:v 300k", picture("320x240", 25, 30))).await;
     let worker = world.worker().await;
     world.started(&ingest.url).await;
     until("a connection", PATIENCE, || async {

@@ -7,9 +7,7 @@ mod support;
 use std::{panic::AssertUnwindSafe, path::PathBuf};
 
 use castlog_pipeline::{folder::Folder, media::Packet, transcode::Error};
-use support::{
-    AAC, complaints, ffmpeg_flv, h264, join, packets, picture, run, settings, tone, verify,
-};
+use support::{AAC, complaints, ffmpeg_flv, h264, join, packets, picture, run, settings, tone, verify};
 
 async fn transcode(flv: &[u8]) -> (Folder, tempfile::TempDir) {
     let root = tempfile::tempdir().unwrap();
@@ -25,10 +23,7 @@ fn renditions(folder: &Folder) -> Vec<String> {
             castlog_cmaf::Track::Audio(audio) => format!("{}ch", audio.channels),
         };
         let codec = rendition.codec.split('.').next().unwrap_or_default();
-        format!(
-            "{} {codec} {size} {}",
-            rendition.name, rendition.passthrough
-        )
+        format!("{} {codec} {size} {}", rendition.name, rendition.passthrough)
     };
     folder.epochs[0].renditions.iter().map(of).collect()
 }
@@ -87,11 +82,7 @@ async fn sound_alone_has_a_clock_of_its_own() {
 async fn surround_sound_is_mixed_down() {
     let clip = std::env::var_os("CASTLOG_TEST_MEDIA").map(PathBuf::from);
     let (flv, rate, seconds) = match &clip {
-        Some(clip) => (
-            ffmpeg_flv(&format!("-i {} -c copy", clip.display())),
-            25,
-            5.28,
-        ),
+        Some(clip) => (ffmpeg_flv(&format!("-i {} -c copy", clip.display())), 25, 5.28),
         None => (
             ffmpeg_flv(&format!(
                 "{} {} {} -c:a aac -ac 6 -b:a 256k",
@@ -116,11 +107,7 @@ async fn surround_sound_is_mixed_down() {
 async fn an_odd_height_is_encoded_even() {
     // Only 4:4:4 pictures can have odd sides, and few players decode those.
     let video = h264(48, 0).replace("yuv420p", "yuv444p");
-    let flv = ffmpeg_flv(&format!(
-        "{} {} {video} {AAC}",
-        picture("854x481", 24, 5),
-        tone(5)
-    ));
+    let flv = ffmpeg_flv(&format!("{} {} {video} {AAC}", picture("854x481", 24, 5), tone(5)));
     let (folder, _root) = transcode(&flv).await;
     assert_eq!(
         renditions(&folder),
@@ -166,11 +153,7 @@ async fn sixty_frames_a_second() {
 #[tokio::test]
 async fn b_frames_do_not_unsettle_parts_or_starts() {
     let video = h264(50, 3).replace("ultrafast", "veryfast");
-    let flv = ffmpeg_flv(&format!(
-        "{} {} {video} {AAC}",
-        picture("640x360", 25, 6),
-        tone(6)
-    ));
+    let flv = ffmpeg_flv(&format!("{} {} {video} {AAC}", picture("640x360", 25, 6), tone(6)));
     assert!(
         packets(&flv)
             .iter()
@@ -197,16 +180,8 @@ async fn a_source_with_rare_keyframes_is_encoded_too() {
 
 #[tokio::test]
 async fn keyframes_that_become_rare_end_the_passthrough() {
-    let dense = packets(&ffmpeg_flv(&format!(
-        "{} {}",
-        picture("320x180", 25, 4),
-        h264(25, 0)
-    )));
-    let sparse = packets(&ffmpeg_flv(&format!(
-        "{} {}",
-        picture("320x180", 25, 13),
-        h264(150, 0)
-    )));
+    let dense = packets(&ffmpeg_flv(&format!("{} {}", picture("320x180", 25, 4), h264(25, 0))));
+    let sparse = packets(&ffmpeg_flv(&format!("{} {}", picture("320x180", 25, 13), h264(150, 0))));
     let mut all = dense;
     all.extend(sparse.into_iter().filter_map(|packet| match packet {
         Packet::Video {
@@ -257,15 +232,9 @@ async fn a_jump_in_time_is_a_discontinuity() {
         other => other,
     });
     let root = tempfile::tempdir().unwrap();
-    let folder = run(settings(), shifted.collect(), root.path())
-        .await
-        .unwrap();
+    let folder = run(settings(), shifted.collect(), root.path()).await.unwrap();
     assert_eq!(folder.epochs.len(), 2);
-    let numbers: Vec<u64> = folder
-        .epochs
-        .iter()
-        .map(|epoch| epoch.discontinuity_sequence)
-        .collect();
+    let numbers: Vec<u64> = folder.epochs.iter().map(|epoch| epoch.discontinuity_sequence).collect();
     assert_eq!(numbers, [0, 1]);
     assert_sequences(&folder);
 }
@@ -274,20 +243,14 @@ async fn a_jump_in_time_is_a_discontinuity() {
 /// discontinuity numbers are equal over renditions.
 fn assert_sequences(folder: &Folder) {
     let of = |name: &str| -> Vec<(u64, u64)> {
-        let segments = folder
-            .segments
-            .iter()
-            .filter(|segment| segment.rendition == name);
+        let segments = folder.segments.iter().filter(|segment| segment.rendition == name);
         segments
             .map(|segment| (segment.media_sequence, segment.discontinuity_sequence))
             .collect()
     };
     let source = of("source");
     let expected: Vec<u64> = (0..source.len() as u64).collect();
-    assert_eq!(
-        source.iter().map(|(number, _)| *number).collect::<Vec<_>>(),
-        expected
-    );
+    assert_eq!(source.iter().map(|(number, _)| *number).collect::<Vec<_>>(), expected);
     for rendition in &folder.epochs[0].renditions {
         assert_eq!(of(&rendition.name), source, "{}", rendition.name);
     }
@@ -342,9 +305,7 @@ async fn timestamps_wrap_without_a_trace() {
         other => other,
     });
     let root = tempfile::tempdir().unwrap();
-    let folder = run(settings(), wrapped.collect(), root.path())
-        .await
-        .unwrap();
+    let folder = run(settings(), wrapped.collect(), root.path()).await.unwrap();
     verify(&folder, 25, 6.0, 0.05);
 }
 
@@ -353,10 +314,7 @@ async fn a_takeover_goes_on_with_the_numbers() {
     let flv = ffmpeg_flv(&format!("{} {}", picture("320x240", 25, 4), h264(25, 0)));
     let root = tempfile::tempdir().unwrap();
     let mut settings = settings();
-    (
-        settings.first_media_sequence,
-        settings.discontinuity_sequence,
-    ) = (41, 3);
+    (settings.first_media_sequence, settings.discontinuity_sequence) = (41, 3);
     let folder = run(settings, packets(&flv), root.path()).await.unwrap();
     assert_eq!(folder.segments[0].media_sequence, 41);
     assert!(root.path().join("source/init-3.mp4").is_file());
@@ -365,14 +323,9 @@ async fn a_takeover_goes_on_with_the_numbers() {
 
 #[tokio::test]
 async fn other_codecs_are_refused_with_their_code() {
-    let flv = ffmpeg_flv(&format!(
-        "{} -c:v flv1 -b:v 300k",
-        picture("320x240", 25, 1)
-    ));
+    let flv = ffmpeg_flv(&format!("{} -c:v flv1 -b:v 300k", picture("320x240", 25, 1)));
     let root = tempfile::tempdir().unwrap();
-    let error = run(settings(), packets(&flv), root.path())
-        .await
-        .unwrap_err();
+    let error = run(settings(), packets(&flv), root.path()).await.unwrap_err();
     assert!(matches!(error, Error::Unsupported { .. }));
     assert!(error.to_string().starts_with("R05"), "{error}");
     assert!(!root.path().join("source").exists());
@@ -402,9 +355,7 @@ async fn damaged_pictures_do_not_end_the_stream() {
             other => other,
         });
     let root = tempfile::tempdir().unwrap();
-    let folder = run(settings(), damaged.collect(), root.path())
-        .await
-        .unwrap();
+    let folder = run(settings(), damaged.collect(), root.path()).await.unwrap();
     assert_sequences(&folder);
 }
 

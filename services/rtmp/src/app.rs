@@ -60,10 +60,7 @@ pub async fn start(config: Config, ctx: Context) -> anyhow::Result<Running> {
 
     let rtmp_listener = bind("rtmp.listen", config.listen).await?;
     let rtmps_listener = match config.tls_listen {
-        Some(address) => Some((
-            bind("rtmp.tls_listen", address).await?,
-            tls::acceptor(&config)?,
-        )),
+        Some(address) => Some((bind("rtmp.tls_listen", address).await?, tls::acceptor(&config)?)),
         None => None,
     };
     let flv_listener = bind("rtmp.flv_listen", config.flv_listen).await?;
@@ -74,10 +71,7 @@ pub async fn start(config: Config, ctx: Context) -> anyhow::Result<Running> {
         .transpose()?;
     let flv = flv_listener.local_addr()?;
 
-    let ingest_base = config
-        .flv_public_url
-        .clone()
-        .unwrap_or_else(|| format!("http://{flv}"));
+    let ingest_base = config.flv_public_url.clone().unwrap_or_else(|| format!("http://{flv}"));
     let guests = Guests::new(config.max_connections, config.max_connections_per_address);
     let server = Arc::new(Server::new(config, &ctx.log, &ctx.shutdown, ingest_base));
 
@@ -127,10 +121,7 @@ async fn finish(server: Arc<Server>, flv: TcpListener, ctx: Context) -> anyhow::
     ctx.shutdown.cancelled().await;
     ctx.health.set(PART, false);
     server.tasks.close();
-    if tokio::time::timeout(FINISH, server.tasks.wait())
-        .await
-        .is_err()
-    {
+    if tokio::time::timeout(FINISH, server.tasks.wait()).await.is_err() {
         tracing::error!(
             left = server.tasks.len(),
             "the log did not take the last entries in time"

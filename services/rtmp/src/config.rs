@@ -82,12 +82,7 @@ impl Config {
                 problems.push(format!("{name} is {value}, allowed are {min} to {max}"));
             }
         };
-        range(
-            "reconnect_window_s",
-            self.reconnect_window_s.into(),
-            1,
-            3600,
-        );
+        range("reconnect_window_s", self.reconnect_window_s.into(), 1, 3600);
         range("max_connections", self.max_connections as u64, 1, 100_000);
         range(
             "max_connections_per_address",
@@ -95,18 +90,8 @@ impl Config {
             1,
             100_000,
         );
-        range(
-            "max_bitrate_kbps",
-            self.max_bitrate_kbps.into(),
-            100,
-            1_000_000,
-        );
-        range(
-            "handshake_timeout_s",
-            self.handshake_timeout_s.into(),
-            1,
-            60,
-        );
+        range("max_bitrate_kbps", self.max_bitrate_kbps.into(), 100, 1_000_000);
+        range("handshake_timeout_s", self.handshake_timeout_s.into(), 1, 60);
         range("publish_timeout_s", self.publish_timeout_s.into(), 1, 60);
         range("idle_timeout_s", self.idle_timeout_s.into(), 1, 300);
         range("write_timeout_s", self.write_timeout_s.into(), 1, 60);
@@ -122,8 +107,7 @@ impl Config {
             .as_ref()
             .is_some_and(|url| !url.starts_with("http://") || url.ends_with('/'))
         {
-            problems
-                .push("flv_public_url is not an http:// URL without a trailing slash".to_owned());
+            problems.push("flv_public_url is not an http:// URL without a trailing slash".to_owned());
         }
         problems
     }

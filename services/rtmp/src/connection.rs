@@ -5,9 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use castlog_flv::Tag;
 use castlog_log::{BroadcastId, Draft, SessionId, pb};
-use castlog_rtmp_core::{
-    Connect, Event as RtmpEvent, Limits, Phase, PublishRequest, Session as Rtmp,
-};
+use castlog_rtmp_core::{Connect, Event as RtmpEvent, Limits, Phase, PublishRequest, Session as Rtmp};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::oneshot,
@@ -151,10 +149,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             Phase::Publishing => ("nothing sent", config.idle_timeout_s),
             Phase::Finished => return End::Closed("the encoder did not close".to_owned()),
         };
-        End::Broken(Refused::new(
-            Code::TimedOut,
-            format!("{what} for {limit} s"),
-        ))
+        End::Broken(Refused::new(Code::TimedOut, format!("{what} for {limit} s")))
     }
 
     async fn take_events(&mut self) -> Result<(), End> {
@@ -165,12 +160,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 RtmpEvent::Media(tag) => self.media(&tag),
                 RtmpEvent::Unpublished => {
                     if let Some(live) = self.live.take() {
-                        self.server.submit(
-                            live.broadcast,
-                            Event::Stopped {
-                                connection: self.id,
-                            },
-                        );
+                        self.server
+                            .submit(live.broadcast, Event::Stopped { connection: self.id });
                     }
                 }
                 RtmpEvent::Unsupported { command } => {
@@ -189,11 +180,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         }
         let reason = "the URL is not rtmp://HOST/live/<publish key>";
         Err(self
-            .refuse(
-                Refused::new(Code::Malformed, reason),
-                None,
-                connect.encoder.clone(),
-            )
+            .refuse(Refused::new(Code::Malformed, reason), None, connect.encoder.clone())
             .await)
     }
 
@@ -223,12 +210,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 
     /// Answers a request with no, and logs the attempt behind the answer.
-    async fn refuse(
-        &mut self,
-        refused: Refused,
-        broadcast: Option<BroadcastId>,
-        encoder: String,
-    ) -> End {
+    async fn refuse(&mut self, refused: Refused, broadcast: Option<BroadcastId>, encoder: String) -> End {
         tracing::info!(peer = %self.peer, encoder, refused = %refused, broadcast_id = ?broadcast, "encoder refused");
         self.rtmp.reject(&refused.to_rtmp());
         // What cannot be sent is told by the end of the connection.
@@ -293,9 +275,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let now = Instant::now();
         let window_ms = u32::try_from((now - self.sampled_at).as_millis()).unwrap_or(u32::MAX);
         self.sampled_at = now;
-        let sampled = live
-            .meter
-            .sample(live.session, window_ms, live.hub.dropped_readers());
+        let sampled = live.meter.sample(live.session, window_ms, live.hub.dropped_readers());
         let limit = u64::from(self.server.config.max_bitrate_kbps) * 1000;
         let bitrate = sampled.bitrate;
         let health = pb::Health {
@@ -364,19 +344,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
         }
         // The peer is gone or broken: whether the goodbye reaches it does not matter.
-        timeout(Duration::from_secs(1), self.stream.shutdown())
-            .await
-            .ok();
+        timeout(Duration::from_secs(1), self.stream.shutdown()).await.ok();
     }
 
     /// Sends the refusal and reads on for a moment: closing with unread input would
     /// reset the connection, and the encoder would never see why.
     async fn deliver_refusal(&mut self) {
-        if self.send().await.is_err()
-            || timeout(Duration::from_secs(1), self.stream.shutdown())
-                .await
-                .is_err()
-        {
+        if self.send().await.is_err() || timeout(Duration::from_secs(1), self.stream.shutdown()).await.is_err() {
             return;
         }
         let mut buffer = [0; 4096];

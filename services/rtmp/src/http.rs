@@ -17,9 +17,7 @@ use crate::{hub::Unreadable, server::Server};
 
 /// `GET /flv/<session_id>`: the session's stream until its end.
 pub(crate) fn router(server: Arc<Server>) -> Router {
-    Router::new()
-        .route("/flv/{session}", get(flv))
-        .with_state(server)
+    Router::new().route("/flv/{session}", get(flv)).with_state(server)
 }
 
 async fn flv(State(server): State<Arc<Server>>, Path(session): Path<String>) -> Response {
@@ -43,10 +41,8 @@ async fn flv(State(server): State<Arc<Server>>, Path(session): Path<String>) -> 
             (headers, Body::from_stream(body)).into_response()
         }
         Err(Unreadable::Ended) => (StatusCode::GONE, "the session has ended\n").into_response(),
-        Err(Unreadable::Full) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the session has too many readers\n",
-        )
-            .into_response(),
+        Err(Unreadable::Full) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the session has too many readers\n").into_response()
+        }
     }
 }

@@ -181,15 +181,14 @@ impl Inner {
             Role::Video | Role::Audio | Role::Nothing => {}
         }
         let mut dropped = 0;
-        self.readers
-            .retain_mut(|reader| match reader.offer(&bytes, role) {
-                Offered::Taken => true,
-                Offered::Gone => false,
-                Offered::Behind => {
-                    dropped += 1;
-                    false
-                }
-            });
+        self.readers.retain_mut(|reader| match reader.offer(&bytes, role) {
+            Offered::Taken => true,
+            Offered::Gone => false,
+            Offered::Behind => {
+                dropped += 1;
+                false
+            }
+        });
         if dropped > 0 {
             self.dropped_readers += dropped;
             tracing::warn!(
@@ -399,14 +398,7 @@ mod tests {
         }
         let mut reader = hub.subscribe().unwrap();
         push(&hub, 120, Role::Video);
-        let expected = [
-            ('m', 100),
-            ('V', 100),
-            ('A', 100),
-            ('k', 100),
-            ('a', 101),
-            ('v', 120),
-        ];
+        let expected = [('m', 100), ('V', 100), ('A', 100), ('k', 100), ('a', 101), ('v', 120)];
         assert_eq!(taken(&mut reader).await, expected);
     }
 
@@ -420,10 +412,7 @@ mod tests {
         push(&hub, 6, Role::Audio);
         push(&hub, 7, Role::Keyframe);
         push(&hub, 8, Role::Video);
-        assert_eq!(
-            taken(&mut reader).await,
-            [('V', 0), ('a', 6), ('k', 7), ('v', 8)]
-        );
+        assert_eq!(taken(&mut reader).await, [('V', 0), ('a', 6), ('k', 7), ('v', 8)]);
     }
 
     #[tokio::test]

@@ -59,11 +59,7 @@ impl Guests {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut present = self
-            .guests
-            .present
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut present = self.guests.present.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = present.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {

@@ -14,10 +14,7 @@ use crate::{server::Server, session::Open};
 
 /// Keeps the key table equal to the log. The server becomes ready when the table is
 /// complete and the open sessions are taken up.
-pub(crate) async fn follow_keys(
-    server: Arc<Server>,
-    on_ready: impl FnOnce(),
-) -> anyhow::Result<()> {
+pub(crate) async fn follow_keys(server: Arc<Server>, on_ready: impl FnOnce()) -> anyhow::Result<()> {
     let filters = [Kind::PublishKey, Kind::Options, Kind::Registration].map(Kind::filter);
     let filters = filters.each_ref().map(String::as_str);
     let mut follow = server
@@ -62,9 +59,7 @@ async fn recover(server: &Arc<Server>) {
     loop {
         match follow.next().await {
             Ok(Followed::Entry(entry)) => {
-                let (Some(broadcast), Event::Status(status)) =
-                    (entry.subject.broadcast, &entry.event)
-                else {
+                let (Some(broadcast), Event::Status(status)) = (entry.subject.broadcast, &entry.event) else {
                     continue;
                 };
                 let Some(open) = Open::read(status) else {
@@ -137,9 +132,7 @@ pub(crate) fn log_transition(broadcast: BroadcastId, seq: u64, status: &pb::Stat
         Some(E::Ended(e)) => ("ended", &e.session, e.reason.as_str()),
         None => return,
     };
-    let session_id = session
-        .as_ref()
-        .map_or("", |session| session.session_id.as_str());
+    let session_id = session.as_ref().map_or("", |session| session.session_id.as_str());
     tracing::info!(broadcast_id = %broadcast, session_id, event, reason, seq, "session changed");
 }
 
@@ -164,8 +157,7 @@ impl RejectionBudget {
     pub(crate) fn take(&self, now: Instant) -> bool {
         let mut bucket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (tokens, last) = *bucket;
-        let tokens =
-            (tokens + now.saturating_duration_since(last).as_secs_f64() * PER_SECOND).min(BURST);
+        let tokens = (tokens + now.saturating_duration_since(last).as_secs_f64() * PER_SECOND).min(BURST);
         let allowed = tokens >= 1.0;
         *bucket = (if allowed { tokens - 1.0 } else { tokens }, now);
         allowed

@@ -1,9 +1,7 @@
 //! What a tag is to the server: a header to keep, a frame to pass on, or a codec
 //! that is not taken.
 
-use castlog_flv::{
-    Audio, AudioCodec, AudioPacket, FrameType, Tag, TagKind, Video, VideoCodec, VideoPacket,
-};
+use castlog_flv::{Audio, AudioCodec, AudioPacket, FrameType, Tag, TagKind, Video, VideoCodec, VideoPacket};
 
 use crate::{Code, Refused};
 
@@ -32,12 +30,8 @@ pub(crate) enum Role {
 pub(crate) fn role(tag: &Tag) -> Result<Role, Refused> {
     match tag.kind {
         TagKind::Script => Ok(Role::Metadata),
-        TagKind::Video => {
-            Video::parse(&tag.data).map_or(Ok(Role::Nothing), |video| video_role(&video))
-        }
-        TagKind::Audio => {
-            Audio::parse(&tag.data).map_or(Ok(Role::Nothing), |audio| audio_role(&audio))
-        }
+        TagKind::Video => Video::parse(&tag.data).map_or(Ok(Role::Nothing), |video| video_role(&video)),
+        TagKind::Audio => Audio::parse(&tag.data).map_or(Ok(Role::Nothing), |audio| audio_role(&audio)),
     }
 }
 
@@ -57,9 +51,7 @@ fn video_role(video: &Video) -> Result<Role, Refused> {
             Code::UnsupportedCodec,
             "several video tracks are not taken, send one",
         )),
-        VideoPacket::EndOfSequence | VideoPacket::Metadata(_) | VideoPacket::Other(_) => {
-            Ok(Role::Nothing)
-        }
+        VideoPacket::EndOfSequence | VideoPacket::Metadata(_) | VideoPacket::Other(_) => Ok(Role::Nothing),
     }
 }
 
@@ -94,27 +86,12 @@ mod tests {
 
     #[test]
     fn roles() {
-        assert_eq!(
-            role_of(TagKind::Video, &[0x17, 0, 0, 0, 0, 1]),
-            Ok(Role::VideoHeader)
-        );
-        assert_eq!(
-            role_of(TagKind::Video, &[0x17, 1, 0, 0, 0, 1]),
-            Ok(Role::Keyframe)
-        );
-        assert_eq!(
-            role_of(TagKind::Video, &[0x27, 1, 0, 0, 0, 1]),
-            Ok(Role::Video)
-        );
-        assert_eq!(
-            role_of(TagKind::Video, &[0x17, 2, 0, 0, 0]),
-            Ok(Role::Nothing)
-        );
+        assert_eq!(role_of(TagKind::Video, &[0x17, 0, 0, 0, 0, 1]), Ok(Role::VideoHeader));
+        assert_eq!(role_of(TagKind::Video, &[0x17, 1, 0, 0, 0, 1]), Ok(Role::Keyframe));
+        assert_eq!(role_of(TagKind::Video, &[0x27, 1, 0, 0, 0, 1]), Ok(Role::Video));
+        assert_eq!(role_of(TagKind::Video, &[0x17, 2, 0, 0, 0]), Ok(Role::Nothing));
         assert_eq!(role_of(TagKind::Video, &[0x17]), Ok(Role::Nothing));
-        assert_eq!(
-            role_of(TagKind::Audio, &[0xaf, 0, 0x12, 0x10]),
-            Ok(Role::AudioHeader)
-        );
+        assert_eq!(role_of(TagKind::Audio, &[0xaf, 0, 0x12, 0x10]), Ok(Role::AudioHeader));
         assert_eq!(role_of(TagKind::Audio, &[0xaf, 1, 1]), Ok(Role::Audio));
     }
 

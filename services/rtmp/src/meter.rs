@@ -26,8 +26,7 @@ impl Meter {
                 self.last_video = Some(tag.timestamp);
                 if role == Role::Keyframe {
                     if let Some(last) = self.last_keyframe {
-                        self.keyframe_interval =
-                            self.keyframe_interval.max(tag.timestamp.wrapping_sub(last));
+                        self.keyframe_interval = self.keyframe_interval.max(tag.timestamp.wrapping_sub(last));
                     }
                     self.last_keyframe = Some(tag.timestamp);
                 }
@@ -67,11 +66,7 @@ mod tests {
     fn a_sample() {
         let mut meter = Meter::default();
         for frame in 0..50_u32 {
-            let role = if frame % 20 == 0 {
-                Role::Keyframe
-            } else {
-                Role::Video
-            };
+            let role = if frame % 20 == 0 { Role::Keyframe } else { Role::Video };
             let timestamp = (u32::MAX - 500).wrapping_add(frame * 40);
             meter.count(
                 &Tag {
@@ -93,16 +88,9 @@ mod tests {
         );
         let session = SessionId::generate();
         let sampled = meter.sample(session, 2000, 3);
+        assert_eq!((sampled.bitrate, sampled.frame_rate_milli), (200_040, 25_000));
         assert_eq!(
-            (sampled.bitrate, sampled.frame_rate_milli),
-            (200_040, 25_000)
-        );
-        assert_eq!(
-            (
-                sampled.keyframe_interval_ms,
-                sampled.av_drift_ms,
-                sampled.dropped
-            ),
+            (sampled.keyframe_interval_ms, sampled.av_drift_ms, sampled.dropped),
             (800, -15, 3)
         );
         assert_eq!(meter.sample(session, 2000, 0).bitrate, 0);

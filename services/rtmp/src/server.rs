@@ -125,20 +125,11 @@ impl Server {
 
     /// Takes an entry into the key table, and cuts whom it cuts.
     pub(crate) fn apply_key(self: &Arc<Self>, entry: &Entry) {
-        let cut = self
-            .keys
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .apply(entry);
+        let cut = self.keys.write().unwrap_or_else(PoisonError::into_inner).apply(entry);
         // Before the server is ready it holds no session that could be cut.
         if let Some(cut) = cut.filter(|_| self.is_ready()) {
             tracing::info!(broadcast_id = %cut.broadcast, refused = %cut.refused, "right to publish withdrawn");
-            self.submit(
-                cut.broadcast,
-                Event::Cut {
-                    refused: cut.refused,
-                },
-            );
+            self.submit(cut.broadcast, Event::Cut { refused: cut.refused });
         }
     }
 
@@ -168,17 +159,12 @@ impl Server {
     }
 
     /// Asks for the right to publish; the broadcast is known as soon as the key is.
-    pub(crate) async fn ask(
-        self: &Arc<Self>,
-        asker: Asker,
-    ) -> Result<Granted, (Refused, Option<BroadcastId>)> {
+    pub(crate) async fn ask(self: &Arc<Self>, asker: Asker) -> Result<Granted, (Refused, Option<BroadcastId>)> {
         let unavailable = |reason: &str| Refused::new(Code::LogUnavailable, reason);
         if !self.is_ready() {
             return Err((unavailable("the log is not read yet, try again"), None));
         }
-        let grant = self
-            .authorise(&asker.name)
-            .map_err(|refused| (refused, None))?;
+        let grant = self.authorise(&asker.name).map_err(|refused| (refused, None))?;
         let broadcast = grant.broadcast;
         let refuse = |refused| (refused, Some(broadcast));
         if !self.log.is_connected() {
@@ -201,10 +187,7 @@ impl Server {
         // The key may have gone while this waited: what is cut after this look comes
         // behind it in the slot's queue.
         let checked = match self.authorise(&pending.asker.name) {
-            Ok(grant) => self
-                .adopt(broadcast, &mut slot)
-                .await
-                .map(|()| grant.take_over),
+            Ok(grant) => self.adopt(broadcast, &mut slot).await.map(|()| grant.take_over),
             Err(refused) => Err(refused),
         };
         match checked {
@@ -221,8 +204,7 @@ impl Server {
                     fresh,
                     take_over,
                 };
-                self.carry_out(broadcast, &mut slot, event, Some(pending))
-                    .await;
+                self.carry_out(broadcast, &mut slot, event, Some(pending)).await;
             }
             Err(refused) => {
                 answer(Some(pending), Err(refused));
@@ -232,11 +214,7 @@ impl Server {
     }
 
     /// Takes an event in, in its turn.
-    pub(crate) fn submit(
-        self: &Arc<Self>,
-        broadcast: BroadcastId,
-        event: Event,
-    ) -> tokio::task::JoinHandle<()> {
+    pub(crate) fn submit(self: &Arc<Self>, broadcast: BroadcastId, event: Event) -> tokio::task::JoinHandle<()> {
         let server = self.clone();
         self.tasks.spawn(async move {
             let slot = server.slot(broadcast);
@@ -247,12 +225,7 @@ impl Server {
     }
 
     /// Takes up a session that an earlier run of this server left open.
-    pub(crate) async fn recover(
-        self: &Arc<Self>,
-        broadcast: BroadcastId,
-        sequence: u64,
-        open: Open,
-    ) {
+    pub(crate) async fn recover(self: &Arc<Self>, broadcast: BroadcastId, sequence: u64, open: Open) {
         let slot = self.slot(broadcast);
         let mut slot = slot.lock().await;
         if slot.state == State::Idle {
@@ -265,12 +238,8 @@ impl Server {
                 .unwrap_or_else(PoisonError::into_inner)
                 .has_key(broadcast)
             {
-                let refused = Refused::new(
-                    Code::KeyRevoked,
-                    "the broadcast has no publish key any more",
-                );
-                self.carry_out(broadcast, &mut slot, Event::Cut { refused }, None)
-                    .await;
+                let refused = Refused::new(Code::KeyRevoked, "the broadcast has no publish key any more");
+                self.carry_out(broadcast, &mut slot, Event::Cut { refused }, None).await;
             }
         }
         self.forget_if_idle(broadcast, &slot);
@@ -306,11 +275,7 @@ impl Server {
     }
 
     /// Reads from the log where an idle broadcast stands before a session starts.
-    async fn adopt(
-        self: &Arc<Self>,
-        broadcast: BroadcastId,
-        slot: &mut Slot,
-    ) -> Result<(), Refused> {
+    async fn adopt(self: &Arc<Self>, broadcast: BroadcastId, slot: &mut Slot) -> Result<(), Refused> {
         if slot.state != State::Idle {
             return Ok(());
         }
@@ -323,10 +288,7 @@ impl Server {
             }
             Err(error) => {
                 tracing::warn!(broadcast_id = %broadcast, error = %error, "cannot read the last status entry");
-                return Err(Refused::new(
-                    Code::LogUnavailable,
-                    "the log cannot be read, try again",
-                ));
+                return Err(Refused::new(Code::LogUnavailable, "the log cannot be read, try again"));
             }
         };
         slot.last = Some(last.as_ref().map_or(0, Entry::sequence));
@@ -345,8 +307,7 @@ impl Server {
                 session,
                 deadline: Some(deadline),
             }) if deadline + FOREIGN_GRACE < Utc::now() => {
-                let ended =
-                    session.ended(Utc::now(), format!("its server {} is gone", session.server));
+                let ended = session.ended(Utc::now(), format!("its server {} is gone", session.server));
                 self.log_status(broadcast, slot, ended)
                     .await
                     .map_err(|_| already_live())
@@ -364,9 +325,7 @@ impl Server {
     ) {
         let window = self.window(broadcast);
         let mut effects = VecDeque::from(slot.state.apply(event, Utc::now(), window));
-        if effects
-            .iter()
-            .any(|effect| matches!(effect, Effect::Grant { .. }))
+        if effects.iter().any(|effect| matches!(effect, Effect::Grant { .. }))
             && let Some(Pending { asker, .. }) = &pending
             && let Some(session) = slot.state.session()
         {
@@ -378,9 +337,7 @@ impl Server {
             let auth = pb::Auth {
                 event: Some(pb::auth::Event::Accepted(accepted)),
             };
-            self.publish_until_known(Draft::new(broadcast, auth))
-                .await
-                .ok();
+            self.publish_until_known(Draft::new(broadcast, auth)).await.ok();
         }
         while let Some(effect) = effects.pop_front() {
             match effect {
@@ -393,10 +350,7 @@ impl Server {
                     self.streams.open(session);
                 }
                 Effect::CloseStream(session) => self.streams.close(session),
-                Effect::Grant {
-                    connection,
-                    session,
-                } => {
+                Effect::Grant { connection, session } => {
                     let hub = self.streams.open(session);
                     hub.attach(connection);
                     if !answer(
@@ -415,10 +369,7 @@ impl Server {
                 Effect::Refuse { refused, .. } => {
                     answer(pending.take(), Err(refused));
                 }
-                Effect::Disconnect {
-                    connection,
-                    refused,
-                } => self.cut(connection, refused),
+                Effect::Disconnect { connection, refused } => self.cut(connection, refused),
                 Effect::Wake(at) => self.wake(broadcast, at),
             }
         }
@@ -456,12 +407,7 @@ impl Server {
         });
     }
 
-    async fn log_status(
-        &self,
-        broadcast: BroadcastId,
-        slot: &mut Slot,
-        status: pb::Status,
-    ) -> Result<(), Unlogged> {
+    async fn log_status(&self, broadcast: BroadcastId, slot: &mut Slot, status: pb::Status) -> Result<(), Unlogged> {
         let mut draft = Draft::new(broadcast, status.clone());
         if let Some(last) = slot.last {
             draft = draft.expect_last(last);

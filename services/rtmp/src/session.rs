@@ -109,10 +109,7 @@ impl Open {
             status::Event::Interrupted(e) => {
                 // An interruption without a readable deadline is over.
                 let deadline = e.deadline.and_then(|t| t.try_into().ok());
-                (
-                    e.session.as_ref(),
-                    Some(deadline.unwrap_or(DateTime::UNIX_EPOCH)),
-                )
+                (e.session.as_ref(), Some(deadline.unwrap_or(DateTime::UNIX_EPOCH)))
             }
             status::Event::Ended(_) => return None,
         };
@@ -234,18 +231,14 @@ impl State {
                 fresh,
                 take_over,
             } => self.publish(connection, fresh, take_over, now),
-            Event::Stopped { connection } if self.is_held_by(connection) => {
-                self.end(now, "the encoder stopped")
-            }
-            Event::Lost { connection, reason } if self.is_held_by(connection) => {
-                match std::mem::take(self) {
-                    Self::Live { session, .. } => self.wait(session, now + window, reason),
-                    other => {
-                        *self = other;
-                        Vec::new()
-                    }
+            Event::Stopped { connection } if self.is_held_by(connection) => self.end(now, "the encoder stopped"),
+            Event::Lost { connection, reason } if self.is_held_by(connection) => match std::mem::take(self) {
+                Self::Live { session, .. } => self.wait(session, now + window, reason),
+                other => {
+                    *self = other;
+                    Vec::new()
                 }
-            }
+            },
             Event::Stopped { .. } | Event::Lost { .. } => Vec::new(),
             Event::Cut { refused } => {
                 let reason = refused.to_string();
@@ -288,14 +281,8 @@ impl State {
                     session,
                     connection: current,
                 };
-                let refused = Refused::new(
-                    Code::AlreadyLive,
-                    "the broadcast is live from another encoder",
-                );
-                return vec![Effect::Refuse {
-                    connection,
-                    refused,
-                }];
+                let refused = Refused::new(Code::AlreadyLive, "the broadcast is live from another encoder");
+                return vec![Effect::Refuse { connection, refused }];
             }
             Self::Live {
                 session,
@@ -326,10 +313,7 @@ impl State {
             connection,
             session: session.id,
         });
-        *self = Self::Live {
-            session,
-            connection,
-        };
+        *self = Self::Live { session, connection };
         effects
     }
 
@@ -348,11 +332,7 @@ impl State {
                 *self = Self::Waiting { session, deadline };
                 effects.push(Effect::Wake(deadline));
             }
-            None => effects.extend(self.wait(
-                session,
-                now + window,
-                "the server was restarted".to_owned(),
-            )),
+            None => effects.extend(self.wait(session, now + window, "the server was restarted".to_owned())),
         }
         effects
     }
@@ -371,10 +351,7 @@ impl State {
         match std::mem::take(self) {
             Self::Idle => Vec::new(),
             Self::Live { session, .. } | Self::Waiting { session, .. } => {
-                vec![
-                    Effect::Log(session.ended(now, reason)),
-                    Effect::CloseStream(session.id),
-                ]
+                vec![Effect::Log(session.ended(now, reason)), Effect::CloseStream(session.id)]
             }
         }
     }

@@ -75,12 +75,8 @@ impl KeyTable {
         match &entry.event {
             Event::PublishKey(pb::PublishKey { event: Some(event) }) => {
                 let (key, reason) = match event {
-                    publish_key::Event::Issued(e) => {
-                        (e.key_hash.parse().ok(), "the publish key was replaced")
-                    }
-                    publish_key::Event::Rotated(e) => {
-                        (e.key_hash.parse().ok(), "the publish key was rotated")
-                    }
+                    publish_key::Event::Issued(e) => (e.key_hash.parse().ok(), "the publish key was replaced"),
+                    publish_key::Event::Rotated(e) => (e.key_hash.parse().ok(), "the publish key was rotated"),
                     publish_key::Event::Revoked(_) => (None, "the publish key was revoked"),
                 };
                 let old = std::mem::replace(&mut channel.key, key);
@@ -99,14 +95,8 @@ impl KeyTable {
                 event: Some(pb::options::Event::Changed(options)),
             }) => {
                 channel.take_over = options.second_publisher() == SecondPublisher::TakeOver;
-                channel.reconnect_window = (options.reconnect_window_s > 0).then(|| {
-                    Duration::from_secs(
-                        options
-                            .reconnect_window_s
-                            .min(MAX_RECONNECT_WINDOW_S)
-                            .into(),
-                    )
-                });
+                channel.reconnect_window = (options.reconnect_window_s > 0)
+                    .then(|| Duration::from_secs(options.reconnect_window_s.min(MAX_RECONNECT_WINDOW_S).into()));
                 None
             }
             Event::Registration(pb::Registration {
@@ -135,10 +125,7 @@ impl KeyTable {
             .by_key
             .get(&key.hash())
             .ok_or_else(|| Refused::new(Code::UnknownKey, "unknown publish key"))?;
-        let take_over = self
-            .channels
-            .get(broadcast)
-            .is_some_and(|channel| channel.take_over);
+        let take_over = self.channels.get(broadcast).is_some_and(|channel| channel.take_over);
         Ok(Grant {
             broadcast: *broadcast,
             take_over,
@@ -218,33 +205,17 @@ mod tests {
 
     #[test]
     fn a_key_lives_from_issue_to_rotation_to_revocation() {
-        let (broadcast, first, second) = (
-            BroadcastId::generate(),
-            PublishKey::generate(),
-            PublishKey::generate(),
-        );
+        let (broadcast, first, second) = (BroadcastId::generate(), PublishKey::generate(), PublishKey::generate());
         let mut table = KeyTable::default();
-        assert_eq!(
-            code(table.authorise(first.expose())),
-            Some(Code::UnknownKey)
-        );
+        assert_eq!(code(table.authorise(first.expose())), Some(Code::UnknownKey));
         assert_eq!(code(table.authorise("hello")), Some(Code::Malformed));
 
         assert_eq!(table.apply(&entry(broadcast, 1, issued(&first))), None);
-        assert_eq!(
-            table.authorise(first.expose()).unwrap().broadcast,
-            broadcast
-        );
+        assert_eq!(table.authorise(first.expose()).unwrap().broadcast, broadcast);
 
         let cut = table.apply(&entry(broadcast, 2, rotated(&second))).unwrap();
-        assert_eq!(
-            (cut.broadcast, cut.refused.code),
-            (broadcast, Code::KeyRevoked)
-        );
-        assert_eq!(
-            code(table.authorise(first.expose())),
-            Some(Code::UnknownKey)
-        );
+        assert_eq!((cut.broadcast, cut.refused.code), (broadcast, Code::KeyRevoked));
+        assert_eq!(code(table.authorise(first.expose())), Some(Code::UnknownKey));
         assert!(table.authorise(second.expose()).is_ok() && table.has_key(broadcast));
 
         // An older entry that comes again changes nothing.
@@ -252,10 +223,7 @@ mod tests {
         assert!(table.authorise(second.expose()).is_ok());
 
         assert!(table.apply(&entry(broadcast, 3, revoked())).is_some());
-        assert_eq!(
-            code(table.authorise(second.expose())),
-            Some(Code::UnknownKey)
-        );
+        assert_eq!(code(table.authorise(second.expose())), Some(Code::UnknownKey));
         assert!(!table.has_key(broadcast));
     }
 
@@ -263,15 +231,10 @@ mod tests {
     fn a_deleted_broadcast_takes_no_encoder() {
         let (broadcast, key) = (BroadcastId::generate(), PublishKey::generate());
         let deleted = || pb::Registration {
-            event: Some(registration::Event::Deleted(
-                registration::Deleted::default(),
-            )),
+            event: Some(registration::Event::Deleted(registration::Deleted::default())),
         };
         for order in [[0, 1], [1, 0]] {
-            let entries = [
-                entry(broadcast, 1, issued(&key)),
-                entry(broadcast, 2, deleted()),
-            ];
+            let entries = [entry(broadcast, 1, issued(&key)), entry(broadcast, 2, deleted())];
             let mut table = KeyTable::default();
             for index in order {
                 table.apply(&entries[index]);
@@ -301,9 +264,6 @@ mod tests {
             },
         ));
         assert!(table.authorise(key.expose()).unwrap().take_over);
-        assert_eq!(
-            table.reconnect_window(broadcast),
-            Some(Duration::from_secs(7))
-        );
+        assert_eq!(table.reconnect_window(broadcast), Some(Duration::from_secs(7)));
     }
 }

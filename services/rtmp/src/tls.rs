@@ -19,9 +19,8 @@ pub(crate) fn acceptor(config: &Config) -> anyhow::Result<TlsAcceptor> {
             let dir = &config.dev_cert_dir;
             let (certificate, key) = (dir.join("certificate.pem"), dir.join("key.pem"));
             if !certificate.exists() || !key.exists() {
-                make_certificate(dir, &certificate, &key).with_context(|| {
-                    format!("cannot make a development certificate in {}", dir.display())
-                })?;
+                make_certificate(dir, &certificate, &key)
+                    .with_context(|| format!("cannot make a development certificate in {}", dir.display()))?;
             }
             (certificate, key)
         }
@@ -29,13 +28,9 @@ pub(crate) fn acceptor(config: &Config) -> anyhow::Result<TlsAcceptor> {
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&certificate)
         .and_then(Iterator::collect)
         .with_context(|| format!("cannot read the certificate {}", certificate.display()))?;
-    ensure!(
-        !chain.is_empty(),
-        "{} holds no certificate",
-        certificate.display()
-    );
-    let key = PrivateKeyDer::from_pem_file(&key)
-        .with_context(|| format!("cannot read the private key {}", key.display()))?;
+    ensure!(!chain.is_empty(), "{} holds no certificate", certificate.display());
+    let key =
+        PrivateKeyDer::from_pem_file(&key).with_context(|| format!("cannot read the private key {}", key.display()))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let server = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -77,9 +72,6 @@ mod tests {
         assert!(acceptor(&config).is_ok());
         let first = fs::read(dir.path().join("tls/certificate.pem")).unwrap();
         assert!(acceptor(&config).is_ok());
-        assert_eq!(
-            fs::read(dir.path().join("tls/certificate.pem")).unwrap(),
-            first
-        );
+        assert_eq!(fs::read(dir.path().join("tls/certificate.pem")).unwrap(), first);
     }
 }

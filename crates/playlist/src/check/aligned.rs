@@ -25,14 +25,7 @@ pub fn aligned(playlists: &[(&str, &str)], tolerance: Duration) -> Vec<Violation
     findings.0
 }
 
-fn compare(
-    a_name: &str,
-    a: &Media,
-    b_name: &str,
-    b: &Media,
-    tolerance: Duration,
-    findings: &mut Findings,
-) {
+fn compare(a_name: &str, a: &Media, b_name: &str, b: &Media, tolerance: Duration, findings: &mut Findings) {
     let names = format!("{a_name} and {b_name}");
     if a.target_duration != b.target_duration {
         let message = format!(
@@ -42,19 +35,11 @@ fn compare(
         findings.must("6.2.4", 0, message);
     }
     if a.playlist_type != b.playlist_type {
-        findings.must(
-            "6.2.4",
-            0,
-            format!("{names} have different EXT-X-PLAYLIST-TYPE"),
-        );
+        findings.must("6.2.4", 0, format!("{names} have different EXT-X-PLAYLIST-TYPE"));
     }
     let dated = |m: &Media| m.segments.iter().any(|s| s.program_date_time.is_some());
     if dated(a) != dated(b) {
-        findings.must(
-            "6.2.4",
-            0,
-            format!("only one of {names} has EXT-X-PROGRAM-DATE-TIME"),
-        );
+        findings.must("6.2.4", 0, format!("only one of {names} has EXT-X-PROGRAM-DATE-TIME"));
     }
     let mut common = 0;
     for segment in &a.segments {
@@ -102,10 +87,7 @@ fn compare(
                 .map(|s| s.duration)
                 .sum()
         };
-        for (end, extra) in [
-            ("head", alone(&|n| n < head)),
-            ("end", alone(&|n| n >= other.end())),
-        ] {
+        for (end, extra) in [("head", alone(&|n| n < head)), ("end", alone(&|n| n >= other.end()))] {
             if extra > longest {
                 findings.must(
                     "6.2.4",

@@ -36,19 +36,11 @@ impl<'t> Attributes<'t> {
         }
         while !rest.is_empty() {
             let Some((name, value, next)) = pair(rest) else {
-                findings.must(
-                    "4.2",
-                    line,
-                    format!("attribute list of {tag} is malformed at {rest:?}"),
-                );
+                findings.must("4.2", line, format!("attribute list of {tag} is malformed at {rest:?}"));
                 break;
             };
             if list.iter().any(|(other, _)| *other == name) {
-                findings.must(
-                    "4.2",
-                    line,
-                    format!("attribute {name} appears more than once"),
-                );
+                findings.must("4.2", line, format!("attribute {name} appears more than once"));
             }
             list.push((name, value));
             rest = next;
@@ -74,11 +66,7 @@ impl<'t> Attributes<'t> {
 
     pub(super) fn require(&self, name: &str, findings: &mut Findings) {
         if !self.has(name) {
-            findings.must(
-                self.section,
-                self.line,
-                format!("{} has no {name}", self.tag),
-            );
+            findings.must(self.section, self.line, format!("{} has no {name}", self.tag));
         }
     }
 
@@ -110,12 +98,7 @@ impl<'t> Attributes<'t> {
         }
     }
 
-    pub(super) fn one_of(
-        &self,
-        name: &str,
-        allowed: &[&str],
-        findings: &mut Findings,
-    ) -> Option<&'t str> {
+    pub(super) fn one_of(&self, name: &str, allowed: &[&str], findings: &mut Findings) -> Option<&'t str> {
         let text = self.plain(name, "an enumerated string", findings)?;
         if !allowed.contains(&text) {
             self.wrong(name, &format!("one of {}", allowed.join(", ")), findings);

@@ -134,11 +134,7 @@ pub(super) fn split<'t>(text: &'t str, flavour: Flavour, findings: &mut Findings
             continue;
         }
         if !COMMON.contains(&name) && !own.contains(&name) {
-            findings.should(
-                "4.1",
-                number,
-                format!("{name} is no tag of the specification"),
-            );
+            findings.should("4.1", number, format!("{name} is no tag of the specification"));
             continue;
         }
         if ONCE.contains(&name) {

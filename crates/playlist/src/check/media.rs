@@ -64,8 +64,7 @@ impl Media {
     #[must_use]
     pub fn segment(&self, sequence: u64) -> Option<&MediaSegment> {
         let first = self.media_sequence.unwrap_or(0);
-        self.segments
-            .get(usize::try_from(sequence.checked_sub(first)?).ok()?)
+        self.segments.get(usize::try_from(sequence.checked_sub(first)?).ok()?)
     }
 
     /// One more than the last media sequence number.
@@ -120,20 +119,15 @@ pub(super) fn read(text: &str, findings: &mut Findings) -> Media {
 impl Reader<'_> {
     fn tag(&mut self, name: &str, value: Option<&str>, line: usize) {
         match name {
-            "EXT-X-VERSION" => {
-                self.media.version = self.number(name, value, "4.4.1.2", line).unwrap_or(1)
-            }
+            "EXT-X-VERSION" => self.media.version = self.number(name, value, "4.4.1.2", line).unwrap_or(1),
             "EXT-X-TARGETDURATION" => {
                 self.media.target_duration = self.number(name, value, "4.4.3.1", line).unwrap_or(0);
             }
             "EXT-X-MEDIA-SEQUENCE" => {
                 self.media.media_sequence = self.number(name, value, "4.4.3.2", line);
                 if !self.media.segments.is_empty() {
-                    self.findings.must(
-                        "4.4.3.2",
-                        line,
-                        "EXT-X-MEDIA-SEQUENCE comes after a segment",
-                    );
+                    self.findings
+                        .must("4.4.3.2", line, "EXT-X-MEDIA-SEQUENCE comes after a segment");
                 }
             }
             "EXT-X-DISCONTINUITY-SEQUENCE" => {
@@ -145,11 +139,9 @@ impl Reader<'_> {
             }
             "EXT-X-PLAYLIST-TYPE" => match value {
                 Some("EVENT" | "VOD") => self.media.playlist_type = value.map(str::to_owned),
-                _ => self.findings.must(
-                    "4.4.3.5",
-                    line,
-                    "EXT-X-PLAYLIST-TYPE is neither EVENT nor VOD",
-                ),
+                _ => self
+                    .findings
+                    .must("4.4.3.5", line, "EXT-X-PLAYLIST-TYPE is neither EVENT nor VOD"),
             },
             "EXT-X-ENDLIST" => self.media.ended = true,
             "EXT-X-INDEPENDENT-SEGMENTS" => self.media.independent_segments = true,
@@ -162,11 +154,8 @@ impl Reader<'_> {
             "EXT-X-GAP" => {
                 self.touch(line);
                 if std::mem::replace(&mut self.pending.gap, true) {
-                    self.findings.must(
-                        "4.4.4.7",
-                        line,
-                        "EXT-X-GAP applies to the same segment twice",
-                    );
+                    self.findings
+                        .must("4.4.4.7", line, "EXT-X-GAP applies to the same segment twice");
                 }
             }
             "EXT-X-PROGRAM-DATE-TIME" => self.program_date_time(value, line),
@@ -177,8 +166,7 @@ impl Reader<'_> {
                 let range = value.unwrap_or_default();
                 let (length, offset) = range.split_once('@').unwrap_or((range, "0"));
                 if decimal_integer(length).is_none() || decimal_integer(offset).is_none() {
-                    self.findings
-                        .must("4.4.4.2", line, "EXT-X-BYTERANGE is not <n>[@<o>]");
+                    self.findings.must("4.4.4.2", line, "EXT-X-BYTERANGE is not <n>[@<o>]");
                 }
             }
             "EXT-X-KEY" => {
@@ -189,13 +177,7 @@ impl Reader<'_> {
         }
     }
 
-    fn number(
-        &mut self,
-        name: &str,
-        value: Option<&str>,
-        section: &'static str,
-        line: usize,
-    ) -> Option<u64> {
+    fn number(&mut self, name: &str, value: Option<&str>, section: &'static str, line: usize) -> Option<u64> {
         let number = value.and_then(decimal_integer);
         if number.is_none() {
             self.findings
@@ -229,14 +211,11 @@ impl Reader<'_> {
             // A double holds microseconds of any real duration, with noise behind them.
             Some(duration) => {
                 let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-                self.pending.duration =
-                    Some(Duration::from_micros((nanos.saturating_add(500)) / 1000));
+                self.pending.duration = Some(Duration::from_micros((nanos.saturating_add(500)) / 1000));
             }
-            None => self.findings.must(
-                "4.4.4.1",
-                line,
-                "duration of EXTINF is not a decimal number",
-            ),
+            None => self
+                .findings
+                .must("4.4.4.1", line, "duration of EXTINF is not a decimal number"),
         }
     }
 
@@ -253,11 +232,8 @@ impl Reader<'_> {
             Some(time) => {
                 self.pending.program_date_time = Some(time.to_utc());
                 if !value.is_some_and(|v| v.contains('.')) {
-                    self.findings.should(
-                        "4.4.4.6",
-                        line,
-                        "EXT-X-PROGRAM-DATE-TIME has no milliseconds",
-                    );
+                    self.findings
+                        .should("4.4.4.6", line, "EXT-X-PROGRAM-DATE-TIME has no milliseconds");
                 }
             }
             None => self.findings.must(
@@ -293,8 +269,7 @@ impl Reader<'_> {
         let segment = MediaSegment {
             line,
             sequence,
-            discontinuity_sequence: self.media.discontinuity_sequence.unwrap_or(0)
-                + self.discontinuities,
+            discontinuity_sequence: self.media.discontinuity_sequence.unwrap_or(0) + self.discontinuities,
             duration,
             uri: uri.to_owned(),
             map: self.map.clone(),
@@ -313,11 +288,7 @@ impl Reader<'_> {
             ..
         } = self;
         if pending.line > 0 {
-            findings.must(
-                "4.4.4",
-                pending.line,
-                "segment tags have no URI behind them",
-            );
+            findings.must("4.4.4", pending.line, "segment tags have no URI behind them");
         }
         if media.target_duration == 0 {
             findings.must("4.4.3.1", 0, "EXT-X-TARGETDURATION is missing or 0");
@@ -365,8 +336,7 @@ fn check_dates(media: &Media, findings: &mut Findings) {
     let dated = media.segments.iter().any(|s| s.program_date_time.is_some());
     let mut before: Option<(DateTime<Utc>, u64)> = None;
     for segment in &media.segments {
-        let starts_line =
-            before.is_some_and(|(_, number)| number != segment.discontinuity_sequence);
+        let starts_line = before.is_some_and(|(_, number)| number != segment.discontinuity_sequence);
         if dated && starts_line && segment.program_date_time.is_none() {
             findings.should(
                 "6.2.1",
@@ -388,12 +358,7 @@ fn check_dates(media: &Media, findings: &mut Findings) {
             (Some(start), None) => Some(start),
             (None, before) => before.map(|(end, _)| end),
         };
-        before = start.map(|start| {
-            (
-                start + delta(segment.duration),
-                segment.discontinuity_sequence,
-            )
-        });
+        before = start.map(|start| (start + delta(segment.duration), segment.discontinuity_sequence));
     }
 }
 

@@ -125,8 +125,7 @@ pub fn bandwidth(declared: u64, renditions: &[&[Sample]], target_duration: u32) 
         .map(|segments| crate::bitrate::peak(segments, target_duration))
         .sum();
     if peak > declared + declared * BANDWIDTH_EXCESS / 100 {
-        let message =
-            format!("peak segment bit rate {peak} exceeds BANDWIDTH={declared} by more than 10 %");
+        let message = format!("peak segment bit rate {peak} exceeds BANDWIDTH={declared} by more than 10 %");
         findings.should("4.4.6.2", 0, message);
     }
     findings.0
@@ -134,10 +133,5 @@ pub fn bandwidth(declared: u64, renditions: &[&[Sample]], target_duration: u32) 
 
 /// A duration in seconds as a specification reader rounds it: half up.
 const fn rounded_seconds(duration: Duration) -> u64 {
-    duration.as_secs()
-        + if duration.subsec_nanos() >= 500_000_000 {
-            1
-        } else {
-            0
-        }
+    duration.as_secs() + if duration.subsec_nanos() >= 500_000_000 { 1 } else { 0 }
 }

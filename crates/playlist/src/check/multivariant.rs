@@ -84,12 +84,8 @@ pub(super) fn read(text: &str, findings: &mut Findings) -> Multivariant {
                 }),
                 None => findings.must("4.4.6.2", number, "URI has no EXT-X-STREAM-INF"),
             },
-            Content::Tag("EXT-X-STREAM-INF", value) => {
-                open = Some(stream_inf(value, number, findings))
-            }
-            Content::Tag("EXT-X-MEDIA", value) => multivariant
-                .renditions
-                .push(rendition(value, number, findings)),
+            Content::Tag("EXT-X-STREAM-INF", value) => open = Some(stream_inf(value, number, findings)),
+            Content::Tag("EXT-X-MEDIA", value) => multivariant.renditions.push(rendition(value, number, findings)),
             Content::Tag("EXT-X-VERSION", value) if value.and_then(decimal_integer).is_none() => {
                 findings.must("4.4.1.2", number, "EXT-X-VERSION is not a decimal integer");
             }
@@ -145,14 +141,8 @@ fn rendition(value: Option<&str>, line: usize, findings: &mut Findings) -> Rendi
         attributes.require(name, findings);
     }
     let kinds = ["AUDIO", "VIDEO", "SUBTITLES", "CLOSED-CAPTIONS"];
-    let kind = attributes
-        .one_of("TYPE", &kinds, findings)
-        .unwrap_or_default();
-    let mut yes = |name: &str| {
-        attributes
-            .one_of(name, &["YES", "NO"], findings)
-            .map(|v| v == "YES")
-    };
+    let kind = attributes.one_of("TYPE", &kinds, findings).unwrap_or_default();
+    let mut yes = |name: &str| attributes.one_of(name, &["YES", "NO"], findings).map(|v| v == "YES");
     let (default, autoselect) = (yes("DEFAULT").unwrap_or(false), yes("AUTOSELECT"));
     if default && autoselect == Some(false) {
         findings.must("4.4.6.1", line, "DEFAULT=YES goes with AUTOSELECT=NO");
@@ -170,11 +160,7 @@ fn rendition(value: Option<&str>, line: usize, findings: &mut Findings) -> Rendi
             Some(channels) => {
                 let count = channels.split('/').next().and_then(decimal_integer);
                 if count.is_none_or(|n| n == 0) {
-                    findings.must(
-                        "4.4.6.1",
-                        line,
-                        "CHANNELS does not begin with a number of channels",
-                    );
+                    findings.must("4.4.6.1", line, "CHANNELS does not begin with a number of channels");
                 }
             }
         }
@@ -204,11 +190,7 @@ fn check_groups(multivariant: &Multivariant, findings: &mut Findings) {
             );
         }
         if rendition.default && group.any(|r| r.default) {
-            findings.must(
-                "4.4.6.1.1",
-                rendition.line,
-                "a group has more than one DEFAULT=YES",
-            );
+            findings.must("4.4.6.1.1", rendition.line, "a group has more than one DEFAULT=YES");
         }
     }
 }
@@ -230,11 +212,7 @@ fn check_variant(variant: &Variant, multivariant: &Multivariant, findings: &mut 
     }
     let video = has(&variant.codecs, VIDEO_CODECS);
     if !video && !has(&variant.codecs, AUDIO_CODECS) {
-        findings.must(
-            "4.4.6.2",
-            line,
-            "CODECS names neither a video nor an audio format",
-        );
+        findings.must("4.4.6.2", line, "CODECS names neither a video nor an audio format");
     }
     if video && variant.resolution.is_none() {
         findings.should("4.4.6.2", line, "variant with video has no RESOLUTION");
@@ -255,11 +233,7 @@ fn check_variant(variant: &Variant, multivariant: &Multivariant, findings: &mut 
             .iter()
             .any(|r| r.kind == "AUDIO" && r.group == *group);
         if !members {
-            findings.must(
-                "4.4.6.2",
-                line,
-                format!("there is no audio group {group:?}"),
-            );
+            findings.must("4.4.6.2", line, format!("there is no audio group {group:?}"));
         }
         if !has(&variant.codecs, AUDIO_CODECS) {
             findings.must(

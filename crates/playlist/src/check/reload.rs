@@ -24,10 +24,7 @@ fn compare(before: &Media, after: &Media, findings: &mut Findings) {
         );
         findings.must("6.2.1", 0, message);
     }
-    let (old_head, new_head) = (
-        before.media_sequence.unwrap_or(0),
-        after.media_sequence.unwrap_or(0),
-    );
+    let (old_head, new_head) = (before.media_sequence.unwrap_or(0), after.media_sequence.unwrap_or(0));
     if new_head < old_head {
         findings.must(
             "6.2.2",
@@ -73,11 +70,7 @@ fn compare(before: &Media, after: &Media, findings: &mut Findings) {
             // The section of a gap is never loaded, and its tag may have left with an earlier segment.
             && (old.map == segment.map || segment.gap);
         if !unchanged {
-            findings.must(
-                "6.2.1",
-                segment.line,
-                format!("segment {} changes", segment.sequence),
-            );
+            findings.must("6.2.1", segment.line, format!("segment {} changes", segment.sequence));
         }
         if old.discontinuity_sequence != segment.discontinuity_sequence {
             let message = format!(
@@ -106,11 +99,7 @@ fn compare_ends(before: &Media, after: &Media, removed: bool, findings: &mut Fin
         findings.must("6.2.2", 0, message);
     }
     if removed && before.playlist_type.is_some() {
-        findings.must(
-            "6.2.1",
-            0,
-            "a segment is removed from an EVENT or VOD playlist",
-        );
+        findings.must("6.2.1", 0, "a segment is removed from an EVENT or VOD playlist");
     }
     if before.playlist_type.as_deref() == Some("VOD") && before != after {
         findings.must("6.2.1", 0, "a VOD playlist changes");

@@ -100,57 +100,34 @@ fn planted_violations_of_a_media_playlist_are_found() {
         ("MAP:URI=\"init-2.mp4\"", "MAP:URI=init-2.mp4", "4.4.4.5"),
         ("MAP:URI=\"init-2.mp4\"", "MAP:URI =\"init-2.mp4\"", "4.2"),
         ("MAP:URI=\"init-2.mp4\"", "MAP:URI=\"init-2.mp4\",", "4.2"),
-        (
-            "MAP:URI=\"init-2.mp4\"",
-            "MAP:URI=\"init-2.mp4\",URI=\"x\"",
-            "4.2",
-        ),
+        ("MAP:URI=\"init-2.mp4\"", "MAP:URI=\"init-2.mp4\",URI=\"x\"", "4.2"),
         ("MAP:URI=\"init-2.mp4\"", "MAP:BYTERANGE=\"1@0\"", "4.4.4.5"),
         ("T10:00:12.000Z", "T10:00:10.900Z", "6.2.1"),
         ("T10:00:12.000Z", "T10:00:12.000", "4.4.4.6"),
         ("T10:00:12.000Z", "T10:00:12Z", "4.4.4.6"),
-        (
-            "#EXT-X-PROGRAM-DATE-TIME:2026-11-24T10:00:10.000Z\n",
-            "",
-            "6.2.1",
-        ),
+        ("#EXT-X-PROGRAM-DATE-TIME:2026-11-24T10:00:10.000Z\n", "", "6.2.1"),
         ("8.m4s\n", "8.m4s\n#EXT-X-MEDIA-SEQUENCE:5\n", "4.1"),
         ("8.m4s\n", "8.m4s\n#EXT-X-PLAYLIST-TYPE:LIVE\n", "4.4.3.5"),
         ("8.m4s\n", "8.m4s\n#EXT-X-PLAYLIST-TYPE:EVENT\n", "6.2.2"),
         ("8.m4s\n", "8.m4s\n#EXT-X-STREAM-INF:BANDWIDTH=1\n", "4.1"),
         ("8.m4s\n", "8.m4s\n#EXT-X-ENDLST\n", "4.1"),
         ("#EXT-X-DISCONTINUITY-SEQUENCE:1\n", "", "6.2.2"),
-        (
-            "#EXT-X-MEDIA-SEQUENCE:5",
-            "#EXT-X-MEDIA-SEQUENCE:-5",
-            "4.4.3.2",
-        ),
+        ("#EXT-X-MEDIA-SEQUENCE:5", "#EXT-X-MEDIA-SEQUENCE:-5", "4.4.3.2"),
         (
             "#EXTINF:1.500000",
             "#EXT-X-GAP\n#EXT-X-GAP\n#EXTINF:1.500000",
             "4.4.4.7",
         ),
-        (
-            "#EXTINF:1.500000",
-            "#EXT-X-BYTERANGE:x\n#EXTINF:1.500000",
-            "4.4.4.2",
-        ),
+        ("#EXTINF:1.500000", "#EXT-X-BYTERANGE:x\n#EXTINF:1.500000", "4.4.4.2"),
     ] {
         assert!(LIVE.contains(from), "{from}");
         let planted = LIVE.replacen(from, to, 1);
         let found = media(&planted);
         let sections: Vec<_> = found.iter().map(|v| v.section).collect();
-        assert!(
-            sections.contains(&section),
-            "{from:?} -> {to:?}: {found:#?}"
-        );
+        assert!(sections.contains(&section), "{from:?} -> {to:?}: {found:#?}");
     }
     let without_target = LIVE.replace("#EXT-X-TARGETDURATION:2\n", "");
-    assert!(
-        media(&without_target)
-            .iter()
-            .any(|v| v.section == "4.4.3.1")
-    );
+    assert!(media(&without_target).iter().any(|v| v.section == "4.4.3.1"));
     let late = LIVE.replace("#EXT-X-MEDIA-SEQUENCE:5\n", "") + "#EXT-X-MEDIA-SEQUENCE:5\n";
     one(&media(&late), "4.4.3.2");
     let vod = LIVE.replace("SEQUENCE:5\n", "SEQUENCE:0\n#EXT-X-PLAYLIST-TYPE:VOD\n");
@@ -162,11 +139,7 @@ fn planted_violations_of_a_multivariant_playlist_are_found() {
     for (from, to, section) in [
         ("BANDWIDTH=2600000,", "", "4.4.6.2"),
         ("BANDWIDTH=2600000", "BANDWIDTH=2.6", "4.4.6.2"),
-        (
-            "AVERAGE-BANDWIDTH=2400000",
-            "AVERAGE-BANDWIDTH=2600001",
-            "4.4.6.2",
-        ),
+        ("AVERAGE-BANDWIDTH=2400000", "AVERAGE-BANDWIDTH=2600001", "4.4.6.2"),
         ("avc1.64001f,mp4a.40.2", "avc1.64001f", "6.2.4"),
         ("avc1.64001f,mp4a.40.2", "mp4a.40.2", "6.2.4"),
         ("avc1.64001f,mp4a.40.2", "avc1.64001f,,mp4a.40.2", "4.4.6.2"),
@@ -177,27 +150,15 @@ fn planted_violations_of_a_multivariant_playlist_are_found() {
         (",AUDIO=\"audio\"\n", ",AUDIO=\"other\"\n", "4.4.6.2"),
         ("\n720p.m3u8", "", "4.4.6.2"),
         ("\n720p.m3u8", "\n720p.m3u8\nother.m3u8", "4.4.6.2"),
-        (
-            "\n720p.m3u8",
-            "\n#EXT-X-INDEPENDENT-SEGMENTS\n720p.m3u8",
-            "4.1",
-        ),
+        ("\n720p.m3u8", "\n#EXT-X-INDEPENDENT-SEGMENTS\n720p.m3u8", "4.1"),
         ("TYPE=AUDIO", "TYPE=SOUND", "4.4.6.1"),
         ("TYPE=AUDIO,", "", "4.4.6.1"),
         ("NAME=\"Main\",", "", "4.4.6.1"),
-        (
-            "DEFAULT=YES,AUTOSELECT=YES",
-            "DEFAULT=YES,AUTOSELECT=NO",
-            "4.4.6.1",
-        ),
+        ("DEFAULT=YES,AUTOSELECT=YES", "DEFAULT=YES,AUTOSELECT=NO", "4.4.6.1"),
         ("DEFAULT=YES", "DEFAULT=1", "4.4.6.1"),
         ("CHANNELS=\"2\"", "CHANNELS=\"stereo\"", "4.4.6.1"),
         ("CHANNELS=\"2\",", "", "4.4.6.1"),
-        (
-            "#EXT-X-INDEPENDENT-SEGMENTS",
-            "#EXT-X-TARGETDURATION:2",
-            "4.1",
-        ),
+        ("#EXT-X-INDEPENDENT-SEGMENTS", "#EXT-X-TARGETDURATION:2", "4.1"),
     ] {
         assert!(MASTER.contains(from), "{from}");
         let found = multivariant(&MASTER.replacen(from, to, 1));
@@ -225,11 +186,7 @@ fn planted_violations_of_a_reload_are_found() {
         ("#EXTINF:1.500000", "#EXT-X-GAP\n#EXTINF:1.500000", "6.2.1"),
         ("10:00:12.000Z", "10:00:12.001Z", "6.2.1"),
         ("#EXT-X-DISCONTINUITY\n", "", "6.2.2"),
-        (
-            "DISCONTINUITY-SEQUENCE:1",
-            "DISCONTINUITY-SEQUENCE:0",
-            "6.2.2",
-        ),
+        ("DISCONTINUITY-SEQUENCE:1", "DISCONTINUITY-SEQUENCE:0", "6.2.2"),
         ("VERSION:6", "VERSION:7", "6.2.1"),
         (
             "#EXT-X-PROGRAM-DATE-TIME:2026-11-24T10:00:12.000Z\n#EXTINF:1.500000,\n8.m4s\n",
@@ -311,10 +268,7 @@ fn an_understated_bandwidth_is_found() {
     }];
     assert_eq!(bandwidth(2_000_000, &[&video, &audio], 2), []);
     let found = bandwidth(1_900_000, &[&video, &audio], 2);
-    assert_eq!(
-        (found[0].section, found[0].level),
-        ("4.4.6.2", Level::Should)
-    );
+    assert_eq!((found[0].section, found[0].level), ("4.4.6.2", Level::Should));
 }
 
 #[test]

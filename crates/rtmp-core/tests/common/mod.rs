@@ -1,9 +1,7 @@
 //! An encoder's half of a connection, as bytes.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use castlog_rtmp_core::{
-    Error, Event, Limits, Message, Session, amf0::Value, chunk::Writer, type_id,
-};
+use castlog_rtmp_core::{Error, Event, Limits, Message, Session, amf0::Value, chunk::Writer, type_id};
 
 /// Values as a message body.
 pub(crate) fn amf(values: &[Value]) -> Bytes {
@@ -38,12 +36,7 @@ pub(crate) fn command(stream_id: u32, values: &[Value]) -> Vec<u8> {
 }
 
 /// A chunk with a header of 24-bit times; `fields` are time, length, type, stream id.
-pub(crate) fn raw_chunk(
-    format: u8,
-    chunk_stream: u8,
-    fields: (u32, u32, u8, u32),
-    payload: &[u8],
-) -> Vec<u8> {
+pub(crate) fn raw_chunk(format: u8, chunk_stream: u8, fields: (u32, u32, u8, u32), payload: &[u8]) -> Vec<u8> {
     let mut out = vec![format << 6 | chunk_stream];
     let (time, length, type_id, stream_id) = fields;
     if format < 3 {
@@ -72,9 +65,7 @@ pub(crate) fn connect() -> Vec<u8> {
         ("flashVer", "FMLE/3.0 (test)"),
         ("tcUrl", "rtmp://h/live"),
     ];
-    let members = members
-        .map(|(name, text)| (name.to_owned(), text.into()))
-        .to_vec();
+    let members = members.map(|(name, text)| (name.to_owned(), text.into())).to_vec();
     command(0, &["connect".into(), 1.0.into(), Value::Object(members)])
 }
 
@@ -84,21 +75,13 @@ pub(crate) fn publish_prelude() -> Vec<u8> {
     out.extend(connect());
     out.extend(command(
         0,
-        &[
-            "releaseStream".into(),
-            2.0.into(),
-            Value::Null,
-            "ck_key".into(),
-        ],
+        &["releaseStream".into(), 2.0.into(), Value::Null, "ck_key".into()],
     ));
     out.extend(command(
         0,
         &["FCPublish".into(), 3.0.into(), Value::Null, "ck_key".into()],
     ));
-    out.extend(command(
-        0,
-        &["createStream".into(), 4.0.into(), Value::Null],
-    ));
+    out.extend(command(0, &["createStream".into(), 4.0.into(), Value::Null]));
     out.extend(command(
         1,
         &[
@@ -113,18 +96,13 @@ pub(crate) fn publish_prelude() -> Vec<u8> {
 }
 
 /// Feeds `chunks` and says yes to every request.
-pub(crate) fn run<'a>(
-    chunks: impl IntoIterator<Item = &'a [u8]>,
-) -> (Vec<Event>, Session, Result<(), Error>) {
+pub(crate) fn run<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Event>, Session, Result<(), Error>) {
     let mut session = Session::new(Limits::default(), 7);
     let mut events = Vec::new();
     let result = chunks.into_iter().try_for_each(|chunk| {
         session.push(chunk)?;
         while let Some(event) = session.poll()? {
-            if matches!(
-                event,
-                Event::ConnectRequested(_) | Event::PublishRequested(_)
-            ) {
+            if matches!(event, Event::ConnectRequested(_) | Event::PublishRequested(_)) {
                 session.accept();
             }
             events.push(event);

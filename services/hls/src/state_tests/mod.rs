@@ -60,11 +60,7 @@ impl Scene {
         }
     }
 
-    fn status(
-        &mut self,
-        second: i64,
-        event: fn(pb::status::Session, DateTime<Utc>) -> pb::status::Event,
-    ) -> Entry {
+    fn status(&mut self, second: i64, event: fn(pb::status::Session, DateTime<Utc>) -> pb::status::Event) -> Entry {
         let session = pb::status::Session {
             session_id: self.session.to_string(),
             started_at: stamp(at(0)),
@@ -116,12 +112,7 @@ impl Scene {
             } else {
                 pb::RenditionKind::Audio
             } as i32,
-            codec: if height > 0 {
-                "avc1.64001f"
-            } else {
-                "mp4a.40.2"
-            }
-            .to_owned(),
+            codec: if height > 0 { "avc1.64001f" } else { "mp4a.40.2" }.to_owned(),
             width: height * 16 / 9,
             height,
             frame_rate_milli: if height > 0 { 30_000 } else { 0 },
@@ -190,10 +181,7 @@ impl Scene {
     }
 
     fn media(&self, state: &State, rendition: &str, now: DateTime<Utc>) -> String {
-        state
-            .media(self.broadcast, None, rendition, now)
-            .unwrap()
-            .render()
+        state.media(self.broadcast, None, rendition, now).unwrap().render()
     }
 }
 
@@ -215,10 +203,7 @@ fn a_live_broadcast_has_its_playlists() {
     let mut log = scene.opening();
     log.extend(scene.segments(0..40, 0));
     let state = fold(&log, at(80));
-    let multivariant = state
-        .multivariant(scene.broadcast, at(80))
-        .unwrap()
-        .render();
+    let multivariant = state.multivariant(scene.broadcast, at(80)).unwrap().render();
     assert_eq!(check::multivariant(&multivariant), []);
     insta::assert_snapshot!("multivariant", multivariant);
     let shown = RENDITIONS.map(|r| (r, scene.media(&state, r, at(80))));
@@ -248,17 +233,10 @@ fn what_is_not_there_has_its_reason() {
     for entry in scene.segments(0..1, 0) {
         state.apply(&entry, at(2));
     }
-    assert_eq!(
-        state.multivariant(id, at(2)),
-        Err(Absent::Starting),
-        "without metadata"
-    );
+    assert_eq!(state.multivariant(id, at(2)), Err(Absent::Starting), "without metadata");
     state.apply(&scene.produced(), at(2));
     assert!(state.multivariant(id, at(2)).is_ok());
-    assert_eq!(
-        state.media(id, None, "1080p", at(2)),
-        Err(Absent::NoRendition)
-    );
+    assert_eq!(state.media(id, None, "1080p", at(2)), Err(Absent::NoRendition));
     assert_eq!(
         state.media(id, Some(SessionId::generate()), "audio", at(2)),
         Err(Absent::NotLive)
@@ -287,10 +265,7 @@ fn an_end_closes_the_playlist_once_no_segment_can_come() {
     assert!(!check::read_media(&before).0.ended);
     // The encoder's last words, shorter than a segment and after `Ended`.
     let last = scene.segments(10..11, 0);
-    assert!(
-        last.iter()
-            .all(|e| state.apply(e, at(23)) == Outcome::Applied)
-    );
+    assert!(last.iter().all(|e| state.apply(e, at(23)) == Outcome::Applied));
     let after = scene.media(&state, "480p", at(30));
     assert!(check::read_media(&after).0.ended);
     assert_eq!(check::reload(&before, &after), []);
@@ -302,10 +277,7 @@ fn an_end_closes_the_playlist_once_no_segment_can_come() {
     assert!(state.multivariant(scene.broadcast, at(320)).is_ok());
     state.expire(at(321));
     assert_eq!(state.broadcasts(), 0, "freed after 300 s");
-    assert_eq!(
-        state.multivariant(scene.broadcast, at(321)),
-        Err(Absent::NotLive)
-    );
+    assert_eq!(state.multivariant(scene.broadcast, at(321)), Err(Absent::NotLive));
     // Redelivered entries do not bring it back.
     for entry in &log {
         state.apply(entry, at(322));
@@ -365,10 +337,7 @@ fn what_waits_for_a_lost_segment_is_shown_at_the_end() {
     log.push(scene.segment("480p", 6, 0));
     log.push(scene.ended(14));
     let state = fold(&log, at(15));
-    let (before, after) = (
-        scene.media(&state, "480p", at(15)),
-        scene.media(&state, "480p", at(60)),
-    );
+    let (before, after) = (scene.media(&state, "480p", at(15)), scene.media(&state, "480p", at(60)));
     assert_eq!(check::reload(&before, &after), []);
     assert_eq!(check::media(&after), []);
     assert_eq!(
@@ -397,10 +366,7 @@ fn a_long_hole_starts_the_playlist_anew() {
     lonely.extend(scene.segments(0..5, 0));
     lonely.push(scene.segment("480p", far, 1));
     lonely.push(scene.ended(20));
-    assert_eq!(
-        check::media(&scene.media(&fold(&lonely, at(20)), "480p", at(40))),
-        []
-    );
+    assert_eq!(check::media(&scene.media(&fold(&lonely, at(20)), "480p", at(40))), []);
 }
 
 #[test]
@@ -414,10 +380,7 @@ fn a_take_over_is_a_discontinuity_in_every_rendition() {
     for rendition in RENDITIONS {
         let text = scene.media(&state, rendition, at(80));
         assert_eq!(check::media(&text), []);
-        assert_eq!(
-            check::reload(&scene.media(&before, rendition, at(20)), &text),
-            []
-        );
+        assert_eq!(check::reload(&scene.media(&before, rendition, at(20)), &text), []);
         assert_eq!(check::read_media(&text).0.discontinuity_sequence, Some(2));
     }
 }
@@ -488,16 +451,10 @@ fn memory_is_bounded_in_broadcasts() {
         }
     }
     assert!(state.multivariant(first.broadcast, at(4)).is_ok());
-    assert_eq!(
-        state.multivariant(second.broadcast, at(4)),
-        Err(Absent::Full)
-    );
+    assert_eq!(state.multivariant(second.broadcast, at(4)), Err(Absent::Full));
     state.apply(&first.ended(4), at(4));
     state.expire(at(1000));
-    assert_eq!(
-        state.apply(&second.segment("audio", 2, 0), at(1000)),
-        Outcome::Applied
-    );
+    assert_eq!(state.apply(&second.segment("audio", 2, 0), at(1000)), Outcome::Applied);
 }
 
 #[test]
@@ -518,9 +475,7 @@ fn foreign_and_senseless_segments_are_refused() {
     assert!(!spoilt(&|_| {}));
     assert!(spoilt(&|s| s.session_id = "x".to_owned()));
     assert!(spoilt(&|s| s.object_key = "../../etc/passwd".to_owned()));
-    assert!(spoilt(
-        &|s| s.object_key = s.object_key.replace("480p", "720p")
-    ));
+    assert!(spoilt(&|s| s.object_key = s.object_key.replace("480p", "720p")));
     assert!(spoilt(&|s| s.media_sequence = 4));
     assert!(spoilt(&|s| s.init_object_key = s.object_key.clone()));
     assert!(spoilt(&|s| s.duration_us = 0));
@@ -553,11 +508,7 @@ fn bandwidth_covers_what_segments_weigh() {
     // Measured audio of 400 kbit/s is above the 128 kbit/s that were announced.
     assert_eq!(announced, [3_400_000, 1_400_000]);
     log.push(heavy);
-    assert_eq!(
-        bandwidth(&log)[0],
-        5_400_000,
-        "4.94 Mbit/s of video and 0.4 of audio"
-    );
+    assert_eq!(bandwidth(&log)[0], 5_400_000, "4.94 Mbit/s of video and 0.4 of audio");
 }
 
 #[test]

@@ -12,8 +12,10 @@ fn session_log(lost: u64) -> (Scene, Vec<Entry>) {
     let mut log = scene.opening();
     log.extend(scene.segments(0..20, 0));
     log.extend(scene.segments(20..50, 1));
-    log.retain(|e| !matches!(&e.event, Event::Segment(pb::Segment { event: Some(pb::segment::Event::Stored(s)) })
-        if s.media_sequence == lost && s.rendition == "480p"));
+    log.retain(|e| {
+        !matches!(&e.event, Event::Segment(pb::Segment { event: Some(pb::segment::Event::Stored(s)) })
+        if s.media_sequence == lost && s.rendition == "480p")
+    });
     (scene, log)
 }
 

@@ -73,16 +73,8 @@ impl Stage {
         })
     }
 
-    pub(crate) async fn publish(
-        &self,
-        broadcast: BroadcastId,
-        event: impl Into<Event>,
-    ) -> anyhow::Result<u64> {
-        Ok(self
-            .publisher
-            .publish(Draft::new(broadcast, event))
-            .await?
-            .sequence)
+    pub(crate) async fn publish(&self, broadcast: BroadcastId, event: impl Into<Event>) -> anyhow::Result<u64> {
+        Ok(self.publisher.publish(Draft::new(broadcast, event)).await?.sequence)
     }
 }
 
@@ -95,34 +87,17 @@ pub(crate) struct Edge {
 
 impl Edge {
     pub(crate) async fn get(&self, path: &str) -> anyhow::Result<reqwest::Response> {
-        Ok(self
-            .client
-            .get(format!("{}{path}", self.base))
-            .send()
-            .await?)
+        Ok(self.client.get(format!("{}{path}", self.base)).send().await?)
     }
 
     /// The text at `path`, once it is there.
     pub(crate) async fn text(&self, path: &str) -> anyhow::Result<String> {
-        let probe = || async {
-            self.get(path)
-                .await
-                .ok()?
-                .error_for_status()
-                .ok()?
-                .text()
-                .await
-                .ok()
-        };
+        let probe = || async { self.get(path).await.ok()?.error_for_status().ok()?.text().await.ok() };
         until(path, PATIENCE, probe).await
     }
 
     /// The text at `path`, once it satisfies `wanted`.
-    pub(crate) async fn text_with(
-        &self,
-        path: &str,
-        wanted: impl Fn(&str) -> bool,
-    ) -> anyhow::Result<String> {
+    pub(crate) async fn text_with(&self, path: &str, wanted: impl Fn(&str) -> bool) -> anyhow::Result<String> {
         let probe = || async {
             let text = self.get(path).await.ok()?.text().await.ok()?;
             wanted(&text).then_some(text)
@@ -240,11 +215,7 @@ impl Show {
         };
         let produced = pb::metadata::Produced {
             session_id: self.session.to_string(),
-            renditions: vec![
-                video("source", 720, 20_000),
-                video("480p", 480, 10_000),
-                audio,
-            ],
+            renditions: vec![video("source", 720, 20_000), video("480p", 480, 10_000), audio],
             segment_target_ms: 2000,
             part_target_ms: 250,
             ..Default::default()
@@ -261,9 +232,7 @@ impl Show {
             4_000 + usize::try_from(n).unwrap()
         };
         let seed = rendition.len() + usize::try_from(n).unwrap();
-        (0..size)
-            .map(|i| u8::try_from((i + seed) % 251).unwrap())
-            .collect()
+        (0..size).map(|i| u8::try_from((i + seed) % 251).unwrap()).collect()
     }
 
     /// Puts a segment into the store, with the section that it names, and then into the log.
@@ -277,13 +246,11 @@ impl Show {
         let (segment, init) = (format!("{n}.m4s"), format!("init-{discontinuity}.mp4"));
         let bytes = Self::bytes(rendition, n);
         let size_bytes = bytes.len() as u64;
-        let put = |key: String, bytes: Vec<u8>| async move {
-            stage.store.put(&key.into(), PutPayload::from(bytes)).await
-        };
+        let put =
+            |key: String, bytes: Vec<u8>| async move { stage.store.put(&key.into(), PutPayload::from(bytes)).await };
         put(self.key(rendition, &init), b"init".to_vec()).await?;
         put(self.key(rendition, &segment), bytes).await?;
-        self.announce(stage, rendition, n, discontinuity, size_bytes)
-            .await
+        self.announce(stage, rendition, n, discontinuity, size_bytes).await
     }
 
     pub(crate) async fn announce(
@@ -300,11 +267,7 @@ impl Show {
             rendition: rendition.to_owned(),
             media_sequence: n,
             discontinuity_sequence: discontinuity,
-            duration_us: if rendition == "audio" {
-                2_005_333
-            } else {
-                2_000_000
-            },
+            duration_us: if rendition == "audio" { 2_005_333 } else { 2_000_000 },
             program_date_time: stamp(self.start + media_time),
             object_key: self.key(rendition, &format!("{n}.m4s")),
             init_object_key: self.key(rendition, &format!("init-{discontinuity}.mp4")),

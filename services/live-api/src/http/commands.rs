@@ -89,8 +89,8 @@ pub(crate) async fn create(
 ) -> Result<Response, Problem> {
     let new = input::broadcast(new).map_err(Problem::invalid)?;
     let created = api.commands.create(new, &conditions).await?;
-    let broadcast = Broadcast::of(created.id, &created.newest, &api.config.hls_public_url)
-        .ok_or_else(Problem::no_broadcast)?;
+    let broadcast =
+        Broadcast::of(created.id, &created.newest, &api.config.hls_public_url).ok_or_else(Problem::no_broadcast)?;
     let location = format!("/v1/broadcasts/{}", created.id);
     let status = if created.key.is_some() {
         StatusCode::CREATED
@@ -103,9 +103,7 @@ pub(crate) async fn create(
             .get(&Kind::PublishKey)
             .map_or(0, |(_, sequence)| *sequence);
         // The key's entry is the last of the creation, so LiveInfo has the others too.
-        api.info
-            .wait_applied(created.id, Kind::PublishKey, key)
-            .await;
+        api.info.wait_applied(created.id, Kind::PublishKey, key).await;
     }
     let body = Created {
         broadcast,
@@ -229,8 +227,7 @@ pub(crate) async fn rotate(
     conditions: Conditions,
 ) -> Result<Response, Problem> {
     let rotated = api.commands.rotate(id, &conditions).await?;
-    let (status, applied) =
-        applied(&api, id, Kind::PublishKey, rotated.sequence, &conditions).await;
+    let (status, applied) = applied(&api, id, Kind::PublishKey, rotated.sequence, &conditions).await;
     let body = NewKey {
         hint: rotated.key.is_none().then_some(HINT),
         publish_key: rotated.key.map(|key| key.expose().to_owned()),
@@ -295,24 +292,13 @@ pub(crate) async fn delete(
     Ok(changed(&api, id, Kind::Registration, sequence, &conditions).await)
 }
 
-async fn set(
-    api: &Api,
-    id: BroadcastId,
-    event: Event,
-    conditions: &Conditions,
-) -> Result<Response, Problem> {
+async fn set(api: &Api, id: BroadcastId, event: Event, conditions: &Conditions) -> Result<Response, Problem> {
     let kind = event.kind();
     let sequence = api.commands.set(id, event, conditions).await?;
     Ok(changed(api, id, kind, sequence, conditions).await)
 }
 
-async fn changed(
-    api: &Api,
-    id: BroadcastId,
-    kind: Kind,
-    sequence: u64,
-    conditions: &Conditions,
-) -> Response {
+async fn changed(api: &Api, id: BroadcastId, kind: Kind, sequence: u64, conditions: &Conditions) -> Response {
     let (status, applied) = applied(api, id, kind, sequence, conditions).await;
     (
         status,
@@ -335,11 +321,7 @@ async fn applied(
     }
     let applied = api.info.wait_applied(id, kind, sequence).await;
     (
-        if applied {
-            StatusCode::OK
-        } else {
-            StatusCode::ACCEPTED
-        },
+        if applied { StatusCode::OK } else { StatusCode::ACCEPTED },
         Some(applied),
     )
 }

@@ -96,10 +96,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .route("/readyz", get(ready))
         .fallback(fallback)
         .method_not_allowed_fallback(async || {
-            Problem::new(
-                Code::NoMethod,
-                "this path does not take this method; see /docs",
-            )
+            Problem::new(Code::NoMethod, "this path does not take this method; see /docs")
         })
         .layer(DefaultBodyLimit::max(api.config.max_body_bytes))
         .layer(cors)
@@ -157,8 +154,7 @@ async fn ready(State(api): State<Arc<Api>>) -> Response {
 async fn fallback(request: Request) -> Response {
     let path = request.uri().path();
     if path == "/v1" || path.starts_with("/v1/") {
-        return Problem::new(Code::NoPath, "there is nothing at this path; see /docs")
-            .into_response();
+        return Problem::new(Code::NoPath, "there is nothing at this path; see /docs").into_response();
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Problem::new(Code::NoMethod, "this path can only be read").into_response();

@@ -40,10 +40,7 @@ impl FromRequestParts<Arc<Api>> for search::Query {
         (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(crate) async fn search(
-    State(api): State<Arc<Api>>,
-    query: search::Query,
-) -> Result<Json<search::Answer>, Problem> {
+pub(crate) async fn search(State(api): State<Arc<Api>>, query: search::Query) -> Result<Json<search::Answer>, Problem> {
     api.search.search(&query).await.map(Json)
 }
 
@@ -119,18 +116,13 @@ impl FromRequestParts<Arc<Api>> for Which {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<Api>) -> Result<Self, Problem> {
-        let mut which = Self {
-            state: None,
-            limit: 50,
-        };
+        let mut which = Self { state: None, limit: 50 };
         for (name, value) in pairs(parts) {
             match (&*name, &*value) {
                 ("state", "") => {}
                 ("state", "live") => which.state = Some(Wanted::Live),
                 ("state", "idle") => which.state = Some(Wanted::Only(LiveState::Idle)),
-                ("state", "interrupted") => {
-                    which.state = Some(Wanted::Only(LiveState::Interrupted))
-                }
+                ("state", "interrupted") => which.state = Some(Wanted::Only(LiveState::Interrupted)),
                 ("state", "ended") => which.state = Some(Wanted::Only(LiveState::Ended)),
                 ("state", _) => {
                     return Err(Problem::new(
@@ -158,22 +150,15 @@ impl FromRequestParts<Arc<Api>> for Which {
         (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(crate) async fn list(
-    State(api): State<Arc<Api>>,
-    viewer: Viewer,
-    which: Which,
-) -> Result<Json<List>, Problem> {
+pub(crate) async fn list(State(api): State<Arc<Api>>, viewer: Viewer, which: Which) -> Result<Json<List>, Problem> {
     if !viewer.is_admin && !matches!(which.state, None | Some(Wanted::Live)) {
         return Err(Problem::new(
             Code::Unauthorized,
             "without the admin token, only live broadcasts can be listed",
         ));
     }
-    let live_only = !viewer.is_admin
-        || matches!(
-            which.state,
-            Some(Wanted::Live | Wanted::Only(LiveState::Interrupted))
-        );
+    let live_only =
+        !viewer.is_admin || matches!(which.state, Some(Wanted::Live | Wanted::Only(LiveState::Interrupted)));
     let found = if live_only {
         api.info.live().await?
     } else {
@@ -182,9 +167,7 @@ pub(crate) async fn list(
     let mut items: Vec<Broadcast> = found
         .iter()
         .filter_map(|(id, newest)| Broadcast::of(*id, newest, &api.config.hls_public_url))
-        .filter(|broadcast| {
-            viewer.is_admin || (broadcast.is_public() && broadcast.status.state.on_air())
-        })
+        .filter(|broadcast| viewer.is_admin || (broadcast.is_public() && broadcast.status.state.on_air()))
         .filter(|broadcast| match which.state {
             None => true,
             Some(Wanted::Live) => broadcast.status.state.on_air(),

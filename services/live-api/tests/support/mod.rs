@@ -58,14 +58,7 @@ impl Stage {
             ..ConnectConfig::default()
         };
         let log = Log::connect(&connect, "test").await?;
-        let provisioned = provision::apply(&log, Plan::default()).await;
-        // This service reads and writes streams; durable consumers are nothing to it.
-        for stream in ["BROAD_INFO", "LIVE_STREAM"] {
-            log.jetstream()
-                .get_stream(stream)
-                .await
-                .with_context(|| format!("{provisioned:?}"))?;
-        }
+        provision::apply(&log, Plan::default()).await?;
         let media = TempDir::new()?;
         let store = open_media_store(&MediaStoreConfig {
             path: media.path().to_owned(),
@@ -88,10 +81,7 @@ impl Stage {
         let running = castlog_live_api::start(config, context).await?;
         let base = format!("http://{}", running.address());
         let view = tokio::spawn(keep_view(log.clone(), redis.url()));
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .timeout(PATIENCE)
-            .build()?;
+        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?;
         Ok(Self {
             nats,
             redis,
@@ -131,19 +121,12 @@ impl Stage {
             .await?;
         let answer = expect(response, StatusCode::CREATED).await?;
         let text = |value: &Value| value.as_str().map(str::to_owned).context("no text");
-        Ok((
-            text(&answer["broadcast"]["id"])?,
-            text(&answer["publish_key"])?,
-            answer,
-        ))
+        Ok((text(&answer["broadcast"]["id"])?, text(&answer["publish_key"])?, answer))
     }
 
     pub(crate) async fn publish(&self, id: &str, event: impl Into<Event>) -> anyhow::Result<u64> {
         let publisher = Publisher::new(&self.log, "test");
-        Ok(publisher
-            .publish(Draft::new(id.parse()?, event))
-            .await?
-            .sequence)
+        Ok(publisher.publish(Draft::new(id.parse()?, event)).await?.sequence)
     }
 
     /// Puts a broadcast on air, as the RTMP server would.
@@ -153,9 +136,7 @@ impl Stage {
             started_at: Some(now()),
             ..Default::default()
         };
-        let started = pb::status::Started {
-            session: Some(session),
-        };
+        let started = pb::status::Started { session: Some(session) };
         self.publish(
             id,
             pb::Status {
@@ -165,11 +146,7 @@ impl Stage {
         .await
     }
 
-    pub(crate) async fn last(
-        &self,
-        id: &str,
-        kind: Kind,
-    ) -> anyhow::Result<Option<castlog_log::Entry>> {
+    pub(crate) async fn last(&self, id: &str, kind: Kind) -> anyhow::Result<Option<castlog_log::Entry>> {
         Ok(self.log.last(kind, id.parse::<BroadcastId>()?).await?)
     }
 }
@@ -185,10 +162,7 @@ pub(crate) fn now() -> pb::Timestamp {
 pub(crate) async fn expect(response: Response, status: StatusCode) -> anyhow::Result<Value> {
     let actual = response.status();
     let text = response.text().await?;
-    anyhow::ensure!(
-        actual == status,
-        "status {actual} instead of {status}: {text}"
-    );
+    anyhow::ensure!(actual == status, "status {actual} instead of {status}: {text}");
     Ok(serde_json::from_str(&text)?)
 }
 
@@ -211,11 +185,8 @@ pub(crate) async fn problem(response: Response, status: u16, code: &str) -> anyh
 /// the layout that all services share, without its guards against reordering.
 async fn keep_view(log: Log, url: String) {
     let client = redis::Client::open(url).expect("the URL comes from the server");
-    let mut redis = redis::aio::ConnectionManager::new(client)
-        .await
-        .expect("Redis runs");
-    let mut streams =
-        ["BROAD_INFO", "LIVE_STREAM"].map(|stream| log.follow(stream, &[], From::Beginning));
+    let mut redis = redis::aio::ConnectionManager::new(client).await.expect("Redis runs");
+    let mut streams = ["BROAD_INFO", "LIVE_STREAM"].map(|stream| log.follow(stream, &[], From::Beginning));
     loop {
         let [first, second] = &mut streams;
         let followed = tokio::select! {

@@ -85,11 +85,7 @@ pub fn packets(flv: &[u8]) -> Vec<Packet> {
 }
 
 /// Transcodes packets into a folder.
-pub async fn run(
-    settings: Settings,
-    packets: Vec<Packet>,
-    root: &Path,
-) -> Result<Folder, transcode::Error> {
+pub async fn run(settings: Settings, packets: Vec<Packet>, root: &Path) -> Result<Folder, transcode::Error> {
     let (sender, mut receiver) = mpsc::channel(64);
     let mut folder = Folder::new(root);
     let feed = async move {
@@ -100,10 +96,7 @@ pub async fn run(
         }
     };
     let stop = CancellationToken::new();
-    let (outcome, ()) = tokio::join!(
-        transcode::run(settings, &mut receiver, &stop, &mut folder),
-        feed
-    );
+    let (outcome, ()) = tokio::join!(transcode::run(settings, &mut receiver, &stop, &mut folder), feed);
     outcome.map(|()| folder)
 }
 
@@ -135,17 +128,11 @@ pub fn join(folder: &Folder, rendition: &str) -> Joined {
         let data = std::fs::read(&segment.path).unwrap();
         let chunks = read::segment(&data).unwrap();
         assert_eq!(chunks.len(), segment.parts.len());
-        assert!(
-            chunks[0].samples[0].sync,
-            "a segment begins with a keyframe"
-        );
+        assert!(chunks[0].samples[0].sync, "a segment begins with a keyframe");
         starts.push(chunks[0].first_presentation_time().unwrap() as f64 / timescale);
         for (chunk, part) in chunks.iter().zip(&segment.parts) {
             if let Some(next) = next {
-                assert_eq!(
-                    chunk.decode_time, next,
-                    "{rendition}: hole in decoding time"
-                );
+                assert_eq!(chunk.decode_time, next, "{rendition}: hole in decoding time");
             }
             first.get_or_insert(chunk.decode_time);
             next = Some(chunk.decode_time + chunk.duration());
@@ -167,8 +154,19 @@ pub fn join(folder: &Folder, rendition: &str) -> Joined {
 /// What ffprobe says of a file's only stream.
 pub fn probe(path: &Path) -> serde_json::Value {
     let output = Command::new("ffprobe")
-        .args(["-v", "error", "-of", "json", "-show_streams", "-show_frames", "-count_frames"])
-        .args(["-show_entries", "stream=codec_name,profile,width,height,channels,sample_rate,nb_read_frames:frame=pts_time"])
+        .args([
+            "-v",
+            "error",
+            "-of",
+            "json",
+            "-show_streams",
+            "-show_frames",
+            "-count_frames",
+        ])
+        .args([
+            "-show_entries",
+            "stream=codec_name,profile,width,height,channels,sample_rate,nb_read_frames:frame=pts_time",
+        ])
         .arg(path)
         .output()
         .expect("ffprobe runs");
@@ -205,10 +203,7 @@ pub fn verify(folder: &Folder, rate: u32, seconds: f64, slack: f64) {
     assert_eq!(folder.epochs.len(), 1);
     let epoch = &folder.epochs[0];
     let numbers = |rendition: &str| -> Vec<u64> {
-        let of = folder
-            .segments
-            .iter()
-            .filter(|segment| segment.rendition == rendition);
+        let of = folder.segments.iter().filter(|segment| segment.rendition == rendition);
         of.map(|segment| segment.media_sequence).collect()
     };
     let mut reference: Option<(Vec<u64>, Vec<f64>)> = None;
@@ -226,21 +221,13 @@ pub fn verify(folder: &Folder, rate: u32, seconds: f64, slack: f64) {
             .collect();
         let sound = stream["codec_name"] == "aac";
         let step = if sound {
-            1024.0
-                / stream["sample_rate"]
-                    .as_str()
-                    .unwrap()
-                    .parse::<f64>()
-                    .unwrap()
+            1024.0 / stream["sample_rate"].as_str().unwrap().parse::<f64>().unwrap()
         } else {
             1.0 / f64::from(rate)
         };
         for pair in times.windows(2) {
             let gap = pair[1] - pair[0];
-            assert!(
-                (gap - step).abs() < 0.0025,
-                "{name}: frames {gap} s apart, not {step}"
-            );
+            assert!((gap - step).abs() < 0.0025, "{name}: frames {gap} s apart, not {step}");
         }
         assert!(
             (joined.duration - seconds).abs() <= slack,

@@ -48,14 +48,8 @@ fn words(effects: &[Effect]) -> Vec<String> {
             Effect::OpenStream(_) => "open".into(),
             Effect::CloseStream(_) => "close".into(),
             Effect::Grant { connection, .. } => format!("grant {}", connection.0),
-            Effect::Refuse {
-                connection,
-                refused,
-            } => format!("refuse {} {}", connection.0, refused.code),
-            Effect::Disconnect {
-                connection,
-                refused,
-            } => format!("cut {} {}", connection.0, refused.code),
+            Effect::Refuse { connection, refused } => format!("refuse {} {}", connection.0, refused.code),
+            Effect::Disconnect { connection, refused } => format!("cut {} {}", connection.0, refused.code),
             Effect::Wake(_) => "wake".into(),
         })
         .collect()
@@ -197,11 +191,7 @@ fn a_restart_picks_sessions_up_from_the_log() {
     let effects = State::Idle.apply(Event::Recovered(open), at(36), WINDOW);
     assert_eq!(
         words(&effects),
-        [
-            "open",
-            "ended: the encoder did not come back in time",
-            "close"
-        ]
+        ["open", "ended: the encoder did not come back in time", "close"]
     );
     assert_eq!(Open::read(&first.ended(at(9), "x")), None);
 }

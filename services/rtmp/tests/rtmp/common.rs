@@ -7,8 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 use castlog_log::{
-    BroadcastId, ConnectConfig, Draft, Entry, Event, Followed, From, Kind, Log, PublishKey,
-    Publisher, pb,
+    BroadcastId, ConnectConfig, Draft, Entry, Event, Followed, From, Kind, Log, PublishKey, Publisher, pb,
 };
 use castlog_rtmp::{Config, Running};
 use castlog_service::{AdminConfig, Context, MediaStoreConfig, Shutdown};
@@ -108,16 +107,8 @@ impl Bench {
         Ok((broadcast, key))
     }
 
-    pub(crate) async fn publish(
-        &self,
-        broadcast: BroadcastId,
-        event: impl Into<Event>,
-    ) -> anyhow::Result<u64> {
-        Ok(self
-            .publisher
-            .publish(Draft::new(broadcast, event))
-            .await?
-            .sequence)
+    pub(crate) async fn publish(&self, broadcast: BroadcastId, event: impl Into<Event>) -> anyhow::Result<u64> {
+        Ok(self.publisher.publish(Draft::new(broadcast, event)).await?.sequence)
     }
 
     fn clip(&self) -> PathBuf {
@@ -135,14 +126,7 @@ impl Bench {
                 "-i",
                 "testsrc2=size=320x180:rate=25",
             ])
-            .args([
-                "-f",
-                "lavfi",
-                "-i",
-                "sine=frequency=440:sample_rate=48000",
-                "-t",
-                "4",
-            ])
+            .args(["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000", "-t", "4"])
             .args([
                 "-c:v",
                 "libx264",
@@ -164,23 +148,11 @@ impl Bench {
     /// An encoder that pushes the clip in real time, for ever unless `extra` bounds it.
     pub(crate) fn push(&self, url: &str, extra: &[&str]) -> anyhow::Result<Process> {
         self.encoders.set(self.encoders.get() + 1);
-        let log = self
-            .folder
-            .path()
-            .join(format!("ffmpeg-{}.log", self.encoders.get()));
+        let log = self.folder.path().join(format!("ffmpeg-{}.log", self.encoders.get()));
         let clip = self.clip();
         let clip = clip.to_str().context("the folder's path is not text")?;
         let mut process = Process::new(tools::find("ffmpeg")?, log)
-            .args([
-                "-v",
-                "info",
-                "-nostdin",
-                "-re",
-                "-stream_loop",
-                "-1",
-                "-i",
-                clip,
-            ])
+            .args(["-v", "info", "-nostdin", "-re", "-stream_loop", "-1", "-i", clip])
             .args(extra)
             .args(["-c", "copy", "-f", "flv", url]);
         process.start()?;
@@ -201,10 +173,7 @@ impl Bench {
     }
 
     /// The names of the status events of a broadcast, in order, and their sessions.
-    pub(crate) async fn statuses(
-        &self,
-        broadcast: BroadcastId,
-    ) -> anyhow::Result<Vec<(&'static str, String)>> {
+    pub(crate) async fn statuses(&self, broadcast: BroadcastId) -> anyhow::Result<Vec<(&'static str, String)>> {
         let entries = self
             .entries(Kind::Status, &Kind::Status.of(broadcast).to_string())
             .await?;
@@ -217,12 +186,7 @@ impl Bench {
     /// Waits for the newest status to be `name`.
     pub(crate) async fn status(&self, broadcast: BroadcastId, name: &str) -> anyhow::Result<Entry> {
         until(&format!("status {name}"), SOON, || async {
-            let last = self
-                .log
-                .last(Kind::Status, broadcast)
-                .await
-                .ok()
-                .flatten()?;
+            let last = self.log.last(Kind::Status, broadcast).await.ok().flatten()?;
             (last.event.name() == Some(name)).then_some(last)
         })
         .await

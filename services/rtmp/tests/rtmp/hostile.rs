@@ -108,10 +108,7 @@ async fn hostile_peers_do_not_disturb_a_good_one() -> anyhow::Result<()> {
     pings.extend(message(type_id::USER_CONTROL, 0, vec![0, 6, 0, 0, 0, 0]).repeat(200_000));
     let attacks = [
         ("noise", noise(1_000_000)),
-        (
-            "noise behind the handshake",
-            [handshake(), noise(1_000_000)].concat(),
-        ),
+        ("noise behind the handshake", [handshake(), noise(1_000_000)].concat()),
         (
             "noise behind connect",
             [handshake(), connect(), noise(1_000_000)].concat(),
@@ -126,21 +123,12 @@ async fn hostile_peers_do_not_disturb_a_good_one() -> anyhow::Result<()> {
         ),
         (
             "huge message",
-            [
-                handshake(),
-                vec![3, 0, 0, 0, 0xff, 0xff, 0xff, 20, 0, 0, 0, 0],
-            ]
-            .concat(),
+            [handshake(), vec![3, 0, 0, 0, 0xff, 0xff, 0xff, 20, 0, 0, 0, 0]].concat(),
         ),
         ("many chunk streams", many_streams),
         (
             "media before publish",
-            [
-                handshake(),
-                connect(),
-                message(9, 1, vec![0x17, 1, 0, 0, 0]),
-            ]
-            .concat(),
+            [handshake(), connect(), message(9, 1, vec![0x17, 1, 0, 0, 0])].concat(),
         ),
         ("pings from a peer that does not read", pings),
         ("silence behind the handshake", handshake()),
@@ -165,18 +153,12 @@ async fn hostile_peers_do_not_disturb_a_good_one() -> anyhow::Result<()> {
             break;
         }
     }
-    assert!(
-        begun.elapsed() < Duration::from_secs(10),
-        "{:?}",
-        begun.elapsed()
-    );
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     drop(half);
 
     assert!(encoder.exited().is_none(), "{}", encoder.last_output());
     let statuses = bench.statuses(broadcast).await?;
     assert_eq!(statuses, [("started", live.session_id)]);
-    timeout(SOON, stream.chunk())
-        .await??
-        .context("the stream ended")?;
+    timeout(SOON, stream.chunk()).await??.context("the stream ended")?;
     server.stop().await
 }

@@ -44,9 +44,7 @@ impl Viewer {
     /// Reads on to the next video sequence header.
     async fn video_header(&mut self) -> anyhow::Result<()> {
         while let Some(tag) = self.tag().await? {
-            if tag.kind == TagKind::Video
-                && castlog_flv::Video::parse(&tag.data)?.is_sequence_header()
-            {
+            if tag.kind == TagKind::Video && castlog_flv::Video::parse(&tag.data)?.is_sequence_header() {
                 return Ok(());
             }
         }
@@ -69,14 +67,8 @@ async fn a_publish_from_start_to_end() -> anyhow::Result<()> {
         format!("http://{}/flv/{}", server.running.flv, live.session_id)
     );
     let probed = probe(&live.ingest_url, bench.folder.path()).await?;
-    assert!(
-        probed.contains("codec_name=h264|width=320|height=180"),
-        "{probed}"
-    );
-    assert!(
-        probed.contains("codec_name=aac|sample_rate=48000"),
-        "{probed}"
-    );
+    assert!(probed.contains("codec_name=h264|width=320|height=180"), "{probed}");
+    assert!(probed.contains("codec_name=aac|sample_rate=48000"), "{probed}");
     let first_video = probed
         .lines()
         .find(|line| line.contains("codec_type=video"))
@@ -109,9 +101,7 @@ async fn a_publish_from_start_to_end() -> anyhow::Result<()> {
         [("started", id.clone()), ("ended", id.clone())]
     );
 
-    let auth = bench
-        .entries(Kind::Auth, &Kind::Auth.of(broadcast).to_string())
-        .await?;
+    let auth = bench.entries(Kind::Auth, &Kind::Auth.of(broadcast).to_string()).await?;
     let Event::Auth(pb::Auth {
         event: Some(pb::auth::Event::Accepted(accepted)),
     }) = &auth[0].event
@@ -121,12 +111,7 @@ async fn a_publish_from_start_to_end() -> anyhow::Result<()> {
     assert_eq!(accepted.session_id, id);
     assert!(accepted.peer.starts_with("127.0.0.1:") && !accepted.encoder.is_empty());
     // Nothing in the log holds the key.
-    let json = format!(
-        "{:?}",
-        auth.iter()
-            .map(castlog_log::Entry::to_json)
-            .collect::<Vec<_>>()
-    );
+    let json = format!("{:?}", auth.iter().map(castlog_log::Entry::to_json).collect::<Vec<_>>());
     assert!(!json.contains(key.expose()));
 
     let health = bench
@@ -140,15 +125,9 @@ async fn a_publish_from_start_to_end() -> anyhow::Result<()> {
     else {
         anyhow::bail!("not a sample");
     };
-    assert!(
-        (20_000..30_000).contains(&sample.frame_rate_milli),
-        "{sample:?}"
-    );
+    assert!((20_000..30_000).contains(&sample.frame_rate_milli), "{sample:?}");
     // A keyframe a second; where the clip starts over, a little more.
-    assert!(
-        (1000..1100).contains(&sample.keyframe_interval_ms),
-        "{sample:?}"
-    );
+    assert!((1000..1100).contains(&sample.keyframe_interval_ms), "{sample:?}");
 
     assert_eq!(reqwest::get(&live.ingest_url).await?.status(), 410);
     let unknown = live
@@ -174,10 +153,7 @@ async fn refusals_reach_the_encoder_and_the_log() -> anyhow::Result<()> {
         ),
     ] {
         let output = end_of(&mut bench.push(&url, &[])?).await?;
-        assert!(
-            output.contains(told),
-            "ffmpeg does not show {told:?}: {output}"
-        );
+        assert!(output.contains(told), "ffmpeg does not show {told:?}: {output}");
     }
     let unknown = Subject::UNKNOWN_AUTH.to_string();
     let codes = until("three refusals in the log", SOON, || async {
@@ -246,9 +222,7 @@ async fn a_lost_encoder_resumes_its_session_or_ends_it() -> anyhow::Result<()> {
     // Entries are read in order, so a second broadcast's key tells when the options are known.
     let (marker, marker_key) = bench.broadcast().await?;
     until("the options to be read", SOON, || async {
-        let mut probe = bench
-            .push(&url(&server, marker_key.expose()), &["-t", "0.1"])
-            .ok()?;
+        let mut probe = bench.push(&url(&server, marker_key.expose()), &["-t", "0.1"]).ok()?;
         end_of(&mut probe).await.ok()?;
         bench.log.last(Kind::Status, marker).await.ok().flatten()
     })
@@ -263,10 +237,7 @@ async fn a_lost_encoder_resumes_its_session_or_ends_it() -> anyhow::Result<()> {
         .into_iter()
         .map(|(name, _)| name)
         .collect();
-    assert_eq!(
-        names,
-        ["started", "interrupted", "resumed", "interrupted", "ended"]
-    );
+    assert_eq!(names, ["started", "interrupted", "resumed", "interrupted", "ended"]);
 
     // Behind the end, the same key starts a new session.
     encoder.start()?;
@@ -305,12 +276,7 @@ async fn a_second_encoder_is_refused_or_takes_over() -> anyhow::Result<()> {
     let _second = until("the second to take over", SOON, || async {
         let mut second = bench.push(&target, &[]).ok()?;
         let taken = until("resumption", std::time::Duration::from_secs(3), || async {
-            let last = bench
-                .log
-                .last(Kind::Status, broadcast)
-                .await
-                .ok()
-                .flatten()?;
+            let last = bench.log.last(Kind::Status, broadcast).await.ok().flatten()?;
             (last.event.name() == Some("resumed")).then_some(())
         });
         if taken.await.is_err() {
@@ -352,10 +318,7 @@ async fn a_rotated_key_cuts_its_encoder() -> anyhow::Result<()> {
     let ended = bench.status(broadcast, "ended").await?;
     let took = rotated_at.elapsed();
     assert_eq!(reason(&ended), "R04: the publish key was rotated");
-    assert!(
-        took < std::time::Duration::from_secs(2),
-        "cut after {took:?}"
-    );
+    assert!(took < std::time::Duration::from_secs(2), "cut after {took:?}");
     end_of(&mut encoder).await?;
 
     let output = end_of(&mut bench.push(&url(&server, key.expose()), &[])?).await?;
@@ -412,11 +375,7 @@ async fn a_restart_keeps_the_session() -> anyhow::Result<()> {
     let mut viewer = Viewer::open(&live.ingest_url).await?;
     viewer.video_header().await?;
     server.stop().await?;
-    let interrupted = bench
-        .log
-        .last(Kind::Status, broadcast)
-        .await?
-        .context("no status")?;
+    let interrupted = bench.log.last(Kind::Status, broadcast).await?.context("no status")?;
     assert_eq!(
         interrupted.event.name(),
         Some("interrupted"),
@@ -429,10 +388,7 @@ async fn a_restart_keeps_the_session() -> anyhow::Result<()> {
     let _encoder = bench.push(&url(&server, key.expose()), &[])?;
     let resumed = session(&bench.status(broadcast, "resumed").await?);
     assert_eq!(resumed.session_id, live.session_id);
-    Viewer::open(&resumed.ingest_url)
-        .await?
-        .video_header()
-        .await?;
+    Viewer::open(&resumed.ingest_url).await?.video_header().await?;
     // Nobody came back for the other.
     assert_eq!(
         reason(&bench.status(crashed, "ended").await?),
