@@ -1,1 +1,317 @@
-//! castlog-tests.
+//! The whole platform as a user starts it, for tests across services: `castlog
+//! up` on free ports with a data folder of its own, real encoders, real clients.
+
+use std::{
+    collections::BTreeMap,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+use castlog_testkit::{tools, until};
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+/// How long something that takes a moment may take on a busy machine.
+pub const SOON: Duration = Duration::from_secs(60);
+
+/// A running `castlog up`.
+pub struct System {
+    up: Child,
+    data: TempDir,
+    castlog: PathBuf,
+    settings: Vec<String>,
+    env: BTreeMap<String, String>,
+    http: reqwest::Client,
+    /// Base of the Live API.
+    pub api: String,
+    /// Base of the HLS server.
+    pub hls: String,
+    /// RTMP URL without the key.
+    pub rtmp: String,
+}
+
+/// Ports that are free now, without one of them twice.
+fn free_ports<const N: usize>() -> anyhow::Result<[u16; N]> {
+    let mut held = Vec::with_capacity(N);
+    let mut ports = [0; N];
+    for port in &mut ports {
+        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        *port = listener.local_addr()?.port();
+        held.push(listener);
+    }
+    Ok(ports)
+}
+
+/// The first of seven free ports in a row.
+fn free_row() -> anyhow::Result<u16> {
+    (20_100..32_000)
+        .step_by(7)
+        .skip(usize::try_from(std::process::id() % 500)?)
+        .find(|first| {
+            let row: Vec<_> = (*first..*first + 7)
+                .map(|port| TcpListener::bind(("127.0.0.1", port)))
+                .collect();
+            row.iter().all(Result::is_ok)
+        })
+        .context("no seven free ports in a row")
+}
+
+impl System {
+    /// Starts the platform and waits until it says where it is.
+    ///
+    /// # Errors
+    /// It does not come up; the message holds the end of its output.
+    pub async fn start() -> anyhow::Result<Self> {
+        let data = TempDir::new()?;
+        let [nats, redis, meili, rtmp, flv, hls, api] = free_ports()?;
+        let mut settings = vec![
+            format!("up.nats_port={nats}"),
+            format!("up.redis_port={redis}"),
+            format!("up.meilisearch_port={meili}"),
+            format!("up.admin_port={}", free_row()?),
+            format!("rtmp.listen=127.0.0.1:{rtmp}"),
+            format!("rtmp.flv_listen=127.0.0.1:{flv}"),
+            format!("hls.listen=127.0.0.1:{hls}"),
+            format!("live_api.listen=127.0.0.1:{api}"),
+            // Tests share two cores with what they test.
+            "pipeline.preset=ultrafast".to_owned(),
+        ];
+        let [rtmps] = free_ports()?;
+        settings.push(format!("rtmp.tls_listen=127.0.0.1:{rtmps}"));
+        let castlog = tools::castlog()?;
+        let folder = data.path().join("castlog");
+        let log = std::fs::File::create(data.path().join("up.log"))?;
+        let mut command = Command::new(&castlog);
+        command.arg("--data").arg(&folder);
+        for setting in &settings {
+            command.arg("--set").arg(setting);
+        }
+        command
+            .arg("up")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .kill_on_drop(true);
+        for (variable, binary) in [
+            ("NATS_SERVER_BIN", tools::nats_server()?),
+            ("REDIS_SERVER_BIN", tools::redis_server()?),
+            ("MEILISEARCH_BIN", tools::meilisearch()?),
+        ] {
+            command.env(variable, binary);
+        }
+        let mut system = Self {
+            up: command.spawn().context("cannot start castlog up")?,
+            data,
+            castlog,
+            settings,
+            env: BTreeMap::new(),
+            http: reqwest::Client::new(),
+            api: format!("http://127.0.0.1:{api}"),
+            hls: format!("http://127.0.0.1:{hls}"),
+            rtmp: format!("rtmp://127.0.0.1:{rtmp}/live"),
+        };
+        let ready = {
+            let (http, api, hls) = (&system.http, &system.api, &system.hls);
+            let probe = || async move {
+                let api_ready = http
+                    .get(format!("{api}/readyz"))
+                    .send()
+                    .await
+                    .ok()?
+                    .status()
+                    .is_success();
+                // Any answer but "still reading the log" says that the edge is there.
+                let edge = http.get(format!("{hls}/live/x/index.m3u8")).send().await.ok()?.status();
+                (api_ready && edge != StatusCode::SERVICE_UNAVAILABLE).then_some(())
+            };
+            until("castlog up", SOON, probe).await
+        };
+        let output = std::fs::read_to_string(system.data.path().join("up.log")).unwrap_or_default();
+        ready.with_context(|| format!("castlog up printed:\n{output}"))?;
+        system.env = read_env(&system.folder().join("env"))?;
+        Ok(system)
+    }
+
+    /// The data folder.
+    #[must_use]
+    pub fn folder(&self) -> PathBuf {
+        self.data.path().join("castlog")
+    }
+
+    /// A value of the data folder's `env` file.
+    ///
+    /// # Errors
+    /// It has no such value.
+    pub fn env(&self, name: &str) -> anyhow::Result<&str> {
+        self.env
+            .get(name)
+            .map(String::as_str)
+            .with_context(|| format!("{name} is not in the env file"))
+    }
+
+    /// Runs a `castlog` command against the platform; the exit status and what it printed.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub async fn castlog(&self, arguments: &[&str]) -> anyhow::Result<(bool, String)> {
+        let mut command = Command::new(&self.castlog);
+        command.arg("--data").arg(self.folder());
+        let output = command.args(arguments).stdin(Stdio::null()).output().await?;
+        let text = [output.stdout, output.stderr].concat();
+        Ok((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
+    }
+
+    /// Sends a request to the Live API as the admin; the status and the JSON of the answer.
+    ///
+    /// # Errors
+    /// There is no answer, or it is not JSON.
+    pub async fn call(&self, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<(StatusCode, Value)> {
+        let token = self.env("CASTLOG_ADMIN_TOKEN")?;
+        let mut request = self
+            .http
+            .request(method, format!("{}{path}", self.api))
+            .bearer_auth(token);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let answer = request.send().await?;
+        let status = answer.status();
+        Ok((
+            status,
+            answer
+                .json()
+                .await
+                .with_context(|| format!("{path} answered {status} without JSON"))?,
+        ))
+    }
+
+    /// The text behind a URL.
+    ///
+    /// # Errors
+    /// The answer is no success.
+    pub async fn text(&self, url: &str) -> anyhow::Result<String> {
+        Ok(self.http.get(url).send().await?.error_for_status()?.text().await?)
+    }
+
+    /// The ids that a search finds, in order.
+    ///
+    /// # Errors
+    /// The search fails.
+    pub async fn search(&self, query: &[(&str, &str)]) -> anyhow::Result<Vec<String>> {
+        let request = self.http.get(format!("{}/v1/search", self.api)).query(query);
+        let answer: Value = request.send().await?.error_for_status()?.json().await?;
+        let hits = answer["hits"].as_array().context("the search answered without hits")?;
+        Ok(hits
+            .iter()
+            .filter_map(|hit| hit["id"].as_str().map(str::to_owned))
+            .collect())
+    }
+
+    /// Kills a process of the platform with SIGKILL, by the name of its pid file.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub async fn kill9(&self, name: &str) -> anyhow::Result<u32> {
+        let file = self.folder().join("run").join(format!("{name}.pid"));
+        let text = std::fs::read_to_string(&file).with_context(|| format!("{name} has no pid file"))?;
+        let pid: u32 = text.trim().split_whitespace().next().unwrap_or_default().parse()?;
+        let status = Command::new("kill").arg("-9").arg(pid.to_string()).status().await?;
+        ensure!(status.success(), "cannot kill {name} ({pid})");
+        Ok(pid)
+    }
+
+    /// Stops the platform as Ctrl-C does.
+    ///
+    /// # Errors
+    /// It does not end well.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        let pid = self.up.id().context("castlog up has ended")?;
+        Command::new("kill").arg("-INT").arg(pid.to_string()).status().await?;
+        let status = tokio::time::timeout(SOON, self.up.wait())
+            .await
+            .context("castlog up does not end")??;
+        ensure!(status.success(), "castlog up ended with {status}");
+        Ok(())
+    }
+
+    /// The settings that it was started with.
+    #[must_use]
+    pub fn settings(&self) -> &[String] {
+        &self.settings
+    }
+}
+
+fn read_env(file: &Path) -> anyhow::Result<BTreeMap<String, String>> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let pair = |line: &str| {
+        line.split_once('=')
+            .map(|(k, v)| (k.to_owned(), v.trim_matches(['\'', '"']).to_owned()))
+    };
+    Ok(text.lines().filter_map(pair).collect())
+}
+
+/// An ffmpeg that pushes, killed when dropped.
+pub struct Encoder(Child);
+
+impl Encoder {
+    /// Pushes `source` (ffmpeg input and codec arguments) to an RTMP URL.
+    ///
+    /// # Errors
+    /// ffmpeg cannot be started.
+    pub fn start(source: &[&str], url: &str) -> anyhow::Result<Self> {
+        let mut command = Command::new(tools::ffmpeg()?);
+        command
+            .args(["-nostdin", "-loglevel", "error"])
+            .args(source)
+            .args(["-f", "flv", url]);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        Ok(Self(command.spawn()?))
+    }
+
+    /// A 720p test picture with a tone, a keyframe every second.
+    ///
+    /// # Errors
+    /// ffmpeg cannot be started.
+    pub fn picture(url: &str) -> anyhow::Result<Self> {
+        let source = "-re -f lavfi -i testsrc2=size=1280x720:rate=30 -re -f lavfi -i sine=sample_rate=48000 \
+                      -c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -b:v 1500k -g 30 -sc_threshold 0 \
+                      -c:a aac -ac 2 -b:a 96k";
+        Self::start(&source.split_whitespace().collect::<Vec<_>>(), url)
+    }
+
+    /// Ends it as a person does: ffmpeg says goodbye to the server.
+    ///
+    /// # Errors
+    /// It cannot be told, or does not end.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        let pid = self.0.id().context("the encoder has ended")?;
+        Command::new("kill").arg("-INT").arg(pid.to_string()).status().await?;
+        tokio::time::timeout(SOON, self.0.wait())
+            .await
+            .context("the encoder does not end")??;
+        Ok(())
+    }
+
+    /// Waits for its end; whether it succeeded, and what it said.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub async fn outcome(self) -> anyhow::Result<(bool, String)> {
+        let output = tokio::time::timeout(SOON, self.0.wait_with_output())
+            .await
+            .context("the encoder does not end")??;
+        Ok((
+            output.status.success(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        ))
+    }
+}

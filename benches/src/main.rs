@@ -1,0 +1,44 @@
+//! Figures, each as a ratio to a peer or a limit that is measured in the same run.
+
+mod publish;
+mod transcode;
+
+use clap::Parser;
+
+/// Measures castlog.
+#[derive(Debug, Parser)]
+#[command(name = "castlog-bench", version)]
+enum Bench {
+    /// Entries a second that the log acknowledges, on disk and lazily synced.
+    Publish {
+        /// Entries per measurement, 100 to 100000.
+        #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(100..=100_000))]
+        entries: u32,
+    },
+    /// CPU of the pipeline, beside ffmpeg making the same ladder.
+    Transcode {
+        /// Seconds of picture, 5 to 600.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(5..=600))]
+        seconds: u32,
+    },
+    /// Everything.
+    All,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    // Without a word, measure everything: `just bench` takes no arguments.
+    let bench = if std::env::args().len() > 1 {
+        Bench::parse()
+    } else {
+        Bench::All
+    };
+    match bench {
+        Bench::Publish { entries } => publish::run(entries).await,
+        Bench::Transcode { seconds } => transcode::run(seconds).await,
+        Bench::All => {
+            publish::run(2000).await?;
+            transcode::run(20).await
+        }
+    }
+}

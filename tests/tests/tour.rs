@@ -1,0 +1,282 @@
+//! The tour of the README, with the real binaries: from an encoder to a search
+//! result, through the log.
+
+use std::{future::Future, time::Duration};
+
+use anyhow::{Context as _, ensure};
+use castlog_playlist::check;
+use castlog_testkit::{tools, until};
+use castlog_tests::{Encoder, SOON, System};
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+use tokio::process::Command;
+
+/// What the search finds has settled.
+async fn found<F: Future<Output = anyhow::Result<Vec<String>>>>(
+    what: &str,
+    wanted: &[&str],
+    search: impl Fn() -> F,
+) -> anyhow::Result<()> {
+    until(what, SOON, || async {
+        search().await.is_ok_and(|ids| ids == wanted).then_some(())
+    })
+    .await
+}
+
+async fn state(system: &System, id: &str) -> anyhow::Result<String> {
+    let (_, broadcast) = system.call(Method::GET, &format!("/v1/broadcasts/{id}"), None).await?;
+    Ok(broadcast["status"]["state"].as_str().unwrap_or_default().to_owned())
+}
+
+async fn reaches(system: &System, id: &str, wanted: &str) -> anyhow::Result<()> {
+    until(wanted, SOON, || async {
+        state(system, id).await.is_ok_and(|s| s == wanted).then_some(())
+    })
+    .await
+}
+
+async fn equal_to_the_log(system: &System, view: &str) -> anyhow::Result<()> {
+    until("the view is equal to a replay", SOON, || async {
+        system
+            .castlog(&["verify", view])
+            .await
+            .is_ok_and(|(equal, _)| equal)
+            .then_some(())
+    })
+    .await
+    .with_context(|| format!("verify {view}"))
+}
+
+/// Packets that ffprobe reads of a rendition in a few seconds.
+async fn plays(url: &str) -> anyhow::Result<()> {
+    let output = Command::new(tools::ffmpeg()?)
+        .args([
+            "-nostdin",
+            "-loglevel",
+            "error",
+            "-i",
+            url,
+            "-t",
+            "2",
+            "-f",
+            "null",
+            "-",
+        ])
+        .output()
+        .await?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success() && said.trim().is_empty(), "{url}: {said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn from_an_encoder_to_a_search_result() -> anyhow::Result<()> {
+    let system = System::start().await?;
+
+    // 1. Create.
+    let body =
+        json!({ "title": "한밤의 랭크 게임 stream", "tags": ["game", "korean"], "options": { "language": "ko" } });
+    let (status, created) = system.call(Method::POST, "/v1/broadcasts", Some(body)).await?;
+    assert_eq!(status, StatusCode::CREATED, "{created}");
+    let id = created["broadcast"]["id"].as_str().context("no id")?.to_owned();
+    let key = created["publish_key"].as_str().context("no key")?.to_owned();
+    let (status, refused) = system
+        .call(Method::POST, "/v1/broadcasts", Some(json!({ "title": "" })))
+        .await?;
+    assert!(
+        status.is_client_error() && refused["code"].is_string(),
+        "{status} {refused}"
+    );
+    assert_eq!(system.search(&[("q", "stream")]).await?, [""; 0], "not live yet");
+
+    // 2. Push.
+    let encoder = Encoder::picture(&format!("{}/{key}", system.rtmp))?;
+    reaches(&system, &id, "live").await?;
+
+    // 4. Watch: a valid multivariant playlist with the source, two lower
+    // renditions and audio, each of which a real player decodes.
+    let base = format!("{}/live/{id}", system.hls);
+    let master = until("the playlist", SOON, || async {
+        let text = system.text(&format!("{base}/index.m3u8")).await.ok()?;
+        (text.matches("#EXT-X-STREAM-INF").count() == 3).then_some(text)
+    })
+    .await?;
+    assert_eq!(check::multivariant(&master), [], "{master}");
+    assert!(
+        master.contains("RESOLUTION=1280x720") && master.contains("TYPE=AUDIO"),
+        "{master}"
+    );
+    let mut starts = Vec::new();
+    for rendition in ["source", "480p", "360p", "audio"] {
+        let url = format!("{base}/{rendition}/index.m3u8");
+        let text = until("two segments", SOON, || async {
+            let text = system.text(&url).await.ok()?;
+            (text.matches("#EXTINF").count() >= 2).then_some(text)
+        })
+        .await?;
+        assert_eq!(check::media(&text), [], "{rendition}:\n{text}");
+        starts.push((rendition, text));
+        plays(&url).await?;
+    }
+    assert!(
+        plays(&format!("{base}/1080p/index.m3u8")).await.is_err(),
+        "no such rendition"
+    );
+
+    // 5. Search: title in two languages, a typo, tag, resolution.
+    for query in [
+        ("q", "stream"),
+        ("q", "랭크"),
+        ("q", "straem"),
+        ("tags", "game"),
+        ("resolutions", "480"),
+    ] {
+        found(&format!("{query:?}"), &[&id], || async {
+            system.search(&[query]).await
+        })
+        .await?;
+    }
+    for query in [("q", "zebra"), ("tags", "cooking"), ("resolutions", "2160")] {
+        assert_eq!(system.search(&[query]).await?, [""; 0], "{query:?}");
+    }
+
+    // 3. The log, by the real nats command: readable, and without the key.
+    let output = Command::new(tools::nats()?)
+        .args(["--server", system.env("NATS_URL")?, "--user", system.env("NATS_USER")?])
+        .args([
+            "--password",
+            system.env("NATS_PASSWORD")?,
+            "stream",
+            "view",
+            "BROAD_INFO",
+            "50",
+        ])
+        .arg("--translate")
+        .arg(format!("{} decode {{{{Subject}}}}", tools::castlog()?.display()))
+        .output()
+        .await?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("한밤의") && said.contains("keyHash"), "{said}");
+    assert!(!said.contains(&key), "the key is in the log");
+
+    // 6. Change the title while live.
+    let title = json!({ "title": "Chess at noon" });
+    let (status, _) = system
+        .call(
+            Method::PUT,
+            &format!("/v1/broadcasts/{id}/title?wait=applied"),
+            Some(title),
+        )
+        .await?;
+    assert!(status.is_success(), "{status}");
+    found("the new title", &[&id], || async {
+        system.search(&[("q", "chess")]).await
+    })
+    .await?;
+    found("the old title is gone", &[], || async {
+        system.search(&[("q", "랭크")]).await
+    })
+    .await?;
+
+    // 8. A wrong key.
+    let wrong = format!("{}/ck_{}", system.rtmp, "a".repeat(32));
+    let (accepted, said) = Encoder::picture(&wrong)?.outcome().await?;
+    assert!(!accepted && said.contains("R01"), "{said}");
+    assert_eq!(state(&system, &id).await?, "live", "the other encoder does not notice");
+
+    // 7. Stop.
+    equal_to_the_log(&system, "live-info").await?;
+    equal_to_the_log(&system, "index").await?;
+    encoder.stop().await?;
+    reaches(&system, &id, "ended").await?;
+    found("it has left the search", &[], || async {
+        system.search(&[("q", "chess")]).await
+    })
+    .await?;
+    until("the playlist is closed", SOON, || async {
+        let text = system.text(&format!("{base}/source/index.m3u8")).await.ok()?;
+        text.contains("#EXT-X-ENDLIST").then_some(())
+    })
+    .await?;
+
+    // The pipeline is free for the next.
+    let again = Encoder::picture(&format!("{}/{key}", system.rtmp))?;
+    reaches(&system, &id, "live").await?;
+    found("it is back", &[&id], || async {
+        system.search(&[("q", "chess"), ("resolutions", "720")]).await
+    })
+    .await?;
+    again.stop().await?;
+    system.stop().await
+}
+
+#[tokio::test]
+async fn killed_services_come_back_and_views_stay_equal_to_the_log() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    let body = json!({ "title": "title 0", "tags": ["crash"] });
+    let (_, created) = system.call(Method::POST, "/v1/broadcasts", Some(body)).await?;
+    let id = created["broadcast"]["id"].as_str().context("no id")?.to_owned();
+    let key = created["publish_key"].as_str().context("no key")?.to_owned();
+    let encoder = Encoder::picture(&format!("{}/{key}", system.rtmp))?;
+    reaches(&system, &id, "live").await?;
+    let playlist = format!("{}/live/{id}/480p/index.m3u8", system.hls);
+    let newest = || async {
+        let text = system.text(&playlist).await.ok()?;
+        text.lines()
+            .filter(|l| l.contains(".m4s"))
+            .next_back()
+            .map(str::to_owned)
+    };
+    until("a segment", SOON, newest).await?;
+
+    for (n, service) in ["live-info", "indexer", "log-sink", "hls", "pipeline", "live-api"]
+        .iter()
+        .enumerate()
+    {
+        let before = until("a segment", SOON, newest).await?;
+        system.kill9(service).await?;
+        let title = json!({ "title": format!("title {}", n + 1) });
+        until("the API takes the title", SOON, || async {
+            let path = format!("/v1/broadcasts/{id}/title");
+            let (status, _) = system.call(Method::PUT, &path, Some(title.clone())).await.ok()?;
+            status.is_success().then_some(())
+        })
+        .await?;
+        until("the stream plays on", SOON, || async {
+            newest().await.filter(|now| *now != before)
+        })
+        .await
+        .with_context(|| format!("after {service} was killed"))?;
+    }
+    let text = system.text(&playlist).await?;
+    assert_eq!(check::media(&text), [], "{text}");
+    for view in ["live-info", "index"] {
+        equal_to_the_log(&system, view).await?;
+    }
+    found("the last title", &[&id], || async {
+        system.search(&[("q", "\"title 6\"")]).await
+    })
+    .await?;
+
+    // The RTMP server itself: its session waits for the encoder, which is gone
+    // with it, and the broadcast is live again when the encoder is back.
+    system.kill9("rtmp").await?;
+    let (_, _) = encoder.outcome().await?;
+    reaches(&system, &id, "interrupted").await?;
+    let encoder = Encoder::picture(&format!("{}/{key}", system.rtmp))?;
+    reaches(&system, &id, "live").await?;
+    let before = until("a segment", SOON, newest).await?;
+    until("the stream plays on", SOON, || async {
+        newest().await.filter(|now| *now != before)
+    })
+    .await?;
+
+    for view in ["live-info", "index"] {
+        let (done, said) = system.castlog(&["rebuild", view]).await?;
+        assert!(done, "{said}");
+        equal_to_the_log(&system, view).await?;
+    }
+    tokio::time::timeout(Duration::from_secs(60), encoder.stop()).await??;
+    reaches(&system, &id, "ended").await?;
+    system.stop().await
+}
