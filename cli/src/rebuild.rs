@@ -11,8 +11,17 @@ pub(crate) async fn rebuild(global: &Global, args: &View) -> anyhow::Result<Exit
     let config = config::load(global)?;
     let log = config::connect(&config, "castlog rebuild").await?;
     match args.view {
-        ViewChoice::LiveInfo => println!("{}", castlog_live_info::rebuild(&config.live_info, &log).await?),
-        ViewChoice::Index => println!("{}", castlog_indexer::rebuild(&config.indexer, &log).await?),
+        ViewChoice::LiveInfo => {
+            let report = castlog_live_info::rebuild(&config.live_info, &log).await?;
+            println!(
+                "LiveInfo: {} broadcasts from {} entries, {} removed",
+                report.broadcasts, report.entries, report.removed
+            );
+        }
+        ViewChoice::Index => {
+            let report = castlog_indexer::rebuild(&config.indexer, &log).await?;
+            println!("index: {} documents", report.documents);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

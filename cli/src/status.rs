@@ -57,7 +57,7 @@ pub(crate) async fn status(global: &Global) -> anyhow::Result<ExitCode> {
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(header);
+    table.load_style(presets::NOTHING).set_header(header);
     table
 }
 

@@ -219,7 +219,7 @@ impl System {
     pub async fn kill9(&self, name: &str) -> anyhow::Result<u32> {
         let file = self.folder().join("run").join(format!("{name}.pid"));
         let text = std::fs::read_to_string(&file).with_context(|| format!("{name} has no pid file"))?;
-        let pid: u32 = text.trim().split_whitespace().next().unwrap_or_default().parse()?;
+        let pid: u32 = text.split_whitespace().next().unwrap_or_default().parse()?;
         let status = Command::new("kill").arg("-9").arg(pid.to_string()).status().await?;
         ensure!(status.success(), "cannot kill {name} ({pid})");
         Ok(pid)

@@ -1,0 +1,218 @@
+//! The whole configuration: what all processes share, and a section per service.
+
+use std::path::PathBuf;
+
+use castlog_log::{ConnectConfig, Log, Secret};
+use castlog_service::{AdminConfig, ConfigError, MediaStoreConfig, TelemetryConfig};
+use serde::{Deserialize, Serialize};
+
+use crate::{args::Global, up};
+
+/// Configuration file of this folder.
+const FILE: &str = "castlog.toml";
+
+/// The whole configuration.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Where the log is.
+    pub(crate) nats: ConnectConfig,
+    /// Redis, for every service that does not name another one.
+    pub(crate) redis: Redis,
+    /// Meilisearch, for every service that does not name another one.
+    pub(crate) meilisearch: Meilisearch,
+    /// Where media is stored.
+    pub(crate) media: MediaStoreConfig,
+    /// Health endpoints of `castlog run`.
+    pub(crate) admin: AdminConfig,
+    /// Logging of the processes themselves.
+    pub(crate) telemetry: TelemetryConfig,
+    /// The RTMP server.
+    pub(crate) rtmp: castlog_rtmp::Config,
+    /// The pipeline.
+    pub(crate) pipeline: castlog_pipeline::Config,
+    /// The HLS server.
+    pub(crate) hls: castlog_hls::Config,
+    /// The Live API.
+    pub(crate) live_api: castlog_live_api::Config,
+    /// LiveInfo.
+    pub(crate) live_info: castlog_live_info::Config,
+    /// The indexer.
+    pub(crate) indexer: castlog_indexer::Config,
+    /// The log sink.
+    pub(crate) log_sink: castlog_log_sink::Config,
+    /// What `castlog up` starts.
+    pub(crate) up: up::Config,
+}
+
+/// A Redis server.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Redis {
+    /// Redis URL, which may hold a password. Default `redis://127.0.0.1:6379/`.
+    pub(crate) url: Secret<String>,
+}
+
+impl Default for Redis {
+    fn default() -> Self {
+        Self { url: castlog_live_info::RedisConfig::default().url }
+    }
+}
+
+/// A Meilisearch server.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Meilisearch {
+    /// Address. Default `http://127.0.0.1:7700`.
+    pub(crate) url: String,
+    /// Key of the Live API, which only searches; empty = none.
+    pub(crate) search_key: Secret<String>,
+    /// Key of the indexer and the log sink, which write; empty = none.
+    pub(crate) indexer_key: Secret<String>,
+}
+
+impl Default for Meilisearch {
+    fn default() -> Self {
+        Self {
+            url: castlog_live_api::MeilisearchConfig::default().url,
+            search_key: Secret::default(),
+            indexer_key: Secret::default(),
+        }
+    }
+}
+
+/// Takes `shared` where `own` is as the service's default has it.
+fn fill<T: Clone + PartialEq>(own: &mut T, default: &T, shared: &T) {
+    if own == default {
+        own.clone_from(shared);
+    }
+}
+
+impl Config {
+    /// Hands the shared servers to the services that name none of their own.
+    pub(crate) fn share(&mut self) {
+        let default = Self::default();
+        fill(&mut self.live_info.redis.url, &default.live_info.redis.url, &self.redis.url);
+        fill(&mut self.live_api.redis.url, &default.live_api.redis.url, &self.redis.url);
+
+        let (own, shared) = (&mut self.live_api.meilisearch, &self.meilisearch);
+        fill(&mut own.url, &default.live_api.meilisearch.url, &shared.url);
+        fill(&mut own.search_key, &default.live_api.meilisearch.search_key, &shared.search_key);
+        let (own, none) = (&mut self.indexer.meilisearch, &default.indexer.meilisearch);
+        fill(&mut own.url, &none.url, &shared.url);
+        fill(&mut own.key, &none.key, &shared.indexer_key);
+        let (own, none) = (&mut self.log_sink.meilisearch, &default.log_sink.meilisearch);
+        fill(&mut own.url, &none.url, &shared.url);
+        fill(&mut own.key, &none.key, &shared.indexer_key);
+    }
+
+    /// All that is wrong with the values; empty when they can be used.
+    pub(crate) fn validate(&self) -> Vec<String> {
+        let sections = [
+            ("rtmp", self.rtmp.validate()),
+            ("pipeline", self.pipeline.validate()),
+            ("hls", self.hls.validate()),
+            ("live_api", self.live_api.validate()),
+            ("live_info", self.live_info.validate()),
+            ("indexer", self.indexer.validate()),
+            ("log_sink", self.log_sink.validate()),
+            ("up", self.up.validate()),
+        ];
+        let named = |(section, problems): (&str, Vec<String>)| {
+            let prefix = format!("{section}.");
+            let name = |p: String| if p.starts_with(&prefix) { p } else { format!("{prefix}{p}") };
+            problems.into_iter().map(name).collect::<Vec<_>>()
+        };
+        let mut problems: Vec<String> = sections.into_iter().flat_map(named).collect();
+        if self.nats.url.is_empty() {
+            problems.push("nats.url is empty".to_owned());
+        }
+        if !self.admin.listen.is_empty() && self.admin.listen.parse::<std::net::SocketAddr>().is_err() {
+            problems.push(format!("admin.listen = {:?} is not an address like 127.0.0.1:9640", self.admin.listen));
+        }
+        problems
+    }
+}
+
+/// The configuration of a command that talks to servers that are there: the file
+/// named, else that of the castlog in the data folder, else castlog.toml.
+pub(crate) fn load(global: &Global) -> Result<Config, ConfigError> {
+    let running = global.data.join(up::CONFIG_FILE);
+    load_from(global, Some(running).filter(|file| file.is_file()))
+}
+
+/// The configuration that `castlog up` starts from: the file named, else castlog.toml.
+pub(crate) fn load_for_up(global: &Global) -> Result<Config, ConfigError> {
+    load_from(global, None)
+}
+
+fn load_from(global: &Global, running: Option<PathBuf>) -> Result<Config, ConfigError> {
+    let own = Some(PathBuf::from(FILE)).filter(|file| file.is_file());
+    let file = global.config.clone().or(running).or(own);
+    let mut config: Config = castlog_service::load(file.as_deref(), &global.set)?;
+    config.share();
+    let problems = config.validate();
+    if problems.is_empty() { Ok(config) } else { Err(ConfigError::new(problems)) }
+}
+
+/// Connects a tool to the log; quiet, so that its output stays its own.
+pub(crate) async fn connect(config: &Config, name: &str) -> anyhow::Result<Log> {
+    up::quiet_telemetry(config)?;
+    Ok(Log::connect(&config.nats, name).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_default_is_valid() {
+        assert_eq!(Config::default().validate(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_example_is_what_the_defaults_are() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../castlog.example.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let example: Config = toml::from_str(&text).unwrap();
+        assert_eq!(example.validate(), Vec::<String>::new());
+        let values = |config: &Config| toml::Value::try_from(config).unwrap();
+        assert_eq!(values(&example), values(&Config::default()));
+        // Every key that has a value is in the example, set or commented out.
+        for (section, keys) in values(&Config::default()).as_table().unwrap() {
+            assert!(text.contains(&format!("[{section}]")), "section {section} is missing");
+            for key in keys.as_table().unwrap().keys() {
+                let named = text.lines().any(|line| {
+                    let line = line.trim_start_matches("# ");
+                    line.starts_with(&format!("{key} =")) || line == format!("[{section}.{key}]")
+                });
+                assert!(named, "{section}.{key} is missing");
+            }
+        }
+    }
+
+    #[test]
+    fn shared_servers_reach_the_services_that_name_none() {
+        let mut config = Config::default();
+        config.redis.url = Secret::new("redis://shared/".to_owned());
+        config.meilisearch.search_key = Secret::new("search".to_owned());
+        config.live_api.redis.url = Secret::new("redis://own/".to_owned());
+        config.share();
+        assert_eq!(config.live_info.redis.url.expose(), "redis://shared/");
+        assert_eq!(config.live_api.redis.url.expose(), "redis://own/");
+        assert_eq!(config.live_api.meilisearch.search_key.expose(), "search");
+    }
+
+    #[test]
+    fn every_problem_is_told_with_its_section() {
+        let mut config = Config::default();
+        config.rtmp.name = String::new();
+        config.hls.listen = "here".to_owned();
+        config.nats.url = String::new();
+        let problems = config.validate();
+        assert_eq!(problems.len(), 3, "{problems:?}");
+        assert!(problems[0].starts_with("rtmp.name"), "{problems:?}");
+    }
+}

@@ -1,0 +1,135 @@
+//! `castlog run`: one or all services in this process.
+
+use std::{
+    io::Read as _,
+    pin::Pin,
+    process::ExitCode,
+    time::Duration,
+};
+
+use castlog_service::{Context, Shutdown, Tasks};
+
+use crate::{
+    args::{Global, Run, ServiceChoice},
+    config::{self, Config},
+};
+
+/// Set to 1 by a supervisor that holds the other end of standard input: when
+/// that end closes, the supervisor is gone.
+pub(crate) const SUPERVISED: &str = "CASTLOG_SUPERVISED";
+/// How long an orphaned process may take to finish: nobody is left to kill it.
+const ORPHAN_GRACE: Duration = Duration::from_secs(20);
+
+/// A service of castlog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Service {
+    Rtmp,
+    Pipeline,
+    Hls,
+    LiveInfo,
+    LiveApi,
+    Indexer,
+    LogSink,
+}
+
+impl Service {
+    /// Every service, in the order of their admin ports under `castlog up`.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Rtmp,
+        Self::Pipeline,
+        Self::Hls,
+        Self::LiveInfo,
+        Self::LiveApi,
+        Self::Indexer,
+        Self::LogSink,
+    ];
+
+    /// Its name on the command line.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Rtmp => "rtmp",
+            Self::Pipeline => "pipeline",
+            Self::Hls => "hls",
+            Self::LiveInfo => "live-info",
+            Self::LiveApi => "live-api",
+            Self::Indexer => "indexer",
+            Self::LogSink => "log-sink",
+        }
+    }
+
+    fn run(self, config: Config, ctx: Context) -> Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>> {
+        match self {
+            Self::Rtmp => Box::pin(castlog_rtmp::run(config.rtmp, ctx)),
+            Self::Pipeline => Box::pin(castlog_pipeline::run(config.pipeline, ctx)),
+            Self::Hls => Box::pin(castlog_hls::run(config.hls, ctx)),
+            Self::LiveInfo => Box::pin(castlog_live_info::run(config.live_info, ctx)),
+            Self::LiveApi => Box::pin(castlog_live_api::run(config.live_api, ctx)),
+            Self::Indexer => Box::pin(castlog_indexer::run(config.indexer, ctx)),
+            Self::LogSink => Box::pin(castlog_log_sink::run(config.log_sink, ctx)),
+        }
+    }
+}
+
+fn chosen(choices: &[ServiceChoice]) -> Vec<Service> {
+    let is_chosen = |service: &Service| {
+        choices.iter().any(|choice| match choice {
+            ServiceChoice::All => true,
+            ServiceChoice::Rtmp => *service == Service::Rtmp,
+            ServiceChoice::Pipeline => *service == Service::Pipeline,
+            ServiceChoice::Hls => *service == Service::Hls,
+            ServiceChoice::LiveInfo => *service == Service::LiveInfo,
+            ServiceChoice::LiveApi => *service == Service::LiveApi,
+            ServiceChoice::Indexer => *service == Service::Indexer,
+            ServiceChoice::LogSink => *service == Service::LogSink,
+        })
+    };
+    Service::ALL.into_iter().filter(is_chosen).collect()
+}
+
+pub(crate) async fn run(global: &Global, args: &Run) -> anyhow::Result<ExitCode> {
+    let config = config::load(global)?;
+    castlog_service::init_telemetry(&config.telemetry)?;
+    let shutdown = castlog_service::on_signals()?;
+    if std::env::var_os(SUPERVISED).is_some_and(|value| value == "1") {
+        end_with_supervisor(shutdown.clone());
+    }
+    let services = chosen(&args.services);
+    let names: Vec<&str> = services.iter().map(|service| service.name()).collect();
+    let name = format!("castlog {}", names.join(" "));
+    let Some(log) = castlog_service::connect_log(&config.nats, &name, &shutdown).await? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let media = castlog_service::open_media_store(&config.media)?;
+    let ctx = Context::start(log, media, shutdown.clone(), &config.admin).await?;
+    let mut tasks = Tasks::new(&shutdown);
+    for service in services {
+        tasks.spawn(service.name(), service.run(config.clone(), ctx.clone()));
+    }
+    tasks.wait().await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A thread and not a task: a runtime waits at its end for a read that blocks.
+fn end_with_supervisor(shutdown: Shutdown) {
+    std::thread::spawn(move || {
+        let mut byte = [0];
+        while matches!(std::io::stdin().read(&mut byte), Ok(1..)) {}
+        if !shutdown.is_cancelled() {
+            tracing::warn!("supervisor is gone, shutting down");
+            shutdown.begin();
+        }
+        std::thread::sleep(ORPHAN_GRACE);
+        std::process::exit(1);
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_service_runs_once_in_its_order() {
+        assert_eq!(chosen(&[ServiceChoice::All, ServiceChoice::Hls]), Service::ALL);
+        assert_eq!(chosen(&[ServiceChoice::Hls, ServiceChoice::Rtmp]), [Service::Rtmp, Service::Hls]);
+    }
+}

@@ -1,0 +1,58 @@
+//! What the log says of every broadcast that is on the air: the newest entry of
+//! each subject, read in one go.
+
+use std::collections::BTreeMap;
+
+use castlog_log::{BroadcastId, Followed, From, Kind, Log, Subject};
+
+use crate::{document::Facts, error::Fault};
+
+/// Reads the log. Broadcasts that are off the air are left out, of which there
+/// are many more.
+pub(crate) async fn live(log: &Log) -> Result<BTreeMap<BroadcastId, Facts>, Fault> {
+    let mut found = BTreeMap::new();
+    read(log, &[Kind::Status, Kind::Metadata], &mut found, Scope::Everyone).await?;
+    found.retain(|_, facts| facts.session().is_some());
+    if !found.is_empty() {
+        let kinds = [Kind::Registration, Kind::Title, Kind::Tags, Kind::Options];
+        read(log, &kinds, &mut found, Scope::Known).await?;
+    }
+    Ok(found)
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Scope {
+    Everyone,
+    /// Broadcasts that have facts already.
+    Known,
+}
+
+/// Reads the newest entries of some kinds, all of one stream.
+async fn read(
+    log: &Log,
+    kinds: &[Kind],
+    found: &mut BTreeMap<BroadcastId, Facts>,
+    scope: Scope,
+) -> Result<(), Fault> {
+    let Some(stream) = kinds.first().map(|kind| kind.stream()) else { return Ok(()) };
+    let filters: Vec<String> = kinds.iter().map(|kind| kind.filter()).collect();
+    let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
+    let mut follow = log.follow(stream, &filters, From::LastPerSubject);
+    let mut learn = |subject: Subject, sequence, event| {
+        let Some(id) = subject.broadcast else { return };
+        if scope == Scope::Everyone || found.contains_key(&id) {
+            found.entry(id).or_default().learn(subject.kind, sequence, event);
+        }
+    };
+    loop {
+        match follow.next().await? {
+            Followed::Entry(entry) => learn(entry.subject, entry.sequence(), Some(entry.event)),
+            Followed::Undecodable(message) => {
+                if let Ok(subject) = message.subject.parse() {
+                    learn(subject, message.position.sequence, None);
+                }
+            }
+            Followed::CaughtUp => return Ok(()),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Makes the documents of some broadcasts what the log says at this moment.
+//!
+//! Meilisearch has no conditional write, so two writers, or one whose earlier
+//! request was still on its way, can leave a document that is out of date.
+//! Hence after every write the log is read again, and what has changed is
+//! written again: whoever writes last finds its document up to date.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use castlog_log::{BroadcastId, Entry, Kind, Log, ReadError};
+use futures::{StreamExt, TryStreamExt, stream};
+use meilisearch_sdk::{
+    errors::{Error, ErrorCode},
+    settings::{Settings, TypoToleranceSettings},
+};
+
+use crate::{
+    config::Config,
+    document::{Document, Facts, KINDS},
+    error::Fault,
+    meili::{Meili, code, passing},
+};
+
+/// Entries read from the log at the same time.
+const READS: usize = 32;
+/// Broadcasts written at a time: bounds the request and the time of its task.
+pub(crate) const CHUNK: usize = 500;
+
+/// What the documents of some broadcasts should be; `None` = absent.
+pub(crate) type Wanted = BTreeMap<BroadcastId, Option<Document>>;
+
+/// Keeps one index equal to the log.
+#[derive(Debug, Clone)]
+pub(crate) struct Reconciler {
+    pub(crate) meili: Meili,
+    pub(crate) log: Log,
+    pub(crate) index: String,
+}
+
+impl Reconciler {
+    pub(crate) fn new(config: &Config, log: &Log) -> anyhow::Result<Self> {
+        Ok(Self { meili: Meili::new(&config.meilisearch)?, log: log.clone(), index: config.index.clone() })
+    }
+
+    /// Makes sure that the index is there and can be searched as documented.
+    pub(crate) async fn prepare(&self) -> Result<bool, Fault> {
+        self.meili.ensure(&self.index, &settings()).await.map_err(|error| passing(&self.index, error))
+    }
+
+    /// Brings the documents of these broadcasts up to date. `known` are entries
+    /// that the caller has seen: a replica that answers from further back is not believed.
+    pub(crate) async fn reconcile(&self, ids: &BTreeSet<BroadcastId>, known: &[Entry]) -> Result<(), Fault> {
+        let mut wanted = self.wanted(ids, known).await?;
+        while !wanted.is_empty() {
+            self.write(&wanted).await?;
+            let ids = wanted.keys().copied().collect();
+            let mut newest = self.wanted(&ids, known).await?;
+            newest.retain(|id, document| wanted.get(id) != Some(document));
+            wanted = newest;
+        }
+        Ok(())
+    }
+
+    /// What the documents of these broadcasts should be.
+    pub(crate) async fn wanted(&self, ids: &BTreeSet<BroadcastId>, known: &[Entry]) -> Result<Wanted, Fault> {
+        let mut facts: BTreeMap<BroadcastId, Facts> = ids.iter().map(|id| (*id, Facts::default())).collect();
+        for entry in known {
+            if let Some(facts) = entry.subject.broadcast.and_then(|id| facts.get_mut(&id)) {
+                facts.learn_entry(entry);
+            }
+        }
+        let subjects: Vec<_> = ids.iter().copied().flat_map(|id| KINDS.map(|kind| (id, kind))).collect();
+        let mut reads = stream::iter(subjects).map(|(id, kind)| self.read(id, kind)).buffer_unordered(READS);
+        while let Some((id, kind, read)) = reads.try_next().await? {
+            if let (Some(facts), Some((sequence, event))) = (facts.get_mut(&id), read) {
+                facts.learn(kind, sequence, event);
+            }
+        }
+        Ok(facts.into_iter().map(|(id, facts)| (id, facts.document(id))).collect())
+    }
+
+    async fn read(
+        &self,
+        id: BroadcastId,
+        kind: Kind,
+    ) -> Result<(BroadcastId, Kind, Option<(u64, Option<castlog_log::Event>)>), Fault> {
+        let read = match self.log.last(kind, id).await {
+            Ok(entry) => entry.map(|entry| (entry.sequence(), Some(entry.event))),
+            Err(ReadError::Undecodable { sequence, .. }) => Some((sequence, None)),
+            Err(error) => return Err(error.into()),
+        };
+        Ok((id, kind, read))
+    }
+
+    async fn write(&self, wanted: &Wanted) -> Result<(), Fault> {
+        let present: Vec<&Document> = wanted.values().flatten().collect();
+        let absent: Vec<String> =
+            wanted.iter().filter(|(_, document)| document.is_none()).map(|(id, _)| id.to_string()).collect();
+        // Both are on their way together, so that Meilisearch does them in one go.
+        let (put, deleted) = tokio::join!(self.put(&self.index, &present), self.delete(&absent));
+        put.and(deleted)
+    }
+
+    pub(crate) async fn put(&self, index: &str, documents: &[&Document]) -> Result<(), Fault> {
+        for chunk in documents.chunks(CHUNK) {
+            self.meili.put(index, chunk, |document| document.id.to_string()).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn delete(&self, ids: &[String]) -> Result<(), Fault> {
+        let index = self.meili.index(&self.index);
+        for chunk in ids.chunks(CHUNK) {
+            match self.meili.write(index.delete_documents(chunk)).await {
+                Ok(()) => {}
+                // Without an index there is no document.
+                Err(error) if is_missing(&error) => {}
+                Err(error) => return Err(passing(&self.index, error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn is_missing(error: &Error) -> bool {
+    code(error) == Some(&ErrorCode::IndexNotFound)
+}
+
+/// How the index is searched.
+pub(crate) fn settings() -> Settings {
+    Settings::new()
+        .with_searchable_attributes(["title", "tags", "owner"])
+        .with_filterable_attributes(["id", "tags", "category", "language", "resolutions", "frame_rate", "owner"])
+        .with_sortable_attributes(["viewers", "started_at"])
+        .with_typo_tolerance(TypoToleranceSettings { enabled: Some(true), ..Default::default() })
+}

@@ -1,0 +1,88 @@
+//! What is live and public is found, by everything that it is found by; the rest is not.
+
+mod support;
+
+use castlog_log::{Draft, pb};
+use castlog_testkit::until;
+use serde_json::json;
+use support::{PATIENCE, Stage, deleted, ended, interrupted, metadata, options, started, title};
+
+#[tokio::test]
+async fn a_broadcast_is_found_while_it_is_live_and_public() -> anyhow::Result<()> {
+    let stage = Stage::build().await?;
+    let indexer = stage.start()?;
+    let (one, session) = stage.go_live("롤 랭크 게임 방송", &["lol", "ranked"]).await?;
+    let (two, _) = stage.go_live("Elden Ring speedrun", &["speedrun"]).await?;
+
+    stage.found("", "", &[one, two]).await?;
+    stage.found("랭크", "", &[one]).await?;
+    stage.found("speedrn", "", &[two]).await?;
+    stage.found("", "tags = ranked", &[one]).await?;
+    stage.found("", "resolutions = 1080", &[one, two]).await?;
+    stage.found("", "resolutions = 360", &[]).await?;
+    stage.found("ann", "category = game AND language = ko AND frame_rate = 60", &[one, two]).await?;
+    assert!(indexer.health.is_ready());
+    let document = stage.documents().await?.remove(0);
+    assert_eq!(
+        document,
+        json!({
+            "id": one, "title": "롤 랭크 게임 방송", "tags": ["lol", "ranked"], "owner": "ann", "category": "game",
+            "language": "ko", "resolutions": [1080, 720, 480], "frame_rate": 60, "viewers": 0,
+            "started_at": 1_700_000_000_000_i64, "started_at_text": "2023-11-14T22:13:20.000Z",
+        })
+    );
+
+    stage.say(one, title("칼바람")).await?;
+    stage.found("칼바람", "", &[one]).await?;
+    stage.found("랭크", "", &[]).await?;
+    stage.say(one, metadata(&session, &[360])).await?;
+    stage.found("", "resolutions = 360", &[one]).await?;
+    stage.found("", "resolutions = 1080", &[two]).await?;
+
+    stage.say(one, options(pb::Visibility::Private)).await?;
+    stage.found("", "", &[two]).await?;
+    stage.say(one, options(pb::Visibility::Public)).await?;
+    stage.found("", "", &[one, two]).await?;
+    stage.say(one, interrupted(&session)).await?;
+    stage.say(two, deleted()).await?;
+    stage.found("", "", &[one]).await?;
+    stage.say(one, ended(&session)).await?;
+    stage.found("", "", &[]).await?;
+
+    // Another session has other renditions.
+    stage.say(one, started("s2")).await?;
+    stage.found("", "", &[one]).await?;
+    stage.found("", "resolutions = 360", &[]).await?;
+    stage.verified().await?;
+    indexer.finish().await
+}
+
+#[tokio::test]
+async fn duplicates_redelivery_and_what_is_no_entry_change_nothing() -> anyhow::Result<()> {
+    let stage = Stage::build().await?;
+    let indexer = stage.start()?;
+    let (one, _) = stage.go_live("first", &[]).await?;
+    stage.found("first", "", &[one]).await?;
+    for _ in 0..2 {
+        stage.publisher.publish(Draft::new(one, title("second")).id("same")).await?;
+    }
+    stage.found("second", "", &[one]).await?;
+    indexer.finish().await?;
+
+    // A consumer that is made anew delivers everything again.
+    for stream in ["BROAD_INFO", "LIVE_STREAM"] {
+        stage.log.jetstream().get_stream(stream).await?.delete_consumer("indexer").await?;
+    }
+    castlog_log::provision::apply(&stage.log, castlog_log::provision::Plan::default()).await?;
+    let garbage = format!("media.broad_info.title.{one}");
+    stage.log.jetstream().publish(garbage, "garbage".into()).await?.await?;
+    let indexer = stage.start()?;
+    until("the dead letter", PATIENCE, || async { (stage.dead_letters().await.ok()? == 1).then_some(()) }).await?;
+
+    // The broadcast stays, and what comes behind is applied.
+    stage.say(one, title("third")).await?;
+    stage.found("third", "", &[one]).await?;
+    assert_eq!(stage.dead_letters().await?, 1);
+    stage.verified().await?;
+    indexer.finish().await
+}

@@ -1,0 +1,250 @@
+//! Start order of the log sink, the projection and the retention.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::{Duration, Instant},
+};
+
+use anyhow::{anyhow, bail};
+use async_trait::async_trait;
+use castlog_log::Entry;
+use castlog_projector::{ApplyError, Options, Projection};
+use castlog_service::{Context, Shutdown, Tasks};
+use chrono::{Days, NaiveDate, Utc};
+use futures::{FutureExt, future::BoxFuture, future::try_join_all};
+use meilisearch_sdk::{indexes::IndexesQuery, settings::Settings};
+
+use crate::{
+    config::Config,
+    document::{self, Document},
+    error::Fault,
+    meili::{Meili, passing},
+    template::Template,
+};
+
+/// Every stream but that of the media parts.
+const STREAMS: [&str; 4] = ["BROAD_INFO", "LIVE_STREAM", "LIVE_SEGMENT", "LIVE_TELEMETRY"];
+/// Bytes of documents in one request: far below what Meilisearch takes (100 MB by default).
+const MAX_REQUEST: usize = 8 * 1024 * 1024;
+/// How long a batch may go on after the shutdown has begun; what is not done comes again.
+const GRACE: Duration = Duration::from_secs(5);
+/// The settings of an index are set again after this, in case that it was deleted meanwhile.
+const SETTINGS_HOLD: Duration = Duration::from_secs(600);
+/// Indexes whose settings are remembered: a day has a few.
+const MAX_REMEMBERED: usize = 1000;
+/// How often old indexes are dropped, and looked for again after a failure.
+const RETENTION_INTERVAL: (Duration, Duration) = (Duration::from_secs(24 * 3600), Duration::from_secs(60));
+
+/// Writes entries until the shutdown.
+///
+/// # Errors
+/// The configuration cannot be used, or a task failed. Faults of the log or of
+/// Meilisearch do not end it.
+pub async fn run(config: Config, ctx: Context) -> anyhow::Result<()> {
+    let problems = config.validate();
+    if !problems.is_empty() {
+        bail!("{}", problems.join("\n"));
+    }
+    let sink = Sink {
+        meili: Meili::new(&config.meilisearch)?,
+        template: config.index.parse().map_err(anyhow::Error::msg)?,
+        retention_days: config.retention_days,
+        settled: HashMap::new(),
+        shutdown: ctx.shutdown.clone(),
+    };
+    let mut tasks = Tasks::new(&ctx.shutdown);
+    let retention = Retention {
+        meili: sink.meili.clone(),
+        template: sink.template.clone(),
+        days: config.retention_days,
+        shutdown: ctx.shutdown.clone(),
+    };
+    tasks.spawn("retention", async move {
+        retention.run().await;
+        Ok(())
+    });
+    tasks.spawn("log_sink", async move {
+        let options = Options { batch: config.batch };
+        castlog_projector::run(&ctx.log, &STREAMS, sink, options, &ctx.shutdown, &ctx.health).await
+    });
+    tasks.wait().await
+}
+
+struct Sink {
+    meili: Meili,
+    template: Template,
+    retention_days: u32,
+    /// Indexes whose settings have been set, and when.
+    settled: HashMap<String, Instant>,
+    shutdown: Shutdown,
+}
+
+#[async_trait]
+impl Projection for Sink {
+    fn name(&self) -> &'static str {
+        "log_sink"
+    }
+
+    async fn apply(&mut self, entries: &[Entry]) -> Result<(), ApplyError> {
+        let shutdown = self.shutdown.clone();
+        let outcome = tokio::select! {
+            outcome = self.write(entries) => outcome,
+            () = grace(&shutdown) => return Err(ApplyError::Transient(anyhow!("the shutdown came first"))),
+        };
+        outcome.map_err(|fault| match fault {
+            Fault::Passing(error) => ApplyError::Transient(error),
+            Fault::Refused { id, reason } => match entries.iter().find(|entry| document::id(&entry.position) == id) {
+                Some(entry) => ApplyError::Poison { position: entry.position.clone(), reason },
+                None => ApplyError::Transient(anyhow!("document {id} is refused: {reason}")),
+            },
+        })
+    }
+}
+
+async fn grace(shutdown: &Shutdown) {
+    shutdown.cancelled().await;
+    tokio::time::sleep(GRACE).await;
+}
+
+impl Sink {
+    async fn write(&mut self, entries: &[Entry]) -> Result<(), Fault> {
+        let today = Utc::now().date_naive();
+        let mut indexes = BTreeMap::<String, Vec<Document>>::new();
+        for entry in entries {
+            let day = entry.time.date_naive();
+            if expired(day, today, self.retention_days) {
+                continue;
+            }
+            let index = self.template.name(entry.subject.kind, day);
+            indexes.entry(index).or_default().push(Document::of(entry));
+        }
+        // All are on their way together; Meilisearch does what is of one index in one go.
+        let settings = settings();
+        let mut writes: Vec<BoxFuture<'_, Result<(), Fault>>> = Vec::new();
+        let mut unsettled = Vec::new();
+        for (index, documents) in &indexes {
+            if self.settled.get(index).is_none_or(|since| since.elapsed() > SETTINGS_HOLD) {
+                unsettled.push(index.clone());
+                writes.push(self.settle(index, &settings).boxed());
+            }
+            for chunk in chunks(documents) {
+                writes.push(self.meili.put(index, chunk, |document| document.id().to_owned()).boxed());
+            }
+        }
+        try_join_all(writes).await?;
+        if self.settled.len() + unsettled.len() > MAX_REMEMBERED {
+            self.settled.clear();
+        }
+        self.settled.extend(unsettled.into_iter().map(|index| (index, Instant::now())));
+        Ok(())
+    }
+
+    async fn settle(&self, index: &str, settings: &Settings) -> Result<(), Fault> {
+        let handle = self.meili.client().index(index);
+        self.meili.write(handle.set_settings(settings)).await.map_err(|error| passing(index, error))
+    }
+}
+
+/// How the indexes are searched.
+fn settings() -> Settings {
+    Settings::new()
+        .with_searchable_attributes(["text"])
+        .with_filterable_attributes(["kind", "class", "subject", "broadcast_id", "type", "source", "stream"])
+        .with_sortable_attributes(["seq", "time_ms"])
+}
+
+/// Cuts documents into requests of at most [`MAX_REQUEST`].
+fn chunks(mut documents: &[Document]) -> Vec<&[Document]> {
+    let mut chunks = Vec::new();
+    while !documents.is_empty() {
+        let mut bytes = 0;
+        let fit = documents.iter().take_while(|document| {
+            bytes += document.size();
+            bytes <= MAX_REQUEST
+        });
+        let (chunk, rest) = documents.split_at(fit.count().max(1));
+        chunks.push(chunk);
+        documents = rest;
+    }
+    chunks
+}
+
+/// Whether entries of `day` are not kept any more.
+fn expired(day: NaiveDate, today: NaiveDate, retention_days: u32) -> bool {
+    let oldest = today.checked_sub_days(Days::new(retention_days.into()));
+    retention_days > 0 && oldest.is_some_and(|oldest| day < oldest)
+}
+
+/// Drops indexes of days that are past the retention.
+struct Retention {
+    meili: Meili,
+    template: Template,
+    days: u32,
+    shutdown: Shutdown,
+}
+
+impl Retention {
+    async fn run(&self) {
+        loop {
+            let dropped = tokio::select! {
+                () = self.shutdown.cancelled() => return,
+                dropped = self.drop_expired() => dropped,
+            };
+            let wait = match dropped {
+                Ok(()) => RETENTION_INTERVAL.0,
+                Err(error) => {
+                    tracing::warn!(error = format!("{error:#}"), "old indexes are dropped later");
+                    RETENTION_INTERVAL.1
+                }
+            };
+            tokio::select! {
+                () = self.shutdown.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    async fn drop_expired(&self) -> anyhow::Result<()> {
+        /// Indexes listed at a time.
+        const PAGE: usize = 500;
+        if self.days == 0 {
+            return Ok(());
+        }
+        let client = self.meili.client();
+        let today = Utc::now().date_naive();
+        let mut old = Vec::new();
+        let mut offset = 0;
+        loop {
+            let mut query = IndexesQuery::new(client);
+            query.with_offset(offset).with_limit(PAGE);
+            let page = self.meili.call(client.list_all_indexes_with(&query)).await?.results;
+            offset += page.len();
+            let last = page.len() < PAGE;
+            let is_old = |uid: &String| self.template.day(uid).is_some_and(|day| expired(day, today, self.days));
+            old.extend(page.into_iter().map(|index| index.uid).filter(is_old));
+            if last {
+                break;
+            }
+        }
+        for index in old {
+            self.meili.write(client.delete_index(&index)).await?;
+            tracing::info!(index, "index dropped after the retention");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_within_the_retention_are_kept() {
+        let day = |text: &str| text.parse::<NaiveDate>().unwrap();
+        let today = day("2025-03-31");
+        assert!(!expired(day("2025-03-01"), today, 30));
+        assert!(expired(day("2025-02-28"), today, 30));
+        assert!(!expired(day("2026-01-01"), today, 30));
+        assert!(!expired(day("1970-01-01"), today, 0));
+    }
+}
