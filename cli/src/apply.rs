@@ -11,7 +11,11 @@ use crate::{
 
 pub(crate) async fn apply(global: &Global, args: &Apply) -> anyhow::Result<ExitCode> {
     let log = config::connect(&config::load(global)?, "castlog apply").await?;
-    let plan = Plan { check: args.check, allow_destructive: args.allow_destructive, replicas: args.replicas };
+    let plan = Plan {
+        check: args.check,
+        allow_destructive: args.allow_destructive,
+        replicas: args.replicas,
+    };
     let changes = provision::apply(&log, plan).await?;
     for change in &changes {
         println!("{}", describe(change, args.check));
@@ -44,8 +48,22 @@ mod tests {
 
     #[test]
     fn a_change_shows_each_key() {
-        let change = Change { name: "S/c".into(), lines: vec!["ack_wait: 1 -> 2".into()], created: false };
+        let change = Change {
+            name: "S/c".into(),
+            lines: vec!["ack_wait: 1 -> 2".into()],
+            created: false,
+        };
         assert_eq!(describe(&change, false), "updated S/c\n    ack_wait: 1 -> 2");
-        assert_eq!(describe(&Change { lines: vec![], created: true, ..change }, true), "missing S/c");
+        assert_eq!(
+            describe(
+                &Change {
+                    lines: vec![],
+                    created: true,
+                    ..change
+                },
+                true
+            ),
+            "missing S/c"
+        );
     }
 }

@@ -25,7 +25,13 @@ pub(crate) struct Global {
     #[arg(long = "set", global = true, value_name = "SECTION.KEY=VALUE")]
     pub(crate) set: Vec<String>,
     /// Data folder of `castlog up`.
-    #[arg(long, global = true, value_name = "DIR", env = "CASTLOG_DATA", default_value = ".castlog")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "CASTLOG_DATA",
+        default_value = ".castlog"
+    )]
     pub(crate) data: PathBuf,
 }
 

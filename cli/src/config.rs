@@ -55,7 +55,9 @@ pub(crate) struct Redis {
 
 impl Default for Redis {
     fn default() -> Self {
-        Self { url: castlog_live_info::RedisConfig::default().url }
+        Self {
+            url: castlog_live_info::RedisConfig::default().url,
+        }
     }
 }
 
@@ -92,12 +94,24 @@ impl Config {
     /// Hands the shared servers to the services that name none of their own.
     pub(crate) fn share(&mut self) {
         let default = Self::default();
-        fill(&mut self.live_info.redis.url, &default.live_info.redis.url, &self.redis.url);
-        fill(&mut self.live_api.redis.url, &default.live_api.redis.url, &self.redis.url);
+        fill(
+            &mut self.live_info.redis.url,
+            &default.live_info.redis.url,
+            &self.redis.url,
+        );
+        fill(
+            &mut self.live_api.redis.url,
+            &default.live_api.redis.url,
+            &self.redis.url,
+        );
 
         let (own, shared) = (&mut self.live_api.meilisearch, &self.meilisearch);
         fill(&mut own.url, &default.live_api.meilisearch.url, &shared.url);
-        fill(&mut own.search_key, &default.live_api.meilisearch.search_key, &shared.search_key);
+        fill(
+            &mut own.search_key,
+            &default.live_api.meilisearch.search_key,
+            &shared.search_key,
+        );
         let (own, none) = (&mut self.indexer.meilisearch, &default.indexer.meilisearch);
         fill(&mut own.url, &none.url, &shared.url);
         fill(&mut own.key, &none.key, &shared.indexer_key);
@@ -120,7 +134,13 @@ impl Config {
         ];
         let named = |(section, problems): (&str, Vec<String>)| {
             let prefix = format!("{section}.");
-            let name = |p: String| if p.starts_with(&prefix) { p } else { format!("{prefix}{p}") };
+            let name = |p: String| {
+                if p.starts_with(&prefix) {
+                    p
+                } else {
+                    format!("{prefix}{p}")
+                }
+            };
             problems.into_iter().map(name).collect::<Vec<_>>()
         };
         let mut problems: Vec<String> = sections.into_iter().flat_map(named).collect();
@@ -128,7 +148,10 @@ impl Config {
             problems.push("nats.url is empty".to_owned());
         }
         if !self.admin.listen.is_empty() && self.admin.listen.parse::<std::net::SocketAddr>().is_err() {
-            problems.push(format!("admin.listen = {:?} is not an address like 127.0.0.1:9640", self.admin.listen));
+            problems.push(format!(
+                "admin.listen = {:?} is not an address like 127.0.0.1:9640",
+                self.admin.listen
+            ));
         }
         problems
     }
@@ -152,7 +175,11 @@ fn load_from(global: &Global, running: Option<PathBuf>) -> Result<Config, Config
     let mut config: Config = castlog_service::load(file.as_deref(), &global.set)?;
     config.share();
     let problems = config.validate();
-    if problems.is_empty() { Ok(config) } else { Err(ConfigError::new(problems)) }
+    if problems.is_empty() {
+        Ok(config)
+    } else {
+        Err(ConfigError::new(problems))
+    }
 }
 
 /// Connects a tool to the log; quiet, so that its output stays its own.

@@ -51,7 +51,9 @@ mod tests {
 
     #[test]
     fn an_entry_is_shown_as_json() {
-        let subject = castlog_log::Kind::Title.of(castlog_log::BroadcastId::generate()).to_string();
+        let subject = castlog_log::Kind::Title
+            .of(castlog_log::BroadcastId::generate())
+            .to_string();
         // Field 1 (`changed`) with field 1 (`title`) = "hi".
         let text = show(&subject, &[0x0a, 4, 0x0a, 2, b'h', b'i']);
         assert!(text.contains(r#""title": "hi""#), "{text}");

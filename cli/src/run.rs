@@ -1,11 +1,6 @@
 //! `castlog run`: one or all services in this process.
 
-use std::{
-    io::Read as _,
-    pin::Pin,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{io::Read as _, pin::Pin, process::ExitCode, time::Duration};
 
 use castlog_service::{Context, Shutdown, Tasks};
 
@@ -130,6 +125,9 @@ mod tests {
     #[test]
     fn each_service_runs_once_in_its_order() {
         assert_eq!(chosen(&[ServiceChoice::All, ServiceChoice::Hls]), Service::ALL);
-        assert_eq!(chosen(&[ServiceChoice::Hls, ServiceChoice::Rtmp]), [Service::Rtmp, Service::Hls]);
+        assert_eq!(
+            chosen(&[ServiceChoice::Hls, ServiceChoice::Rtmp]),
+            [Service::Rtmp, Service::Hls]
+        );
     }
 }

@@ -13,16 +13,30 @@ pub(crate) async fn status(global: &Global) -> anyhow::Result<ExitCode> {
     let log = config::connect(&config::load(global)?, "castlog status").await?;
     let context = log.jetstream();
     let mut streams = table(&["STREAM", "ENTRIES", "BYTES", "FIRST", "LAST"]);
-    let mut consumers = table(&["CONSUMER", "STREAM", "PENDING", "ACK PENDING", "REDELIVERED", "LAST ACKED"]);
+    let mut consumers = table(&[
+        "CONSUMER",
+        "STREAM",
+        "PENDING",
+        "ACK PENDING",
+        "REDELIVERED",
+        "LAST ACKED",
+    ]);
     let mut dead = None;
-    let mut infos: Vec<_> = context.streams().try_collect().await.context("cannot list the streams")?;
+    let mut infos: Vec<_> = context
+        .streams()
+        .try_collect()
+        .await
+        .context("cannot list the streams")?;
     infos.sort_by(|a, b| a.config.name.cmp(&b.config.name));
     for info in infos {
         let (name, state) = (info.config.name, info.state);
         if name == dead_letter::STREAM {
             dead = Some(state.messages);
         }
-        let stream = context.get_stream(&name).await.with_context(|| format!("cannot read stream {name}"))?;
+        let stream = context
+            .get_stream(&name)
+            .await
+            .with_context(|| format!("cannot read stream {name}"))?;
         streams.add_row([
             name.clone(),
             state.messages.to_string(),
@@ -30,8 +44,11 @@ pub(crate) async fn status(global: &Global) -> anyhow::Result<ExitCode> {
             state.first_sequence.to_string(),
             state.last_sequence.to_string(),
         ]);
-        let mut infos: Vec<_> =
-            stream.consumers().try_collect().await.with_context(|| format!("cannot list the consumers of {name}"))?;
+        let mut infos: Vec<_> = stream
+            .consumers()
+            .try_collect()
+            .await
+            .with_context(|| format!("cannot list the consumers of {name}"))?;
         infos.sort_by(|a, b| a.name.cmp(&b.name));
         // Readers without a durable name come and go with the processes that read.
         for info in infos.into_iter().filter(|info| info.config.durable_name.is_some()) {
@@ -50,7 +67,10 @@ pub(crate) async fn status(global: &Global) -> anyhow::Result<ExitCode> {
     println!("{streams}\n\n{consumers}\n");
     match dead {
         Some(dead) => println!("dead letters: {dead}"),
-        None => println!("dead letters: stream {} is not there; run `castlog apply`", dead_letter::STREAM),
+        None => println!(
+            "dead letters: stream {} is not there; run `castlog apply`",
+            dead_letter::STREAM
+        ),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -19,7 +19,10 @@ pub(crate) async fn tail(global: &Global, args: &Tail) -> anyhow::Result<ExitCod
     let config = config::load(global)?;
     let streams = streams(&args.filter, args.segments);
     if streams.is_empty() {
-        bail!("no subject that is shown matches {:?}: segments, health and viewers need --segments", args.filter);
+        bail!(
+            "no subject that is shown matches {:?}: segments, health and viewers need --segments",
+            args.filter
+        );
     }
     let log = config::connect(&config, "castlog tail").await?;
     let from = match (args.all, args.last) {
@@ -29,7 +32,15 @@ pub(crate) async fn tail(global: &Global, args: &Tail) -> anyhow::Result<ExitCod
     };
     let (lines, mut printed) = mpsc::channel(QUEUE);
     for (stream, filters) in streams {
-        tokio::spawn(follow(log.clone(), stream, filters, from, args.filter.clone(), args.no_follow, lines.clone()));
+        tokio::spawn(follow(
+            log.clone(),
+            stream,
+            filters,
+            from,
+            args.filter.clone(),
+            args.no_follow,
+            lines.clone(),
+        ));
     }
     drop(lines);
     let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
@@ -126,7 +137,10 @@ mod tests {
         let all: Vec<_> = streams("media.>", true).into_iter().map(|(stream, _)| stream).collect();
         assert_eq!(all, ["BROAD_INFO", "LIVE_STREAM", "LIVE_SEGMENT", "LIVE_TELEMETRY"]);
         assert_eq!(streams("media.>", false).len(), 2);
-        assert_eq!(streams("media.*.title.*", false), [("BROAD_INFO", vec!["media.broad_info.title.*".to_owned()])]);
+        assert_eq!(
+            streams("media.*.title.*", false),
+            [("BROAD_INFO", vec!["media.broad_info.title.*".to_owned()])]
+        );
         assert!(streams("other.>", true).is_empty());
     }
 }

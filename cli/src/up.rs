@@ -13,7 +13,11 @@ mod servers;
 mod settings;
 mod show;
 
-use std::{io::Write as _, process::ExitCode, time::{Duration, Instant}};
+use std::{
+    io::Write as _,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use castlog_log::{
@@ -21,6 +25,7 @@ use castlog_log::{
     provision::{self, Plan, ProvisionError},
 };
 use castlog_service::Shutdown;
+use tokio::signal::unix::{SignalKind, signal};
 
 pub(crate) use folder::CONFIG_FILE;
 pub(crate) use settings::{Config, quiet_telemetry};
@@ -48,6 +53,7 @@ pub(crate) async fn up(global: &Global) -> anyhow::Result<ExitCode> {
     process::end_stale(&folder.run()).await?;
     ports::check(&config)?;
     let shutdown = castlog_service::on_signals()?;
+    end_with_terminal(shutdown.clone())?;
 
     let mut platform = Platform::default();
     let brought_up = tokio::select! {
@@ -65,6 +71,17 @@ pub(crate) async fn up(global: &Global) -> anyhow::Result<ExitCode> {
     told?;
     say("stopped; the data is kept");
     Ok(ExitCode::SUCCESS)
+}
+
+/// A terminal that is closed means the same as Ctrl-C.
+fn end_with_terminal(shutdown: Shutdown) -> std::io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        if hangup.recv().await.is_some() {
+            shutdown.begin();
+        }
+    });
+    Ok(())
 }
 
 pub(crate) async fn down(global: &Global, args: &Down) -> anyhow::Result<ExitCode> {
@@ -95,7 +112,9 @@ impl Platform {
         let program = servers::nats(programs, folder, &config, &credentials)?;
         let nats = self.nats.insert(Supervised::start(program)?);
         let nats_config = config.nats.clone();
-        let log = process::ready(nats, SERVER_START, || async { Log::connect(&nats_config, "castlog up").await.ok() });
+        let log = process::ready(nats, SERVER_START, || async {
+            Log::connect(&nats_config, "castlog up").await.ok()
+        });
         let log = log.await?;
         step("nats-server", began);
 
@@ -115,14 +134,17 @@ impl Platform {
         step("meilisearch", began);
 
         let began = Instant::now();
-        let changes = provision::apply(&log, Plan::default()).await.context("cannot apply the stream definitions")?;
+        let changes = provision::apply(&log, Plan::default())
+            .await
+            .context("cannot apply the stream definitions")?;
         self.log = Some(log);
         step(&format!("streams and consumers ({} changed)", changes.len()), began);
 
         settings::write(&config, folder)?;
         let began = Instant::now();
         for service in Service::ALL {
-            self.services.push(Supervised::start(service_program(service, &config, folder)?)?);
+            self.services
+                .push(Supervised::start(service_program(service, &config, folder)?)?);
         }
         for (service, running) in Service::ALL.into_iter().zip(&self.services) {
             let url = format!("http://127.0.0.1:{}/readyz", config.up.admin_port_of(service));
@@ -136,7 +158,9 @@ impl Platform {
     /// Until the shutdown: a nats-server that was started again has lost the
     /// streams it held in memory, so the definitions are applied again.
     async fn keep(&self, shutdown: &Shutdown) {
-        let (Some(nats), Some(log)) = (&self.nats, &self.log) else { return };
+        let (Some(nats), Some(log)) = (&self.nats, &self.log) else {
+            return;
+        };
         let mut starts = nats.starts();
         loop {
             tokio::select! {
@@ -185,12 +209,18 @@ fn service_program(service: Service, config: &config::Config, folder: &Folder) -
     let mut program = Program::new(service.name(), own, folder)
         .args(["--config"])
         .args([folder.config_file()])
-        .args(["--set".to_owned(), format!("admin.listen=127.0.0.1:{}", config.up.admin_port_of(service))])
+        .args([
+            "--set".to_owned(),
+            format!("admin.listen=127.0.0.1:{}", config.up.admin_port_of(service)),
+        ])
         .args(["run", service.name()])
         .env(SUPERVISED, "1");
     // The file holds what these variables say; one that names another NATS must not win over it.
     for (key, _) in std::env::vars_os() {
-        if key.to_str().is_some_and(|key| key.starts_with("CASTLOG_") && key.contains("__")) {
+        if key
+            .to_str()
+            .is_some_and(|key| key.starts_with("CASTLOG_") && key.contains("__"))
+        {
             program = program.env_remove(key);
         }
     }

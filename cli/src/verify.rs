@@ -21,6 +21,9 @@ pub(crate) async fn verify(global: &Global, args: &View) -> anyhow::Result<ExitC
         println!("the view is equal to the log");
         return Ok(ExitCode::SUCCESS);
     }
-    println!("{} differences; `castlog rebuild` makes the view again", differences.len());
+    println!(
+        "{} differences; `castlog rebuild` makes the view again",
+        differences.len()
+    );
     Ok(ExitCode::FAILURE)
 }

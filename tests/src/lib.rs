@@ -115,23 +115,13 @@ impl System {
             hls: format!("http://127.0.0.1:{hls}"),
             rtmp: format!("rtmp://127.0.0.1:{rtmp}/live"),
         };
-        let ready = {
-            let (http, api, hls) = (&system.http, &system.api, &system.hls);
-            let probe = || async move {
-                let api_ready = http
-                    .get(format!("{api}/readyz"))
-                    .send()
-                    .await
-                    .ok()?
-                    .status()
-                    .is_success();
-                // Any answer but "still reading the log" says that the edge is there.
-                let edge = http.get(format!("{hls}/live/x/index.m3u8")).send().await.ok()?.status();
-                (api_ready && edge != StatusCode::SERVICE_UNAVAILABLE).then_some(())
-            };
-            until("castlog up", SOON, probe).await
-        };
-        let output = std::fs::read_to_string(system.data.path().join("up.log")).unwrap_or_default();
+        let printed = system.data.path().join("up.log");
+        let ready = until("castlog up", SOON, || async {
+            let text = std::fs::read_to_string(&printed).ok()?;
+            text.contains("castlog is up").then_some(())
+        })
+        .await;
+        let output = std::fs::read_to_string(&printed).unwrap_or_default();
         ready.with_context(|| format!("castlog up printed:\n{output}"))?;
         system.env = read_env(&system.folder().join("env"))?;
         Ok(system)

@@ -28,7 +28,9 @@ impl Credentials {
         if file.exists() {
             let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
             // What the parser says is left out: it repeats the line, and with it the secret.
-            return toml::from_str(&text).ok().with_context(|| format!("{} is damaged", file.display()));
+            return toml::from_str(&text)
+                .ok()
+                .with_context(|| format!("{} is damaged", file.display()));
         }
         let made = Self {
             nats_user: "castlog".to_owned(),
@@ -61,7 +63,14 @@ fn uuid() -> String {
     bytes[6] = (bytes[6] & 0x0f) | 0x40;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;
     let hex = hex::encode(bytes);
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    )
 }
 
 #[cfg(test)]
@@ -78,7 +87,13 @@ mod tests {
         let second = Credentials::load_or_make(&folder).unwrap();
         assert_eq!(first.admin_token, second.admin_token);
         assert_ne!(first.admin_token, first.nats_password);
-        let mode = folder.path().join("credentials.toml").metadata().unwrap().permissions().mode();
+        let mode = folder
+            .path()
+            .join("credentials.toml")
+            .metadata()
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
         assert!(!format!("{first:?}").contains(first.admin_token.expose()));
         assert_eq!(uuid().len(), 36);

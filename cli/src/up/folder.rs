@@ -42,17 +42,31 @@ impl Folder {
     pub(super) fn claim(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
         let mut builder = std::fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700).create(path).with_context(|| format!("cannot make the data folder {shown}"))?;
-        let path = path.canonicalize().with_context(|| format!("cannot open the data folder {shown}"))?;
+        builder
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .with_context(|| format!("cannot make the data folder {shown}"))?;
+        let path = path
+            .canonicalize()
+            .with_context(|| format!("cannot open the data folder {shown}"))?;
         let marker = path.join(MARKER);
         if !marker.exists() {
             let empty = std::fs::read_dir(&path)?.next().is_none();
-            ensure!(empty, "{shown} is not empty and not a data folder of castlog: choose another with --data DIR");
-            write_private(&marker, "This folder belongs to castlog; `castlog down --wipe` removes it.\n")?;
+            ensure!(
+                empty,
+                "{shown} is not empty and not a data folder of castlog: choose another with --data DIR"
+            );
+            write_private(
+                &marker,
+                "This folder belongs to castlog; `castlog down --wipe` removes it.\n",
+            )?;
         }
         let Some(mut lock) = lock(&path)? else {
             let pid = holder(&path).map_or_else(String::new, |pid| format!(" (process {pid})"));
-            bail!("castlog runs on {shown} already{pid}: stop it with `castlog down`, or choose another with --data DIR");
+            bail!(
+                "castlog runs on {shown} already{pid}: stop it with `castlog down`, or choose another with --data DIR"
+            );
         };
         lock.set_len(0)?;
         write!(lock, "{}", std::process::id())?;
@@ -124,8 +138,18 @@ pub(super) fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
     let temporary = path.with_extension("new");
     let write = || -> std::io::Result<()> {
         // One that is left over could have another mode.
-        std::fs::remove_file(&temporary).or_else(|e| if e.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(e) })?;
-        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&temporary)?;
+        std::fs::remove_file(&temporary).or_else(|e| {
+            if e.kind() == std::io::ErrorKind::NotFound {
+                Ok(())
+            } else {
+                Err(e)
+            }
+        })?;
+        let mut file = OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .mode(0o600)
+            .open(&temporary)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         std::fs::rename(&temporary, path)
@@ -141,7 +165,10 @@ pub(super) async fn down(data: &Path, wipe: bool) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let path = data.canonicalize()?;
-    ensure!(path.join(MARKER).is_file(), "{shown} is not a data folder of castlog: nothing is stopped or removed");
+    ensure!(
+        path.join(MARKER).is_file(),
+        "{shown} is not a data folder of castlog: nothing is stopped or removed"
+    );
     let held = match lock(&path)? {
         Some(held) => {
             process::end_stale(&path.join("run")).await?;
@@ -170,7 +197,11 @@ async fn stop_holder(path: &Path) -> anyhow::Result<File> {
         if let Some(held) = lock(path)? {
             return Ok(held);
         }
-        ensure!(began.elapsed() < DOWN, "castlog (process {pid}) has not stopped within {} s", DOWN.as_secs());
+        ensure!(
+            began.elapsed() < DOWN,
+            "castlog (process {pid}) has not stopped within {} s",
+            DOWN.as_secs()
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -185,7 +216,10 @@ mod tests {
         let data = dir.path().join("data");
         let first = Folder::claim(&data).unwrap();
         let error = Folder::claim(&data).map(drop).unwrap_err().to_string();
-        assert!(error.contains(&format!("already (process {})", std::process::id())), "{error}");
+        assert!(
+            error.contains(&format!("already (process {})", std::process::id())),
+            "{error}"
+        );
         drop(first);
         Folder::claim(&data).unwrap();
     }

@@ -23,23 +23,43 @@ fn wanted(config: &Config) -> Vec<Wanted> {
     let mut all = Vec::new();
     let mut add = |what, address: Option<SocketAddr>, setting: &str| {
         if let Some(address) = address {
-            all.push(Wanted { what, address, setting: setting.to_owned() });
+            all.push(Wanted {
+                what,
+                address,
+                setting: setting.to_owned(),
+            });
         }
     };
     let address = |ip: SocketAddr, key: &str| format!("{key}={}:PORT", ip.ip());
     let rtmp = &config.rtmp;
     add("NATS", Some(local(config.up.nats_port)), "up.nats_port=PORT");
     add("Redis", Some(local(config.up.redis_port)), "up.redis_port=PORT");
-    add("Meilisearch", Some(local(config.up.meilisearch_port)), "up.meilisearch_port=PORT");
+    add(
+        "Meilisearch",
+        Some(local(config.up.meilisearch_port)),
+        "up.meilisearch_port=PORT",
+    );
     add("RTMP", Some(rtmp.listen), &address(rtmp.listen, "rtmp.listen"));
     if let Some(tls) = rtmp.tls_listen {
         add("RTMPS", Some(tls), &address(tls, "rtmp.tls_listen"));
     }
-    add("HTTP-FLV", Some(rtmp.flv_listen), &address(rtmp.flv_listen, "rtmp.flv_listen"));
+    add(
+        "HTTP-FLV",
+        Some(rtmp.flv_listen),
+        &address(rtmp.flv_listen, "rtmp.flv_listen"),
+    );
     add("HLS", config.hls.listen.parse().ok(), "hls.listen=127.0.0.1:PORT");
-    add("Live API", config.live_api.listen.parse().ok(), "live_api.listen=127.0.0.1:PORT");
+    add(
+        "Live API",
+        config.live_api.listen.parse().ok(),
+        "live_api.listen=127.0.0.1:PORT",
+    );
     for service in Service::ALL {
-        add("health endpoints", Some(local(config.up.admin_port_of(service))), "up.admin_port=PORT");
+        add(
+            "health endpoints",
+            Some(local(config.up.admin_port_of(service))),
+            "up.admin_port=PORT",
+        );
     }
     all
 }
@@ -62,7 +82,11 @@ pub(super) fn check(config: &Config) -> anyhow::Result<()> {
             Err(error) => problems.push(format!("port {port} ({}) cannot be used ({error}): {remedy}", one.what)),
         }
     }
-    if problems.is_empty() { Ok(()) } else { bail!("{}", problems.join("\n")) }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        bail!("{}", problems.join("\n"))
+    }
 }
 
 #[cfg(test)]
@@ -76,7 +100,8 @@ mod tests {
         let mut config = Config::default();
         config.up.redis_port = port;
         let text = check(&config).unwrap_err().to_string();
-        let line = format!("port {port} (Redis) is taken by another process: choose another with --set up.redis_port=PORT");
+        let line =
+            format!("port {port} (Redis) is taken by another process: choose another with --set up.redis_port=PORT");
         assert!(text.lines().any(|l| l == line), "{text}");
     }
 
@@ -87,6 +112,9 @@ mod tests {
         config.hls.listen = free.to_string();
         config.live_api.listen = free.to_string();
         let text = check(&config).unwrap_err().to_string();
-        assert!(text.contains(&format!("port {} (Live API) is taken by HLS", free.port())), "{text}");
+        assert!(
+            text.contains(&format!("port {} (Live API) is taken by HLS", free.port())),
+            "{text}"
+        );
     }
 }

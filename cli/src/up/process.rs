@@ -70,6 +70,12 @@ impl Program {
         self
     }
 
+    /// Sets the folder that it starts in; without, the data folder.
+    pub(super) fn folder(mut self, folder: PathBuf) -> Self {
+        self.folder = folder;
+        self
+    }
+
     pub(super) fn env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.env.push((key.into(), Some(value.into())));
         self
@@ -88,7 +94,9 @@ impl Program {
     }
 
     fn spawn(&self) -> anyhow::Result<Child> {
-        let log = self.open_log().with_context(|| format!("cannot open {}", self.log.display()))?;
+        let log = self
+            .open_log()
+            .with_context(|| format!("cannot open {}", self.log.display()))?;
         let mut command = Command::new(&self.path);
         command
             .args(&self.args)
@@ -97,6 +105,8 @@ impl Program {
             .stdin(Stdio::piped())
             .stdout(log.try_clone()?)
             .stderr(log)
+            // The output goes to a file.
+            .env("NO_COLOR", "1")
             .process_group(0);
         for (key, value) in &self.env {
             match value {
@@ -104,7 +114,9 @@ impl Program {
                 None => command.env_remove(key),
             };
         }
-        let child = command.spawn().with_context(|| format!("cannot start {}", self.path.display()))?;
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot start {}", self.path.display()))?;
         if let Some(pid) = child.id() {
             write_private(&self.pid, &format!("{pid}\n{}\n", identity(pid).unwrap_or_default()))?;
         }
@@ -135,7 +147,12 @@ impl Supervised {
         let (started, starts) = watch::channel(1);
         let stop = Shutdown::new();
         let task = tokio::spawn(supervise(program.clone(), child, started, stop.clone()));
-        Ok(Self { program, stop, starts, task })
+        Ok(Self {
+            program,
+            stop,
+            starts,
+            task,
+        })
     }
 
     /// How often it has been started.
@@ -177,12 +194,7 @@ where
     }
 }
 
-async fn supervise(
-    program: Arc<Program>,
-    mut child: Child,
-    started: watch::Sender<u32>,
-    stop: Shutdown,
-) {
+async fn supervise(program: Arc<Program>, mut child: Child, started: watch::Sender<u32>, stop: Shutdown) {
     let name = program.name;
     let mut delay = FIRST_DELAY;
     loop {
@@ -226,7 +238,11 @@ async fn end(name: &str, child: &mut Child, grace: Duration) {
         kill(Pid::from_raw(pid), Signal::SIGTERM).ok();
     }
     if tokio::time::timeout(grace, child.wait()).await.is_err() {
-        tracing::warn!(name, grace_s = grace.as_secs(), "process did not finish in time, killed");
+        tracing::warn!(
+            name,
+            grace_s = grace.as_secs(),
+            "process did not finish in time, killed"
+        );
         if let Err(error) = child.kill().await {
             tracing::error!(name, error = %error, "process cannot be killed");
         }
@@ -247,16 +263,23 @@ fn identity(pid: u32) -> Option<String> {
         let (_, fields) = stat.rsplit_once(')')?;
         let state = fields.split_whitespace().next()?;
         // A zombie has ended and only waits for its parent to look.
-        return (state != "Z").then(|| fields.split_whitespace().nth(19).map(str::to_owned)).flatten();
+        return (state != "Z")
+            .then(|| fields.split_whitespace().nth(19).map(str::to_owned))
+            .flatten();
     }
-    let output = std::process::Command::new("ps").args(["-o", "lstart=", "-p", &pid.to_string()]).output().ok()?;
+    let output = std::process::Command::new("ps")
+        .args(["-o", "lstart=", "-p", &pid.to_string()])
+        .output()
+        .ok()?;
     let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     (output.status.success() && !text.is_empty()).then_some(text)
 }
 
 /// Ends what a killed supervisor has left behind, by the process ids in `run`.
 pub(super) async fn end_stale(run: &Path) -> anyhow::Result<()> {
-    let Ok(files) = std::fs::read_dir(run) else { return Ok(()) };
+    let Ok(files) = std::fs::read_dir(run) else {
+        return Ok(());
+    };
     let mut stale = Vec::new();
     for file in files {
         let path = file?.path();
@@ -307,7 +330,9 @@ mod tests {
         let (_dir, folder) = folder();
         let process = Supervised::start(sleeper(&folder, "exit 3")).unwrap();
         process.starts().wait_for(|starts| *starts >= 3).await.unwrap();
-        let error = ready(&process, Duration::from_secs(5), || async { None::<()> }).await.unwrap_err();
+        let error = ready(&process, Duration::from_secs(5), || async { None::<()> })
+            .await
+            .unwrap_err();
         assert!(error.to_string().contains("sleeper ended while it started"), "{error}");
         process.stop().await;
         assert!(!folder.run().join("sleeper.pid").exists());
@@ -321,7 +346,11 @@ mod tests {
         program.grace = Duration::from_millis(100);
         let process = Supervised::start(program).unwrap();
         let log = folder.logs().join("sleeper.log");
-        let is_up = || async { std::fs::read_to_string(&log).is_ok_and(|text| text == "up\n").then_some(()) };
+        let is_up = || async {
+            std::fs::read_to_string(&log)
+                .is_ok_and(|text| text == "up\n")
+                .then_some(())
+        };
         ready(&process, Duration::from_secs(10), is_up).await.unwrap();
         process.stop().await;
     }

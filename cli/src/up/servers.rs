@@ -42,15 +42,25 @@ impl Binaries {
                 PathBuf::new()
             })
         };
-        let found =
-            Self { nats: get("nats-server"), redis: get("redis-server"), meilisearch: get("meilisearch") };
-        if missing.is_empty() { Ok(found) } else { bail!("{}", missing.join("\n")) }
+        let found = Self {
+            nats: get("nats-server"),
+            redis: get("redis-server"),
+            meilisearch: get("meilisearch"),
+        };
+        if missing.is_empty() {
+            Ok(found)
+        } else {
+            bail!("{}", missing.join("\n"))
+        }
     }
 }
 
 fn find(name: &str) -> Result<PathBuf, String> {
     let variable = format!("{}_BIN", name.to_uppercase().replace('-', "_"));
-    let runs = |path: &Path| path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
+    let runs = |path: &Path| {
+        path.metadata()
+            .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    };
     // Children start in the data folder, so a relative path would lead elsewhere.
     let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
     if let Some(path) = std::env::var_os(&variable) {
@@ -58,7 +68,10 @@ fn find(name: &str) -> Result<PathBuf, String> {
         return if runs(&path) {
             Ok(absolute(path))
         } else {
-            Err(format!("{variable} names {}, which is not an executable file", path.display()))
+            Err(format!(
+                "{variable} names {}, which is not an executable file",
+                path.display()
+            ))
         };
     }
     let folders = std::env::var_os("PATH").unwrap_or_default();
@@ -151,8 +164,9 @@ pub(super) fn meilisearch(
         .args(["--dump-dir".into(), home.join("dumps")])
         .args(["--snapshot-dir".into(), home.join("snapshots")])
         .env("MEILI_MASTER_KEY", credentials.meilisearch_master_key.expose())
-        .env("NO_COLOR", "1")
-        .env_remove("MEILI_CONFIG_FILE_PATH"))
+        .env_remove("MEILI_CONFIG_FILE_PATH")
+        // It reads any config.toml of the folder that it starts in.
+        .folder(home))
 }
 
 fn client(timeout: Duration) -> reqwest::Result<reqwest::Client> {
@@ -196,7 +210,9 @@ impl MeilisearchAdmin {
     }
 
     fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
-        self.client.request(method, format!("{}{path}", self.url)).bearer_auth(self.master_key.expose())
+        self.client
+            .request(method, format!("{}{path}", self.url))
+            .bearer_auth(self.master_key.expose())
     }
 
     /// Whether it serves, and takes the master key.
@@ -209,17 +225,37 @@ impl MeilisearchAdmin {
     /// The keys of the services, made when they are not there.
     pub(super) async fn keys(&self, config: &Config, credentials: &Credentials) -> anyhow::Result<MeilisearchKeys> {
         let index = config.live_api.meilisearch.index.as_str();
-        let writes =
-            ["search", "documents.*", "indexes.*", "settings.*", "tasks.*", "stats.get", "version"].as_slice();
-        let search = self.key(&credentials.meilisearch_search_uid, "castlog search", &["search"], index);
+        let writes = [
+            "search",
+            "documents.*",
+            "indexes.*",
+            "settings.*",
+            "tasks.*",
+            "stats.get",
+            "version",
+        ]
+        .as_slice();
+        let search = self.key(
+            &credentials.meilisearch_search_uid,
+            "castlog search",
+            &["search"],
+            index,
+        );
         let indexer = self.key(&credentials.meilisearch_indexer_uid, "castlog indexer", writes, "*");
-        Ok(MeilisearchKeys { search: search.await?, indexer: indexer.await? })
+        Ok(MeilisearchKeys {
+            search: search.await?,
+            indexer: indexer.await?,
+        })
     }
 
     async fn key(&self, uid: &str, name: &str, actions: &[&str], index: &str) -> anyhow::Result<Secret<String>> {
         let failed = || format!("cannot make the key {name:?} of Meilisearch");
         let path = format!("/keys/{uid}");
-        let there = self.request(reqwest::Method::GET, &path).send().await.with_context(failed)?;
+        let there = self
+            .request(reqwest::Method::GET, &path)
+            .send()
+            .await
+            .with_context(failed)?;
         if there.status().is_success() {
             let key: Key = there.json().await.with_context(failed)?;
             if key.indexes == [index] {
@@ -227,10 +263,17 @@ impl MeilisearchAdmin {
             }
             // The indexes of a key cannot be changed.
             let removed = self.request(reqwest::Method::DELETE, &path).send().await;
-            removed.and_then(reqwest::Response::error_for_status).with_context(failed)?;
+            removed
+                .and_then(reqwest::Response::error_for_status)
+                .with_context(failed)?;
         }
         let body = json!({ "uid": uid, "name": name, "actions": actions, "indexes": [index], "expiresAt": null });
-        let made = self.request(reqwest::Method::POST, "/keys").json(&body).send().await.with_context(failed)?;
+        let made = self
+            .request(reqwest::Method::POST, "/keys")
+            .json(&body)
+            .send()
+            .await
+            .with_context(failed)?;
         if !made.status().is_success() {
             bail!("{}: {}", failed(), made.text().await.unwrap_or_default());
         }
@@ -246,7 +289,10 @@ mod tests {
     #[test]
     fn a_missing_program_names_the_remedy() {
         let problem = find("no-such-server").unwrap_err();
-        assert!(problem.contains("./dev up") && problem.contains("NO_SUCH_SERVER_BIN"), "{problem}");
+        assert!(
+            problem.contains("./dev up") && problem.contains("NO_SUCH_SERVER_BIN"),
+            "{problem}"
+        );
     }
 
     #[test]

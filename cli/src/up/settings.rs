@@ -30,7 +30,12 @@ pub(crate) struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { nats_port: 4222, redis_port: 6390, meilisearch_port: 7700, admin_port: 9640 }
+        Self {
+            nats_port: 4222,
+            redis_port: 6390,
+            meilisearch_port: 7700,
+            admin_port: 9640,
+        }
     }
 }
 
@@ -47,14 +52,20 @@ impl Config {
             problems.push(format!("up.{name} = 0 is not a port"));
         }
         if self.admin_port > u16::MAX - 6 {
-            problems.push(format!("up.admin_port = {} leaves no seven ports: at most 65529", self.admin_port));
+            problems.push(format!(
+                "up.admin_port = {} leaves no seven ports: at most 65529",
+                self.admin_port
+            ));
         }
         problems
     }
 
     /// The port of a service's health endpoints.
     pub(crate) fn admin_port_of(&self, service: Service) -> u16 {
-        (0..).zip(Service::ALL).find(|(_, s)| *s == service).map_or(self.admin_port, |(n, _)| self.admin_port + n)
+        (0..)
+            .zip(Service::ALL)
+            .find(|(_, s)| *s == service)
+            .map_or(self.admin_port, |(n, _)| self.admin_port + n)
     }
 }
 
@@ -74,14 +85,20 @@ pub(super) fn local(mut config: config::Config, folder: &Folder, credentials: &C
     config.nats.user.clone_from(&credentials.nats_user);
     config.nats.password = credentials.nats_password.clone();
     config.nats.credentials.clear();
-    config.redis.url =
-        Secret::new(format!("redis://:{}@127.0.0.1:{}/", credentials.redis_password.expose(), config.up.redis_port));
+    config.redis.url = Secret::new(format!(
+        "redis://:{}@127.0.0.1:{}/",
+        credentials.redis_password.expose(),
+        config.up.redis_port
+    ));
     config.meilisearch.url = format!("http://127.0.0.1:{}", config.up.meilisearch_port);
     // Services use the servers that are started here, whatever the configuration names.
     config.live_info.redis = default.live_info.redis.clone();
     config.live_api.redis = default.live_api.redis.clone();
     let index = std::mem::take(&mut config.live_api.meilisearch.index);
-    config.live_api.meilisearch = castlog_live_api::MeilisearchConfig { index, ..Default::default() };
+    config.live_api.meilisearch = castlog_live_api::MeilisearchConfig {
+        index,
+        ..Default::default()
+    };
     config.indexer.meilisearch = default.indexer.meilisearch.clone();
     config.log_sink.meilisearch = default.log_sink.meilisearch.clone();
     config.admin.listen.clear();
@@ -96,7 +113,11 @@ pub(super) fn local(mut config: config::Config, folder: &Folder, credentials: &C
     if api.admin_token.expose().is_empty() {
         api.admin_token = credentials.admin_token.clone();
     }
-    let reachable = |listen: &str| listen.parse().map_or_else(|_| listen.to_owned(), |a| reachable(a).to_string());
+    let reachable = |listen: &str| {
+        listen
+            .parse()
+            .map_or_else(|_| listen.to_owned(), |a| reachable(a).to_string())
+    };
     if api.public_url == default.live_api.public_url {
         api.public_url = format!("http://{}", reachable(&api.listen));
     }
@@ -157,7 +178,16 @@ mod tests {
         let config = Config::default();
         assert_eq!(config.admin_port_of(Service::Rtmp), 9640);
         assert_eq!(config.admin_port_of(Service::LogSink), 9646);
-        assert_eq!(Config { admin_port: 65_530, nats_port: 0, ..config }.validate().len(), 2);
+        assert_eq!(
+            Config {
+                admin_port: 65_530,
+                nats_port: 0,
+                ..config
+            }
+            .validate()
+            .len(),
+            2
+        );
     }
 
     #[test]

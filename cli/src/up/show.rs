@@ -21,7 +21,10 @@ pub(super) fn summary(config: &Config, folder: &Folder) -> String {
     let next = [
         ("./dev push", "sends a test picture to a new broadcast"),
         ("./dev tail", "prints the log's entries as they come"),
-        ("./dev nats sub 'media.>' --translate 'castlog decode {{Subject}}'", "the same with the nats command"),
+        (
+            "./dev nats sub 'media.>' --translate 'castlog decode {{Subject}}'",
+            "the same with the nats command",
+        ),
         ("./dev nats stream ls", "the streams of the log"),
     ];
     let mut text = String::from("\ncastlog is up. Ctrl-C stops it.\n\n");

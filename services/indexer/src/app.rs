@@ -40,7 +40,10 @@ pub async fn run(config: Config, ctx: Context) -> anyhow::Result<()> {
         Ok(())
     });
     tasks.spawn("indexer", async move {
-        let projection = Indexer { reconciler, shutdown: ctx.shutdown.clone() };
+        let projection = Indexer {
+            reconciler,
+            shutdown: ctx.shutdown.clone(),
+        };
         let options = Options { batch: config.batch };
         castlog_projector::run(&ctx.log, &STREAMS, projection, options, &ctx.shutdown, &ctx.health).await
     });
@@ -101,9 +104,17 @@ impl Projection for Indexer {
         outcome.map_err(|fault| match fault {
             Fault::Passing(error) => ApplyError::Transient(error),
             Fault::Refused { id, reason } => {
-                let of = |entry: &&Entry| entry.subject.broadcast.is_some_and(|broadcast| broadcast.to_string() == id);
+                let of = |entry: &&Entry| {
+                    entry
+                        .subject
+                        .broadcast
+                        .is_some_and(|broadcast| broadcast.to_string() == id)
+                };
                 match entries.iter().find(of) {
-                    Some(entry) => ApplyError::Poison { position: entry.position.clone(), reason },
+                    Some(entry) => ApplyError::Poison {
+                        position: entry.position.clone(),
+                        reason,
+                    },
                     None => ApplyError::Transient(anyhow!("document {id} is refused: {reason}")),
                 }
             }
@@ -132,14 +143,23 @@ async fn sweep(reconciler: &Reconciler, interval: Duration, shutdown: &Shutdown)
         let wait = match mended {
             Ok(documents) => {
                 if documents > 0 {
-                    tracing::warn!(index = reconciler.index, documents, "index differed from the log and is mended");
+                    tracing::warn!(
+                        index = reconciler.index,
+                        documents,
+                        "index differed from the log and is mended"
+                    );
                 }
                 backoff = delays.build();
                 interval
             }
             Err(Fault::Passing(error)) => {
                 let delay = backoff.next().unwrap_or(interval).min(interval);
-                tracing::warn!(index = reconciler.index, error = format!("{error:#}"), ?delay, "sweeping again");
+                tracing::warn!(
+                    index = reconciler.index,
+                    error = format!("{error:#}"),
+                    ?delay,
+                    "sweeping again"
+                );
                 delay
             }
             Err(fault @ Fault::Refused { .. }) => {
@@ -165,12 +185,17 @@ async fn build(reconciler: &Reconciler) -> Result<Report, Fault> {
     let facts = fold::live(&reconciler.log).await?;
     let documents: Vec<Document> = documents(&facts).collect();
     reconciler.put(&fresh, &documents.iter().collect::<Vec<_>>()).await?;
-    let swap = SwapIndexes { indexes: (index.clone(), fresh.clone()), rename: None };
+    let swap = SwapIndexes {
+        indexes: (index.clone(), fresh.clone()),
+        rename: None,
+    };
     meili.write(meili.client().swap_indexes([&swap])).await.map_err(wrong)?;
     meili.write(meili.client().delete_index(&fresh)).await.map_err(wrong)?;
     // Entries that came while it was built went to the old index only.
     reconciler.mend().await?;
-    Ok(Report { documents: documents.len() as u64 })
+    Ok(Report {
+        documents: documents.len() as u64,
+    })
 }
 
 /// Between the name of the index and the id of a rebuild.
@@ -186,12 +211,25 @@ async fn drop_leftovers(reconciler: &Reconciler) -> Result<(), Fault> {
     let wrong = |error| passing(index, error);
     let mut query = IndexesQuery::new(meili.client());
     query.with_limit(INDEXES);
-    let found = meili.call(meili.client().list_all_indexes_with(&query)).await.map_err(wrong)?;
+    let found = meili
+        .call(meili.client().list_all_indexes_with(&query))
+        .await
+        .map_err(wrong)?;
     let old = chrono::Utc::now().timestamp() - LEFTOVER_S;
     for leftover in found.results {
-        let of_rebuild = leftover.uid.strip_prefix(index.as_str()).is_some_and(|rest| rest.starts_with(REBUILD));
-        if of_rebuild && leftover.created_at.is_some_and(|created| created.unix_timestamp() < old) {
-            meili.write(meili.client().delete_index(&leftover.uid)).await.map_err(wrong)?;
+        let of_rebuild = leftover
+            .uid
+            .strip_prefix(index.as_str())
+            .is_some_and(|rest| rest.starts_with(REBUILD));
+        if of_rebuild
+            && leftover
+                .created_at
+                .is_some_and(|created| created.unix_timestamp() < old)
+        {
+            meili
+                .write(meili.client().delete_index(&leftover.uid))
+                .await
+                .map_err(wrong)?;
             tracing::info!(index = leftover.uid, "index of a broken-off rebuild deleted");
         }
     }

@@ -29,13 +29,21 @@ pub struct MeilisearchConfig {
 
 impl Default for MeilisearchConfig {
     fn default() -> Self {
-        Self { url: "http://127.0.0.1:7700".to_owned(), key: Secret::default() }
+        Self {
+            url: "http://127.0.0.1:7700".to_owned(),
+            key: Secret::default(),
+        }
     }
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { meilisearch: MeilisearchConfig::default(), index: "broadcasts".to_owned(), sweep_s: 60, batch: 200 }
+        Self {
+            meilisearch: MeilisearchConfig::default(),
+            index: "broadcasts".to_owned(),
+            sweep_s: 60,
+            batch: 200,
+        }
     }
 }
 
@@ -55,7 +63,10 @@ impl Config {
         }
         let fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
         if self.index.is_empty() || self.index.len() > MAX_INDEX || !self.index.chars().all(fit) {
-            problems.push(format!("indexer.index = {:?} is not 1 to {MAX_INDEX} letters, digits, '-' and '_'", self.index));
+            problems.push(format!(
+                "indexer.index = {:?} is not 1 to {MAX_INDEX} letters, digits, '-' and '_'",
+                self.index
+            ));
         }
         if !(1..=86_400).contains(&self.sweep_s) {
             problems.push(format!("indexer.sweep_s = {} is not in 1 to 86400", self.sweep_s));
@@ -74,8 +85,16 @@ mod tests {
     #[test]
     fn every_problem_is_named() {
         assert!(Config::default().validate().is_empty());
-        let meilisearch = MeilisearchConfig { url: "localhost".into(), key: Secret::new("a\nb".into()) };
-        let bad = Config { meilisearch, index: "a.b".into(), sweep_s: 0, batch: 0 };
+        let meilisearch = MeilisearchConfig {
+            url: "localhost".into(),
+            key: Secret::new("a\nb".into()),
+        };
+        let bad = Config {
+            meilisearch,
+            index: "a.b".into(),
+            sweep_s: 0,
+            batch: 0,
+        };
         assert_eq!(bad.validate().len(), 5);
     }
 }

@@ -9,8 +9,14 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 
 /// Kinds that a document is derived from.
-pub(crate) const KINDS: [Kind; 6] =
-    [Kind::Registration, Kind::Title, Kind::Tags, Kind::Options, Kind::Status, Kind::Metadata];
+pub(crate) const KINDS: [Kind; 6] = [
+    Kind::Registration,
+    Kind::Title,
+    Kind::Tags,
+    Kind::Options,
+    Kind::Status,
+    Kind::Metadata,
+];
 
 /// A live, public broadcast as it is found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -70,7 +76,9 @@ impl Facts {
     /// The session that is on the air.
     pub(crate) fn session(&self) -> Option<&pb::status::Session> {
         use pb::status::Event as E;
-        let Some(Event::Status(pb::Status { event: Some(event) })) = self.get(Kind::Status) else { return None };
+        let Some(Event::Status(pb::Status { event: Some(event) })) = self.get(Kind::Status) else {
+            return None;
+        };
         match event {
             E::Started(e) => e.session.as_ref(),
             E::Interrupted(e) => e.session.as_ref(),
@@ -85,9 +93,13 @@ impl Facts {
         use pb::registration::Event as E;
         match self.0.get(&Kind::Registration) {
             None => Some(String::new()),
-            Some(Fact { event: Some(Event::Registration(pb::Registration { event: Some(E::Created(e)) })), .. }) => {
-                Some(e.owner.clone())
-            }
+            Some(Fact {
+                event:
+                    Some(Event::Registration(pb::Registration {
+                        event: Some(E::Created(e)),
+                    })),
+                ..
+            }) => Some(e.owner.clone()),
             Some(_) => None,
         }
     }
@@ -97,7 +109,13 @@ impl Facts {
         use pb::{Visibility, options::Event as E};
         match self.0.get(&Kind::Options) {
             None => Some(Default::default()),
-            Some(Fact { event: Some(Event::Options(pb::Options { event: Some(E::Changed(e)) })), .. }) => {
+            Some(Fact {
+                event:
+                    Some(Event::Options(pb::Options {
+                        event: Some(E::Changed(e)),
+                    })),
+                ..
+            }) => {
                 let public = matches!(
                     Visibility::try_from(e.visibility),
                     Ok(Visibility::Public | Visibility::Unspecified)
@@ -110,29 +128,37 @@ impl Facts {
 
     fn title(&self) -> String {
         match self.get(Kind::Title) {
-            Some(Event::Title(pb::Title { event: Some(pb::title::Event::Changed(e)) })) => e.title.clone(),
+            Some(Event::Title(pb::Title {
+                event: Some(pb::title::Event::Changed(e)),
+            })) => e.title.clone(),
             _ => String::new(),
         }
     }
 
     fn tags(&self) -> Vec<String> {
         match self.get(Kind::Tags) {
-            Some(Event::Tags(pb::Tags { event: Some(pb::tags::Event::Changed(e)) })) => e.tags.clone(),
+            Some(Event::Tags(pb::Tags {
+                event: Some(pb::tags::Event::Changed(e)),
+            })) => e.tags.clone(),
             _ => Vec::new(),
         }
     }
 
     /// Heights and frame rate of `session`; those of an earlier one say nothing.
     fn picture(&self, session: &str) -> (Vec<u32>, u32) {
-        let Some(Event::Metadata(pb::Metadata { event: Some(pb::metadata::Event::Produced(e)) })) =
-            self.get(Kind::Metadata)
+        let Some(Event::Metadata(pb::Metadata {
+            event: Some(pb::metadata::Event::Produced(e)),
+        })) = self.get(Kind::Metadata)
         else {
             return Default::default();
         };
         if e.session_id != session {
             return Default::default();
         }
-        let videos = e.renditions.iter().filter(|r| r.kind == pb::RenditionKind::Video as i32);
+        let videos = e
+            .renditions
+            .iter()
+            .filter(|r| r.kind == pb::RenditionKind::Video as i32);
         let mut heights: Vec<u32> = videos.map(|r| r.height).filter(|height| *height > 0).collect();
         heights.sort_unstable_by(|a, b| b.cmp(a));
         heights.dedup();

@@ -5,7 +5,10 @@ use super::*;
 fn session(id: &str) -> Option<pb::status::Session> {
     Some(pb::status::Session {
         session_id: id.to_owned(),
-        started_at: Some(pb::Timestamp { seconds: 1_700_000_000, nanos: 250_000_000 }),
+        started_at: Some(pb::Timestamp {
+            seconds: 1_700_000_000,
+            nanos: 250_000_000,
+        }),
         ..Default::default()
     })
 }
@@ -19,9 +22,16 @@ fn started(id: &str) -> Event {
 }
 
 fn options(visibility: i32) -> Event {
-    let changed =
-        pb::options::Changed { category: "game".into(), language: "ko".into(), visibility, ..Default::default() };
-    pb::Options { event: Some(pb::options::Event::Changed(changed)) }.into()
+    let changed = pb::options::Changed {
+        category: "game".into(),
+        language: "ko".into(),
+        visibility,
+        ..Default::default()
+    };
+    pb::Options {
+        event: Some(pb::options::Event::Changed(changed)),
+    }
+    .into()
 }
 
 fn metadata(session: &str) -> Event {
@@ -33,7 +43,10 @@ fn metadata(session: &str) -> Event {
     };
     let produced = pb::metadata::Produced {
         session_id: session.into(),
-        video: Some(pb::metadata::SourceVideo { frame_rate_milli: 29_970, ..Default::default() }),
+        video: Some(pb::metadata::SourceVideo {
+            frame_rate_milli: 29_970,
+            ..Default::default()
+        }),
         renditions: vec![
             rendition("480p", pb::RenditionKind::Video, 480),
             rendition("audio", pb::RenditionKind::Audio, 0),
@@ -42,17 +55,36 @@ fn metadata(session: &str) -> Event {
         ],
         ..Default::default()
     };
-    pb::Metadata { event: Some(pb::metadata::Event::Produced(produced)) }.into()
+    pb::Metadata {
+        event: Some(pb::metadata::Event::Produced(produced)),
+    }
+    .into()
 }
 
 /// A live, public broadcast with everything set.
 fn live() -> Facts {
-    let created = pb::registration::Created { owner: "ann".into(), created_at: None };
+    let created = pb::registration::Created {
+        owner: "ann".into(),
+        created_at: None,
+    };
     let mut facts = Facts::default();
     let events = [
-        pb::Registration { event: Some(pb::registration::Event::Created(created)) }.into(),
-        pb::Title { event: Some(pb::title::Event::Changed(pb::title::Changed { title: "롤 랭크".into() })) }.into(),
-        pb::Tags { event: Some(pb::tags::Event::Changed(pb::tags::Changed { tags: vec!["lol".into()] })) }.into(),
+        pb::Registration {
+            event: Some(pb::registration::Event::Created(created)),
+        }
+        .into(),
+        pb::Title {
+            event: Some(pb::title::Event::Changed(pb::title::Changed {
+                title: "롤 랭크".into(),
+            })),
+        }
+        .into(),
+        pb::Tags {
+            event: Some(pb::tags::Event::Changed(pb::tags::Changed {
+                tags: vec!["lol".into()],
+            })),
+        }
+        .into(),
         options(pb::Visibility::Public.into()),
         started("s1"),
         metadata("s1"),
@@ -98,15 +130,33 @@ fn a_live_public_broadcast_is_shown() {
 fn only_what_is_live_public_and_there_is_shown() {
     use pb::status::{Ended, Event as E, Interrupted, Resumed};
     assert_eq!(Facts::default().document(BroadcastId::generate()), None);
-    let interrupted = E::Interrupted(Interrupted { session: session("s1"), ..Default::default() });
+    let interrupted = E::Interrupted(Interrupted {
+        session: session("s1"),
+        ..Default::default()
+    });
     assert!(with(Some(status(interrupted)), Kind::Status).is_some());
-    assert!(with(Some(status(E::Resumed(Resumed { session: session("s1") }))), Kind::Status).is_some());
-    let ended = E::Ended(Ended { session: session("s1"), ..Default::default() });
+    assert!(
+        with(
+            Some(status(E::Resumed(Resumed { session: session("s1") }))),
+            Kind::Status
+        )
+        .is_some()
+    );
+    let ended = E::Ended(Ended {
+        session: session("s1"),
+        ..Default::default()
+    });
     assert_eq!(with(Some(status(ended)), Kind::Status), None);
     assert_eq!(with(Some(options(pb::Visibility::Private.into())), Kind::Options), None);
     assert!(with(Some(options(pb::Visibility::Unspecified.into())), Kind::Options).is_some());
     let deleted = pb::registration::Event::Deleted(pb::registration::Deleted::default());
-    assert_eq!(with(Some(pb::Registration { event: Some(deleted) }.into()), Kind::Registration), None);
+    assert_eq!(
+        with(
+            Some(pb::Registration { event: Some(deleted) }.into()),
+            Kind::Registration
+        ),
+        None
+    );
 }
 
 #[test]

@@ -28,13 +28,10 @@ enum Scope {
 }
 
 /// Reads the newest entries of some kinds, all of one stream.
-async fn read(
-    log: &Log,
-    kinds: &[Kind],
-    found: &mut BTreeMap<BroadcastId, Facts>,
-    scope: Scope,
-) -> Result<(), Fault> {
-    let Some(stream) = kinds.first().map(|kind| kind.stream()) else { return Ok(()) };
+async fn read(log: &Log, kinds: &[Kind], found: &mut BTreeMap<BroadcastId, Facts>, scope: Scope) -> Result<(), Fault> {
+    let Some(stream) = kinds.first().map(|kind| kind.stream()) else {
+        return Ok(());
+    };
     let filters: Vec<String> = kinds.iter().map(|kind| kind.filter()).collect();
     let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
     let mut follow = log.follow(stream, &filters, From::LastPerSubject);

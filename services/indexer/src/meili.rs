@@ -37,7 +37,8 @@ impl Meili {
     pub(crate) fn new(config: &MeilisearchConfig) -> anyhow::Result<Self> {
         let key = config.key.expose();
         let key = (!key.is_empty()).then(|| key.clone());
-        let client = Client::new(config.url.trim_end_matches('/'), key).context("cannot make a client of Meilisearch")?;
+        let client =
+            Client::new(config.url.trim_end_matches('/'), key).context("cannot make a client of Meilisearch")?;
         Ok(Self { client })
     }
 
@@ -52,7 +53,9 @@ impl Meili {
     /// Makes a request; one that is not answered in time is a [`Error::Timeout`],
     /// and may have been heard or not.
     pub(crate) async fn call<T>(&self, request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        tokio::time::timeout(REQUEST_TIMEOUT, request).await.unwrap_or(Err(Error::Timeout))
+        tokio::time::timeout(REQUEST_TIMEOUT, request)
+            .await
+            .unwrap_or(Err(Error::Timeout))
     }
 
     /// Makes a request for a write and waits until it is done.
@@ -78,7 +81,10 @@ impl Meili {
             Err(error) if code(&error) == Some(&ErrorCode::IndexNotFound) => None,
             Err(error) => return Err(error),
         };
-        if actual.as_ref().is_some_and(|actual| differing(settings, actual).is_empty()) {
+        if actual
+            .as_ref()
+            .is_some_and(|actual| differing(settings, actual).is_empty())
+        {
             return Ok(true);
         }
         if actual.is_none() {
@@ -111,9 +117,18 @@ impl Meili {
         loop {
             match (send(suspects).await, suspects) {
                 (Ok(()), _) if suspects.len() == documents.len() => return Ok(()),
-                (Ok(()), _) => return Err(Fault::Passing(anyhow::anyhow!("a write to index {name} was refused once"))),
+                (Ok(()), _) => {
+                    return Err(Fault::Passing(anyhow::anyhow!(
+                        "a write to index {name} was refused once"
+                    )));
+                }
                 (Err(error), _) if !refuses(&error) => return Err(passing(name, error)),
-                (Err(error), [only]) => return Err(Fault::Refused { id: id(only), reason: error.to_string() }),
+                (Err(error), [only]) => {
+                    return Err(Fault::Refused {
+                        id: id(only),
+                        reason: error.to_string(),
+                    });
+                }
                 (Err(_), _) => {}
             }
             while suspects.len() > 1 {
@@ -167,12 +182,16 @@ pub(crate) fn differing(wanted: &Settings, actual: &Settings) -> Vec<String> {
             wanted.len() == actual.len() && wanted.iter().all(|one| actual.contains(one))
         }
         // What is left out of an object is the server's default.
-        (Value::Object(wanted), Some(Value::Object(actual))) => {
-            wanted.iter().all(|(key, value)| value.is_null() || actual.get(key) == Some(value))
-        }
+        (Value::Object(wanted), Some(Value::Object(actual))) => wanted
+            .iter()
+            .all(|(key, value)| value.is_null() || actual.get(key) == Some(value)),
         (wanted, Some(actual)) => wanted == actual,
     };
-    map(wanted).iter().filter(|(name, wanted)| !same(name, wanted)).map(|(name, _)| name.clone()).collect()
+    map(wanted)
+        .iter()
+        .filter(|(name, wanted)| !same(name, wanted))
+        .map(|(name, _)| name.clone())
+        .collect()
 }
 
 #[cfg(test)]
@@ -181,11 +200,18 @@ mod tests {
 
     #[test]
     fn only_what_differs_counts() {
-        let settings = || Settings::new().with_searchable_attributes(["title", "tags"]).with_sortable_attributes(["a", "b"]);
+        let settings = || {
+            Settings::new()
+                .with_searchable_attributes(["title", "tags"])
+                .with_sortable_attributes(["a", "b"])
+        };
         let same = settings().with_sortable_attributes(["b", "a"]).with_stop_words(["x"]);
         assert!(differing(&settings(), &same).is_empty());
         let other = settings().with_searchable_attributes(["tags", "title"]);
         assert_eq!(differing(&settings(), &other), ["searchableAttributes"]);
-        assert_eq!(differing(&settings(), &Settings::new()), ["searchableAttributes", "sortableAttributes"]);
+        assert_eq!(
+            differing(&settings(), &Settings::new()),
+            ["searchableAttributes", "sortableAttributes"]
+        );
     }
 }

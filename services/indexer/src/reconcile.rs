@@ -39,12 +39,19 @@ pub(crate) struct Reconciler {
 
 impl Reconciler {
     pub(crate) fn new(config: &Config, log: &Log) -> anyhow::Result<Self> {
-        Ok(Self { meili: Meili::new(&config.meilisearch)?, log: log.clone(), index: config.index.clone() })
+        Ok(Self {
+            meili: Meili::new(&config.meilisearch)?,
+            log: log.clone(),
+            index: config.index.clone(),
+        })
     }
 
     /// Makes sure that the index is there and can be searched as documented.
     pub(crate) async fn prepare(&self) -> Result<bool, Fault> {
-        self.meili.ensure(&self.index, &settings()).await.map_err(|error| passing(&self.index, error))
+        self.meili
+            .ensure(&self.index, &settings())
+            .await
+            .map_err(|error| passing(&self.index, error))
     }
 
     /// Brings the documents of these broadcasts up to date. `known` are entries
@@ -69,8 +76,14 @@ impl Reconciler {
                 facts.learn_entry(entry);
             }
         }
-        let subjects: Vec<_> = ids.iter().copied().flat_map(|id| KINDS.map(|kind| (id, kind))).collect();
-        let mut reads = stream::iter(subjects).map(|(id, kind)| self.read(id, kind)).buffer_unordered(READS);
+        let subjects: Vec<_> = ids
+            .iter()
+            .copied()
+            .flat_map(|id| KINDS.map(|kind| (id, kind)))
+            .collect();
+        let mut reads = stream::iter(subjects)
+            .map(|(id, kind)| self.read(id, kind))
+            .buffer_unordered(READS);
         while let Some((id, kind, read)) = reads.try_next().await? {
             if let (Some(facts), Some((sequence, event))) = (facts.get_mut(&id), read) {
                 facts.learn(kind, sequence, event);
@@ -94,8 +107,11 @@ impl Reconciler {
 
     async fn write(&self, wanted: &Wanted) -> Result<(), Fault> {
         let present: Vec<&Document> = wanted.values().flatten().collect();
-        let absent: Vec<String> =
-            wanted.iter().filter(|(_, document)| document.is_none()).map(|(id, _)| id.to_string()).collect();
+        let absent: Vec<String> = wanted
+            .iter()
+            .filter(|(_, document)| document.is_none())
+            .map(|(id, _)| id.to_string())
+            .collect();
         // Both are on their way together, so that Meilisearch does them in one go.
         let (put, deleted) = tokio::join!(self.put(&self.index, &present), self.delete(&absent));
         put.and(deleted)
@@ -130,7 +146,18 @@ pub(crate) fn is_missing(error: &Error) -> bool {
 pub(crate) fn settings() -> Settings {
     Settings::new()
         .with_searchable_attributes(["title", "tags", "owner"])
-        .with_filterable_attributes(["id", "tags", "category", "language", "resolutions", "frame_rate", "owner"])
+        .with_filterable_attributes([
+            "id",
+            "tags",
+            "category",
+            "language",
+            "resolutions",
+            "frame_rate",
+            "owner",
+        ])
         .with_sortable_attributes(["viewers", "started_at"])
-        .with_typo_tolerance(TypoToleranceSettings { enabled: Some(true), ..Default::default() })
+        .with_typo_tolerance(TypoToleranceSettings {
+            enabled: Some(true),
+            ..Default::default()
+        })
 }

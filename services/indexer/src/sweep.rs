@@ -40,7 +40,12 @@ impl Reconciler {
             Err(error) if is_missing(&error) => vec![format!("index {}: it is not there", self.index)],
             Err(error) => return Err(passing(&self.index, error)),
         };
-        lines.extend(self.differences().await?.into_iter().flat_map(|difference| difference.lines));
+        lines.extend(
+            self.differences()
+                .await?
+                .into_iter()
+                .flat_map(|difference| difference.lines),
+        );
         Ok(lines)
     }
 
@@ -92,7 +97,11 @@ impl Reconciler {
             let mut query = DocumentsQuery::new(&index);
             query.with_limit(PAGE).with_offset(offset);
             query.ids = ids.map(<[&str]>::to_vec);
-            let page = match self.meili.call(index.get_documents_with::<Map<String, Value>>(&query)).await {
+            let page = match self
+                .meili
+                .call(index.get_documents_with::<Map<String, Value>>(&query))
+                .await
+            {
                 Ok(page) => page,
                 Err(error) if is_missing(&error) => return Ok(stored),
                 Err(error) => return Err(passing(&self.index, error)),
@@ -134,12 +143,21 @@ fn compare(wanted: &BTreeMap<String, Document>, stored: &Stored) -> Vec<Differen
 }
 
 fn attributes(id: &str, wanted: &Document, stored: &Map<String, Value>) -> Vec<String> {
-    let Ok(Value::Object(wanted)) = serde_json::to_value(wanted) else { return Vec::new() };
+    let Ok(Value::Object(wanted)) = serde_json::to_value(wanted) else {
+        return Vec::new();
+    };
     let names: BTreeSet<&String> = wanted.keys().chain(stored.keys()).collect();
-    let show = |map: &Map<String, Value>, name: &str| map.get(name).map_or_else(|| "nothing".to_owned(), Value::to_string);
+    let show =
+        |map: &Map<String, Value>, name: &str| map.get(name).map_or_else(|| "nothing".to_owned(), Value::to_string);
     names
         .into_iter()
         .filter(|name| wanted.get(*name) != stored.get(*name))
-        .map(|name| format!("{id}: {name} is {} and should be {}", show(stored, name), show(&wanted, name)))
+        .map(|name| {
+            format!(
+                "{id}: {name} is {} and should be {}",
+                show(stored, name),
+                show(&wanted, name)
+            )
+        })
         .collect()
 }

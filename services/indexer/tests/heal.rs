@@ -15,7 +15,10 @@ async fn an_index_is_rebuilt_from_the_log_alone() -> anyhow::Result<()> {
     let (one, _) = stage.go_live("one", &["a"]).await?;
     let (two, _) = stage.go_live("two", &["b"]).await?;
     let (three, _) = stage.go_live("three", &["c"]).await?;
-    until("the index equals the log", PATIENCE, || async { stage.verified().await.ok() }).await?;
+    until("the index equals the log", PATIENCE, || async {
+        stage.verified().await.ok()
+    })
+    .await?;
     stage.found("", "", &[one, two, three]).await?;
     indexer.finish().await?;
     let wanted = stage.documents().await?;
@@ -30,7 +33,10 @@ async fn an_index_is_rebuilt_from_the_log_alone() -> anyhow::Result<()> {
         stage.verified().await?;
     }
     let indexes = stage.client.list_all_indexes().await?.results;
-    assert_eq!(indexes.into_iter().map(|index| index.uid).collect::<Vec<_>>(), ["broadcasts"]);
+    assert_eq!(
+        indexes.into_iter().map(|index| index.uid).collect::<Vec<_>>(),
+        ["broadcasts"]
+    );
     Ok(())
 }
 
@@ -59,7 +65,10 @@ async fn a_rebuild_beside_a_running_indexer_loses_nothing() -> anyhow::Result<()
     built?;
     let live: Vec<_> = ids[1..].iter().map(|(id, _)| *id).collect();
     stage.found("\"changed 39\"", "", &live).await?;
-    until("the index equals the log", PATIENCE, || async { stage.verified().await.ok() }).await?;
+    until("the index equals the log", PATIENCE, || async {
+        stage.verified().await.ok()
+    })
+    .await?;
     indexer.finish().await
 }
 
@@ -75,10 +84,19 @@ async fn verify_names_what_differs_and_the_sweep_mends_it() -> anyhow::Result<()
     stage.verified().await?;
 
     let index = stage.client.index("broadcasts");
-    let planted = [json!({ "id": one, "title": "wrong" }), json!({ "id": "planted", "title": "nobody's" })];
+    let planted = [
+        json!({ "id": one, "title": "wrong" }),
+        json!({ "id": "planted", "title": "nobody's" }),
+    ];
     stage.done(index.add_or_update(&planted, None).await?).await?;
     stage.done(index.delete_document(three).await?).await?;
-    stage.done(index.set_settings(&Settings::new().with_sortable_attributes(["viewers"])).await?).await?;
+    stage
+        .done(
+            index
+                .set_settings(&Settings::new().with_sortable_attributes(["viewers"]))
+                .await?,
+        )
+        .await?;
     stage.say(two, ended(&session)).await?;
     let mut lines = verify(&stage.config, &stage.log).await?;
     lines.sort();
@@ -92,7 +110,10 @@ async fn verify_names_what_differs_and_the_sweep_mends_it() -> anyhow::Result<()
     wanted.sort();
     assert_eq!(lines, wanted);
 
-    let indexer = stage.start_with(Config { sweep_s: 1, ..stage.config.clone() })?;
+    let indexer = stage.start_with(Config {
+        sweep_s: 1,
+        ..stage.config.clone()
+    })?;
     until("the first sweep", PATIENCE, || async { stage.verified().await.ok() }).await?;
     // The index goes away under a running indexer.
     stage.done(stage.client.delete_index("broadcasts").await?).await?;
@@ -126,8 +147,13 @@ async fn verify_looks_at_the_index_that_is_searched() -> anyhow::Result<()> {
     let stage = Stage::build().await?;
     stage.go_live("one", &[]).await?;
     rebuild(&stage.config, &stage.log).await?;
-    stage.done(stage.client.create_index("other", Some("id")).await?).await?;
-    let swap = SwapIndexes { indexes: ("broadcasts".into(), "other".into()), rename: None };
+    stage
+        .done(stage.client.create_index("other", Some("id")).await?)
+        .await?;
+    let swap = SwapIndexes {
+        indexes: ("broadcasts".into(), "other".into()),
+        rename: None,
+    };
     stage.done(stage.client.swap_indexes([&swap]).await?).await?;
     assert!(!verify(&stage.config, &stage.log).await?.is_empty());
     Ok(())

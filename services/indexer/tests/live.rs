@@ -20,7 +20,13 @@ async fn a_broadcast_is_found_while_it_is_live_and_public() -> anyhow::Result<()
     stage.found("", "tags = ranked", &[one]).await?;
     stage.found("", "resolutions = 1080", &[one, two]).await?;
     stage.found("", "resolutions = 360", &[]).await?;
-    stage.found("ann", "category = game AND language = ko AND frame_rate = 60", &[one, two]).await?;
+    stage
+        .found(
+            "ann",
+            "category = game AND language = ko AND frame_rate = 60",
+            &[one, two],
+        )
+        .await?;
     assert!(indexer.health.is_ready());
     let document = stage.documents().await?.remove(0);
     assert_eq!(
@@ -64,20 +70,32 @@ async fn duplicates_redelivery_and_what_is_no_entry_change_nothing() -> anyhow::
     let (one, _) = stage.go_live("first", &[]).await?;
     stage.found("first", "", &[one]).await?;
     for _ in 0..2 {
-        stage.publisher.publish(Draft::new(one, title("second")).id("same")).await?;
+        stage
+            .publisher
+            .publish(Draft::new(one, title("second")).id("same"))
+            .await?;
     }
     stage.found("second", "", &[one]).await?;
     indexer.finish().await?;
 
     // A consumer that is made anew delivers everything again.
     for stream in ["BROAD_INFO", "LIVE_STREAM"] {
-        stage.log.jetstream().get_stream(stream).await?.delete_consumer("indexer").await?;
+        stage
+            .log
+            .jetstream()
+            .get_stream(stream)
+            .await?
+            .delete_consumer("indexer")
+            .await?;
     }
     castlog_log::provision::apply(&stage.log, castlog_log::provision::Plan::default()).await?;
     let garbage = format!("media.broad_info.title.{one}");
     stage.log.jetstream().publish(garbage, "garbage".into()).await?.await?;
     let indexer = stage.start()?;
-    until("the dead letter", PATIENCE, || async { (stage.dead_letters().await.ok()? == 1).then_some(()) }).await?;
+    until("the dead letter", PATIENCE, || async {
+        (stage.dead_letters().await.ok()? == 1).then_some(())
+    })
+    .await?;
 
     // The broadcast stays, and what comes behind is applied.
     stage.say(one, title("third")).await?;

@@ -267,6 +267,19 @@ impl Search {
             Ok(Err(Error::Meilisearch(error))) if error.error_code == ErrorCode::IndexNotFound => {
                 Ok(Answer::empty(query))
             }
+            // The indexer has just made the index and gives it its settings next.
+            Ok(Err(Error::Meilisearch(error)))
+                if matches!(
+                    error.error_code,
+                    ErrorCode::InvalidSearchFacets | ErrorCode::InvalidSearchFilter | ErrorCode::InvalidSearchSort
+                ) =>
+            {
+                tracing::warn!(error = %error, "the search index lacks its settings");
+                Err(Problem::new(
+                    Code::SearchUnavailable,
+                    "the search index is being prepared; try again",
+                ))
+            }
             Ok(Err(Error::Meilisearch(error))) if error.error_type == ErrorType::InvalidRequest => {
                 tracing::error!(error = %error, "the search index refuses a search");
                 Err(Problem::new(Code::Internal, "the search index refuses this search"))

@@ -94,7 +94,10 @@ impl Projection for Sink {
         outcome.map_err(|fault| match fault {
             Fault::Passing(error) => ApplyError::Transient(error),
             Fault::Refused { id, reason } => match entries.iter().find(|entry| document::id(&entry.position) == id) {
-                Some(entry) => ApplyError::Poison { position: entry.position.clone(), reason },
+                Some(entry) => ApplyError::Poison {
+                    position: entry.position.clone(),
+                    reason,
+                },
                 None => ApplyError::Transient(anyhow!("document {id} is refused: {reason}")),
             },
         })
@@ -123,25 +126,37 @@ impl Sink {
         let mut writes: Vec<BoxFuture<'_, Result<(), Fault>>> = Vec::new();
         let mut unsettled = Vec::new();
         for (index, documents) in &indexes {
-            if self.settled.get(index).is_none_or(|since| since.elapsed() > SETTINGS_HOLD) {
+            if self
+                .settled
+                .get(index)
+                .is_none_or(|since| since.elapsed() > SETTINGS_HOLD)
+            {
                 unsettled.push(index.clone());
                 writes.push(self.settle(index, &settings).boxed());
             }
             for chunk in chunks(documents) {
-                writes.push(self.meili.put(index, chunk, |document| document.id().to_owned()).boxed());
+                writes.push(
+                    self.meili
+                        .put(index, chunk, |document| document.id().to_owned())
+                        .boxed(),
+                );
             }
         }
         try_join_all(writes).await?;
         if self.settled.len() + unsettled.len() > MAX_REMEMBERED {
             self.settled.clear();
         }
-        self.settled.extend(unsettled.into_iter().map(|index| (index, Instant::now())));
+        self.settled
+            .extend(unsettled.into_iter().map(|index| (index, Instant::now())));
         Ok(())
     }
 
     async fn settle(&self, index: &str, settings: &Settings) -> Result<(), Fault> {
         let handle = self.meili.client().index(index);
-        self.meili.write(handle.set_settings(settings)).await.map_err(|error| passing(index, error))
+        self.meili
+            .write(handle.set_settings(settings))
+            .await
+            .map_err(|error| passing(index, error))
     }
 }
 

@@ -35,7 +35,10 @@ pub struct MeilisearchConfig {
 
 impl Default for MeilisearchConfig {
     fn default() -> Self {
-        Self { url: "http://127.0.0.1:7700".to_owned(), key: Secret::default() }
+        Self {
+            url: "http://127.0.0.1:7700".to_owned(),
+            key: Secret::default(),
+        }
     }
 }
 
@@ -65,7 +68,10 @@ impl Config {
             problems.push(format!("log_sink.index = {:?}: {problem}", self.index));
         }
         if self.retention_days > 3650 {
-            problems.push(format!("log_sink.retention_days = {} is over 3650", self.retention_days));
+            problems.push(format!(
+                "log_sink.retention_days = {} is over 3650",
+                self.retention_days
+            ));
         }
         if !(1..=500).contains(&self.batch) {
             problems.push(format!("log_sink.batch = {} is not in 1 to 500", self.batch));
@@ -81,8 +87,16 @@ mod tests {
     #[test]
     fn every_problem_is_named() {
         assert!(Config::default().validate().is_empty());
-        let meilisearch = MeilisearchConfig { url: "localhost".into(), key: Secret::new("ä".into()) };
-        let bad = Config { meilisearch, index: "log".into(), retention_days: 4000, batch: 501 };
+        let meilisearch = MeilisearchConfig {
+            url: "localhost".into(),
+            key: Secret::new("ä".into()),
+        };
+        let bad = Config {
+            meilisearch,
+            index: "log".into(),
+            retention_days: 4000,
+            batch: 501,
+        };
         assert_eq!(bad.validate().len(), 5);
     }
 }

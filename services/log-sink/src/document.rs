@@ -46,7 +46,15 @@ impl Document {
         let data = take("data");
         let broadcast_id = entry.subject.broadcast.map(|id| id.to_string());
         let mut text = String::new();
-        for word in [Some(&event_type), Some(&entry.source), broadcast_id.as_ref(), Some(&entry.id)].into_iter().flatten() {
+        for word in [
+            Some(&event_type),
+            Some(&entry.source),
+            broadcast_id.as_ref(),
+            Some(&entry.id),
+        ]
+        .into_iter()
+        .flatten()
+        {
             append(&mut text, word);
         }
         collect(&data, &mut text);
@@ -118,8 +126,14 @@ mod tests {
             source: "castlog/live-api".into(),
             time: "2025-02-28T23:59:59.123456Z".parse().unwrap(),
             subject: Kind::Title.of("01arz3ndektsv4rrffq69g5fav".parse().unwrap()),
-            event: pb::Title { event: Some(pb::title::Event::Changed(changed)) }.into(),
-            position: Position { stream: "BROAD_INFO".into(), sequence: 7 },
+            event: pb::Title {
+                event: Some(pb::title::Event::Changed(changed)),
+            }
+            .into(),
+            position: Position {
+                stream: "BROAD_INFO".into(),
+                sequence: 7,
+            },
             traceparent: None,
         }
     }

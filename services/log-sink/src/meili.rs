@@ -32,7 +32,8 @@ impl Meili {
     pub(crate) fn new(config: &MeilisearchConfig) -> anyhow::Result<Self> {
         let key = config.key.expose();
         let key = (!key.is_empty()).then(|| key.clone());
-        let client = Client::new(config.url.trim_end_matches('/'), key).context("cannot make a client of Meilisearch")?;
+        let client =
+            Client::new(config.url.trim_end_matches('/'), key).context("cannot make a client of Meilisearch")?;
         Ok(Self { client })
     }
 
@@ -43,7 +44,9 @@ impl Meili {
     /// Makes a request; one that is not answered in time is a [`Error::Timeout`],
     /// and may have been heard or not.
     pub(crate) async fn call<T>(&self, request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        tokio::time::timeout(REQUEST_TIMEOUT, request).await.unwrap_or(Err(Error::Timeout))
+        tokio::time::timeout(REQUEST_TIMEOUT, request)
+            .await
+            .unwrap_or(Err(Error::Timeout))
     }
 
     /// Makes a request for a write and waits until it is done.
@@ -76,9 +79,18 @@ impl Meili {
         loop {
             match (send(suspects).await, suspects) {
                 (Ok(()), _) if suspects.len() == documents.len() => return Ok(()),
-                (Ok(()), _) => return Err(Fault::Passing(anyhow::anyhow!("a write to index {name} was refused once"))),
+                (Ok(()), _) => {
+                    return Err(Fault::Passing(anyhow::anyhow!(
+                        "a write to index {name} was refused once"
+                    )));
+                }
                 (Err(error), _) if !refuses(&error) => return Err(passing(name, error)),
-                (Err(error), [only]) => return Err(Fault::Refused { id: id(only), reason: error.to_string() }),
+                (Err(error), [only]) => {
+                    return Err(Fault::Refused {
+                        id: id(only),
+                        reason: error.to_string(),
+                    });
+                }
                 (Err(_), _) => {}
             }
             while suspects.len() > 1 {
@@ -121,7 +133,10 @@ mod tests {
     #[tokio::test]
     async fn the_document_to_blame_is_found() -> anyhow::Result<()> {
         let server = Meilisearch::start().await?;
-        let config = MeilisearchConfig { url: server.url(), key: Secret::new(server.master_key().to_owned()) };
+        let config = MeilisearchConfig {
+            url: server.url(),
+            key: Secret::new(server.master_key().to_owned()),
+        };
         let meili = Meili::new(&config)?;
         let mut documents: Vec<_> = (0..10).map(|n| json!({ "id": format!("d{n}") })).collect();
         documents[6]["id"] = json!("not an id");
@@ -134,7 +149,10 @@ mod tests {
         meili.put("x", &documents, id).await?;
         assert_eq!(meili.client().index("x").get_stats().await?.number_of_documents, 9);
         // Nobody's documents are to blame for a server that is not there.
-        let nowhere = Meili::new(&MeilisearchConfig { url: "http://127.0.0.1:9".into(), ..config })?;
+        let nowhere = Meili::new(&MeilisearchConfig {
+            url: "http://127.0.0.1:9".into(),
+            ..config
+        })?;
         assert!(matches!(nowhere.put("x", &documents, id).await, Err(Fault::Passing(_))));
         Ok(())
     }

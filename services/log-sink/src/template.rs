@@ -43,7 +43,8 @@ impl Template {
             let text = name.get(start..start + DAY_LENGTH)?;
             NaiveDate::parse_from_str(text, DAY).ok()
         });
-        days.into_iter().find(|day| Kind::ALL.iter().any(|kind| self.name(*kind, *day) == name))
+        days.into_iter()
+            .find(|day| Kind::ALL.iter().any(|kind| self.name(*kind, *day) == name))
     }
 }
 
@@ -57,8 +58,13 @@ impl FromStr for Template {
         let mut pieces = Vec::new();
         let mut rest = text;
         while !rest.is_empty() {
-            let (plain, placeholder) = rest.split_once('{').map_or((rest, None), |(plain, more)| (plain, Some(more)));
-            if let Some(wrong) = plain.chars().find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_')) {
+            let (plain, placeholder) = rest
+                .split_once('{')
+                .map_or((rest, None), |(plain, more)| (plain, Some(more)));
+            if let Some(wrong) = plain
+                .chars()
+                .find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_'))
+            {
                 return Err(format!("{wrong:?} cannot be in the name of an index"));
             }
             if !plain.is_empty() {
@@ -93,14 +99,27 @@ mod tests {
 
     #[test]
     fn a_name_tells_its_day() {
-        for template in ["log-{class}-{yyyy.MM.dd}", "{kind}{yyyy.MM.dd}x", "2024-01-01-{yyyy.MM.dd}"] {
+        for template in [
+            "log-{class}-{yyyy.MM.dd}",
+            "{kind}{yyyy.MM.dd}x",
+            "2024-01-01-{yyyy.MM.dd}",
+        ] {
             let template: Template = template.parse().unwrap();
             let name = template.name(Kind::PublishKey, day("2025-02-28"));
             assert_eq!(template.day(&name), Some(day("2025-02-28")), "{name}");
         }
         let template: Template = "log-{class}-{yyyy.MM.dd}".parse().unwrap();
-        assert_eq!(template.name(Kind::Title, day("2025-02-28")), "log-broad_info-2025-02-28");
-        for other in ["broadcasts", "log-other-2025-02-28", "log-broad_info-2025-02-30", "log-broad_info-2025-02-28-", "한"] {
+        assert_eq!(
+            template.name(Kind::Title, day("2025-02-28")),
+            "log-broad_info-2025-02-28"
+        );
+        for other in [
+            "broadcasts",
+            "log-other-2025-02-28",
+            "log-broad_info-2025-02-30",
+            "log-broad_info-2025-02-28-",
+            "한",
+        ] {
             assert_eq!(template.day(other), None, "{other}");
         }
     }

@@ -462,9 +462,7 @@ async fn a_killed_worker_is_succeeded_by_another() {
     let segments = world.segments().await;
     assert_parts(
         &world,
-        segments
-            .iter()
-            .filter(|stored| stored.discontinuity_sequence == 1),
+        segments.iter().filter(|stored| stored.discontinuity_sequence == 1),
     )
     .await;
     world.ended().await;

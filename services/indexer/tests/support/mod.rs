@@ -40,7 +40,9 @@ pub(crate) struct Indexer {
 impl Indexer {
     pub(crate) async fn finish(self) -> anyhow::Result<()> {
         self.shutdown.begin();
-        tokio::time::timeout(PATIENCE, self.task).await.context("the indexer does not end")??
+        tokio::time::timeout(PATIENCE, self.task)
+            .await
+            .context("the indexer does not end")??
     }
 }
 
@@ -48,15 +50,37 @@ impl Stage {
     pub(crate) async fn build() -> anyhow::Result<Self> {
         let nats = NatsServer::start_with(NatsOptions::default().lazy_sync()).await?;
         let meili = Meilisearch::start().await?;
-        let log = Log::connect(&ConnectConfig { url: nats.url(), ..Default::default() }, "test").await?;
+        let log = Log::connect(
+            &ConnectConfig {
+                url: nats.url(),
+                ..Default::default()
+            },
+            "test",
+        )
+        .await?;
         provision::apply(&log, Plan::default()).await?;
         let key = meili.master_key().to_owned();
         let client = Client::new(meili.url(), Some(&key))?;
-        let meilisearch = MeilisearchConfig { url: meili.url(), key: Secret::new(key) };
+        let meilisearch = MeilisearchConfig {
+            url: meili.url(),
+            key: Secret::new(key),
+        };
         // The sweep runs at the start, and then stays out of the way of what is tested.
-        let config = Config { meilisearch, sweep_s: 3600, ..Config::default() };
+        let config = Config {
+            meilisearch,
+            sweep_s: 3600,
+            ..Config::default()
+        };
         let publisher = Publisher::new(&log, "test");
-        Ok(Self { nats, meili, log, publisher, client, config, media: TempDir::new()? })
+        Ok(Self {
+            nats,
+            meili,
+            log,
+            publisher,
+            client,
+            config,
+            media: TempDir::new()?,
+        })
     }
 
     pub(crate) fn start(&self) -> anyhow::Result<Indexer> {
@@ -64,9 +88,16 @@ impl Stage {
     }
 
     pub(crate) fn start_with(&self, config: Config) -> anyhow::Result<Indexer> {
-        let media = open_media_store(&MediaStoreConfig { path: self.media.path().to_owned() })?;
+        let media = open_media_store(&MediaStoreConfig {
+            path: self.media.path().to_owned(),
+        })?;
         let (shutdown, health) = (Shutdown::new(), Health::default());
-        let context = Context { log: self.log.clone(), media, shutdown: shutdown.clone(), health: health.clone() };
+        let context = Context {
+            log: self.log.clone(),
+            media,
+            shutdown: shutdown.clone(),
+            health: health.clone(),
+        };
         let task = tokio::spawn(castlog_indexer::run(config, context));
         Ok(Indexer { task, shutdown, health })
     }
@@ -97,18 +128,28 @@ impl Stage {
             search.with_filter(filter);
         }
         // Until the index is there nothing is found.
-        let Ok(found) = search.execute::<Value>().await else { return Vec::new() };
-        found.hits.into_iter().map(|hit| hit.result["id"].as_str().unwrap_or_default().to_owned()).collect()
+        let Ok(found) = search.execute::<Value>().await else {
+            return Vec::new();
+        };
+        found
+            .hits
+            .into_iter()
+            .map(|hit| hit.result["id"].as_str().unwrap_or_default().to_owned())
+            .collect()
     }
 
     pub(crate) async fn found(&self, words: &str, filter: &str, wanted: &[BroadcastId]) -> anyhow::Result<()> {
         let mut wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
         wanted.sort();
-        until(&format!("{words:?} where {filter:?} finds {wanted:?}"), PATIENCE, || async {
-            let mut found = self.search(words, filter).await;
-            found.sort();
-            (found == wanted).then_some(())
-        })
+        until(
+            &format!("{words:?} where {filter:?} finds {wanted:?}"),
+            PATIENCE,
+            || async {
+                let mut found = self.search(words, filter).await;
+                found.sort();
+                (found == wanted).then_some(())
+            },
+        )
         .await
     }
 
@@ -129,7 +170,14 @@ impl Stage {
     }
 
     pub(crate) async fn dead_letters(&self) -> anyhow::Result<u64> {
-        Ok(self.log.jetstream().get_stream("DEAD_LETTER").await?.cached_info().state.messages)
+        Ok(self
+            .log
+            .jetstream()
+            .get_stream("DEAD_LETTER")
+            .await?
+            .cached_info()
+            .state
+            .messages)
     }
 
     pub(crate) async fn verified(&self) -> anyhow::Result<()> {
@@ -140,22 +188,40 @@ impl Stage {
 }
 
 pub(crate) fn created() -> Event {
-    let created = pb::registration::Created { owner: "ann".into(), created_at: None };
-    pb::Registration { event: Some(pb::registration::Event::Created(created)) }.into()
+    let created = pb::registration::Created {
+        owner: "ann".into(),
+        created_at: None,
+    };
+    pb::Registration {
+        event: Some(pb::registration::Event::Created(created)),
+    }
+    .into()
 }
 
 pub(crate) fn deleted() -> Event {
-    let deleted = pb::registration::Deleted { owner: "ann".into(), ..Default::default() };
-    pb::Registration { event: Some(pb::registration::Event::Deleted(deleted)) }.into()
+    let deleted = pb::registration::Deleted {
+        owner: "ann".into(),
+        ..Default::default()
+    };
+    pb::Registration {
+        event: Some(pb::registration::Event::Deleted(deleted)),
+    }
+    .into()
 }
 
 pub(crate) fn title(text: &str) -> Event {
-    pb::Title { event: Some(pb::title::Event::Changed(pb::title::Changed { title: text.into() })) }.into()
+    pb::Title {
+        event: Some(pb::title::Event::Changed(pb::title::Changed { title: text.into() })),
+    }
+    .into()
 }
 
 pub(crate) fn tags(tags: &[&str]) -> Event {
     let tags = tags.iter().map(|&tag| tag.to_owned()).collect();
-    pb::Tags { event: Some(pb::tags::Event::Changed(pb::tags::Changed { tags })) }.into()
+    pb::Tags {
+        event: Some(pb::tags::Event::Changed(pb::tags::Changed { tags })),
+    }
+    .into()
 }
 
 pub(crate) fn options(visibility: pb::Visibility) -> Event {
@@ -165,26 +231,51 @@ pub(crate) fn options(visibility: pb::Visibility) -> Event {
         visibility: visibility.into(),
         ..Default::default()
     };
-    pb::Options { event: Some(pb::options::Event::Changed(changed)) }.into()
+    pb::Options {
+        event: Some(pb::options::Event::Changed(changed)),
+    }
+    .into()
 }
 
 fn session(id: &str) -> Option<pb::status::Session> {
-    let started_at = Some(pb::Timestamp { seconds: 1_700_000_000, nanos: 0 });
-    Some(pb::status::Session { session_id: id.into(), started_at, ..Default::default() })
+    let started_at = Some(pb::Timestamp {
+        seconds: 1_700_000_000,
+        nanos: 0,
+    });
+    Some(pb::status::Session {
+        session_id: id.into(),
+        started_at,
+        ..Default::default()
+    })
 }
 
 pub(crate) fn started(id: &str) -> Event {
-    pb::Status { event: Some(pb::status::Event::Started(pb::status::Started { session: session(id) })) }.into()
+    pb::Status {
+        event: Some(pb::status::Event::Started(pb::status::Started { session: session(id) })),
+    }
+    .into()
 }
 
 pub(crate) fn interrupted(id: &str) -> Event {
-    let event = pb::status::Interrupted { session: session(id), ..Default::default() };
-    pb::Status { event: Some(pb::status::Event::Interrupted(event)) }.into()
+    let event = pb::status::Interrupted {
+        session: session(id),
+        ..Default::default()
+    };
+    pb::Status {
+        event: Some(pb::status::Event::Interrupted(event)),
+    }
+    .into()
 }
 
 pub(crate) fn ended(id: &str) -> Event {
-    let event = pb::status::Ended { session: session(id), ..Default::default() };
-    pb::Status { event: Some(pb::status::Event::Ended(event)) }.into()
+    let event = pb::status::Ended {
+        session: session(id),
+        ..Default::default()
+    };
+    pb::Status {
+        event: Some(pb::status::Event::Ended(event)),
+    }
+    .into()
 }
 
 pub(crate) fn metadata(session: &str, heights: &[u32]) -> Event {
@@ -196,9 +287,15 @@ pub(crate) fn metadata(session: &str, heights: &[u32]) -> Event {
     };
     let produced = pb::metadata::Produced {
         session_id: session.into(),
-        video: Some(pb::metadata::SourceVideo { frame_rate_milli: 59_940, ..Default::default() }),
+        video: Some(pb::metadata::SourceVideo {
+            frame_rate_milli: 59_940,
+            ..Default::default()
+        }),
         renditions: heights.iter().map(rendition).collect(),
         ..Default::default()
     };
-    pb::Metadata { event: Some(pb::metadata::Event::Produced(produced)) }.into()
+    pb::Metadata {
+        event: Some(pb::metadata::Event::Produced(produced)),
+    }
+    .into()
 }
