@@ -21,7 +21,7 @@ pub(crate) struct Global {
     /// (not for `up`), else castlog.toml in this folder when there is one.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Sets one value of the configuration; wins over CASTLOG_<SECTION>__<KEY> variables and the file.
+    /// Sets one value of the configuration; wins over `CASTLOG_<SECTION>__<KEY>` variables and the file.
     #[arg(long = "set", global = true, value_name = "SECTION.KEY=VALUE")]
     pub(crate) set: Vec<String>,
     /// Data folder of `castlog up`.
@@ -55,6 +55,9 @@ pub(crate) enum Command {
     Rebuild(View),
     /// Compares a view with what the log says; exits 1 on a difference.
     Verify(View),
+    /// Waits for the end of the `up` that started it, and ends what it left behind.
+    #[command(hide = true)]
+    Reap,
 }
 
 #[derive(Debug, Args)]

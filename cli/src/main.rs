@@ -56,6 +56,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Run(args) => run::run(&global, &args).await,
         Command::Up => up::up(&global).await,
+        Command::Reap => up::reap(&global).await,
         Command::Down(args) => up::down(&global, &args).await,
         Command::Apply(args) => apply::apply(&global, &args).await,
         Command::Decode(args) => Ok(decode::decode(&args)),

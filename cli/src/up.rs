@@ -9,6 +9,7 @@ mod credentials;
 mod folder;
 mod ports;
 mod process;
+mod reap;
 mod servers;
 mod settings;
 mod show;
@@ -28,6 +29,7 @@ use castlog_service::Shutdown;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub(crate) use folder::CONFIG_FILE;
+pub(crate) use reap::reap;
 pub(crate) use settings::{Config, quiet_telemetry};
 
 use crate::{
@@ -50,10 +52,11 @@ pub(crate) async fn up(global: &Global) -> anyhow::Result<ExitCode> {
     let programs = servers::Binaries::find()?;
     let folder = Folder::claim(&global.data)?;
     folder.check_space()?;
-    process::end_stale(&folder.run()).await?;
+    process::end_stale(process::stale(&folder.run())?).await?;
     ports::check(&config)?;
     let shutdown = castlog_service::on_signals()?;
     end_with_terminal(shutdown.clone())?;
+    let reaper = reap::Reaper::start(&folder)?;
 
     let mut platform = Platform::default();
     let brought_up = tokio::select! {
@@ -68,6 +71,7 @@ pub(crate) async fn up(global: &Global) -> anyhow::Result<ExitCode> {
     };
     say("stopping …");
     platform.stop().await;
+    drop(reaper);
     told?;
     say("stopped; the data is kept");
     Ok(ExitCode::SUCCESS)

@@ -112,7 +112,7 @@ impl Folder {
 }
 
 /// Takes the lock; `None` when another process has it.
-fn lock(folder: &Path) -> anyhow::Result<Option<File>> {
+pub(super) fn lock(folder: &Path) -> anyhow::Result<Option<File>> {
     let path = folder.join(LOCK);
     let file = OpenOptions::new()
         .create(true)
@@ -171,7 +171,7 @@ pub(super) async fn down(data: &Path, wipe: bool) -> anyhow::Result<ExitCode> {
     );
     let held = match lock(&path)? {
         Some(held) => {
-            process::end_stale(&path.join("run")).await?;
+            process::end_stale(process::stale(&path.join("run"))?).await?;
             say(&format!("no castlog runs on {shown}"));
             held
         }

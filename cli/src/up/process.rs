@@ -275,26 +275,60 @@ fn identity(pid: u32) -> Option<String> {
     (output.status.success() && !text.is_empty()).then_some(text)
 }
 
-/// Ends what a killed supervisor has left behind, by the process ids in `run`.
-pub(super) async fn end_stale(run: &Path) -> anyhow::Result<()> {
+/// A process that a supervisor has left behind.
+pub(super) struct Stale {
+    file: PathBuf,
+    text: String,
+    pid: u32,
+    identity: String,
+}
+
+/// What a killed supervisor has left behind, by the process ids in `run`: the
+/// servers last, as services write to them to the end.
+pub(super) fn stale(run: &Path) -> anyhow::Result<Vec<Stale>> {
     let Ok(files) = std::fs::read_dir(run) else {
-        return Ok(());
+        return Ok(Vec::new());
     };
-    let mut stale = Vec::new();
+    let mut found = Vec::new();
     for file in files {
-        let path = file?.path();
-        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let file = file?.path();
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
         let mut lines = text.lines();
         let pid = lines.next().and_then(|pid| pid.parse::<u32>().ok());
         let known = lines.next().unwrap_or_default().to_owned();
         match pid {
-            Some(pid) if !known.is_empty() && identity(pid).as_ref() == Some(&known) => stale.push((path, pid, known)),
-            _ => forget(&path),
+            Some(pid) if !known.is_empty() && identity(pid).as_ref() == Some(&known) => {
+                found.push(Stale {
+                    file,
+                    text,
+                    pid,
+                    identity: known,
+                });
+            }
+            _ => forget(&file),
         }
     }
-    for (path, pid, known) in stale {
+    let rank = |file: &Path| match file.file_stem().and_then(|name| name.to_str()) {
+        Some("nats-server") => 3,
+        Some("redis-server") => 2,
+        Some("meilisearch") => 1,
+        _ => 0,
+    };
+    found.sort_by_key(|one| rank(&one.file));
+    Ok(found)
+}
+
+/// Ends what was left behind.
+pub(super) async fn end_stale(stale: Vec<Stale>) -> anyhow::Result<()> {
+    for Stale {
+        file,
+        text,
+        pid,
+        identity: known,
+    } in stale
+    {
         let raw = Pid::from_raw(i32::try_from(pid)?);
-        tracing::warn!(pid, file = %path.display(), "ending a process of an earlier castlog");
+        tracing::warn!(pid, file = %file.display(), "ending a process of an earlier castlog");
         kill(raw, Signal::SIGTERM).ok();
         let began = Instant::now();
         while identity(pid).as_ref() == Some(&known) {
@@ -306,7 +340,10 @@ pub(super) async fn end_stale(run: &Path) -> anyhow::Result<()> {
             }
             tokio::time::sleep(POLL).await;
         }
-        forget(&path);
+        // By now the file may be that of the next castlog.
+        if std::fs::read_to_string(&file).is_ok_and(|new| new == text) {
+            forget(&file);
+        }
     }
     Ok(())
 }
@@ -362,7 +399,7 @@ mod tests {
         // This process stands for one that has been given the id of a process that is gone.
         let own = std::process::id();
         std::fs::write(folder.run().join("other.pid"), format!("{own}\n1\n")).unwrap();
-        end_stale(&folder.run()).await.unwrap();
+        end_stale(stale(&folder.run()).unwrap()).await.unwrap();
         assert!(!left.wait().await.unwrap().success());
         assert_eq!(std::fs::read_dir(folder.run()).unwrap().count(), 0);
     }

@@ -96,6 +96,10 @@ impl Projection for Indexer {
     }
 
     async fn apply(&mut self, entries: &[Entry]) -> Result<(), ApplyError> {
+        // Only the batch that was begun before the shutdown has its time to end.
+        if self.shutdown.is_cancelled() {
+            return Err(ApplyError::Transient(anyhow!("the shutdown came first")));
+        }
         let dirty: BTreeSet<BroadcastId> = entries.iter().filter_map(|entry| entry.subject.broadcast).collect();
         let outcome = tokio::select! {
             outcome = self.reconciler.reconcile(&dirty, entries) => outcome,
@@ -235,3 +239,7 @@ async fn drop_leftovers(reconciler: &Reconciler) -> Result<(), Fault> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "app_tests.rs"]
+mod tests;

@@ -141,7 +141,6 @@ async fn nothing_is_lost_while_meilisearch_is_down() -> anyhow::Result<()> {
     indexer.finish().await
 }
 
-/// A negative control: the old occupant is what a swap leaves behind.
 #[tokio::test]
 async fn verify_looks_at_the_index_that_is_searched() -> anyhow::Result<()> {
     let stage = Stage::build().await?;
@@ -157,4 +156,20 @@ async fn verify_looks_at_the_index_that_is_searched() -> anyhow::Result<()> {
     stage.done(stage.client.swap_indexes([&swap]).await?).await?;
     assert!(!verify(&stage.config, &stage.log).await?.is_empty());
     Ok(())
+}
+
+#[tokio::test]
+async fn the_end_does_not_wait_for_meilisearch() -> anyhow::Result<()> {
+    let stage = Stage::build().await?;
+    let indexer = stage.start()?;
+    let (one, _) = stage.go_live("one", &[]).await?;
+    stage.found("one", "", &[one]).await?;
+    // It keeps its connections and answers nothing.
+    stage.meili.process().pause()?;
+    stage.say(one, title("two")).await?;
+    indexer.finish().await?;
+    stage.meili.process().resume()?;
+    let indexer = stage.start()?;
+    stage.found("two", "", &[one]).await?;
+    indexer.finish().await
 }

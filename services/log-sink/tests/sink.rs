@@ -60,7 +60,8 @@ async fn every_kind_is_found() -> anyhow::Result<()> {
         )
         .await?;
     assert_eq!(of_broadcast.len(), 1);
-    let mut search = stage.client.index(&index).search().build();
+    let index = stage.client.index(&index);
+    let mut search = index.search();
     search.with_sort(&["seq:desc", "time_ms:asc"]);
     assert_eq!(search.execute::<Value>().await?.hits.len(), 7);
     assert!(sink.health.is_ready());

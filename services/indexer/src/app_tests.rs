@@ -1,0 +1,133 @@
+use castlog_log::{
+    ConnectConfig, Draft, Event, Followed, From, Publisher, Secret, pb,
+    provision::{self, Plan},
+};
+use castlog_projector::compliance::{self, Harness};
+use castlog_testkit::{Meilisearch, NatsOptions, NatsServer};
+use meilisearch_sdk::documents::DocumentsQuery;
+use serde_json::Value;
+
+use super::*;
+use crate::config::MeilisearchConfig;
+
+struct View {
+    indexer: Indexer,
+}
+
+#[async_trait]
+impl Harness for View {
+    async fn apply(&mut self, entries: &[Entry]) -> anyhow::Result<()> {
+        Ok(Projection::apply(&mut self.indexer, entries).await?)
+    }
+
+    async fn crash(&mut self) -> anyhow::Result<()> {
+        // It remembers nothing.
+        Ok(())
+    }
+
+    async fn wipe(&mut self) -> anyhow::Result<()> {
+        let Reconciler { meili, index, .. } = &self.indexer.reconciler;
+        self.indexer.reconciler.prepare().await?;
+        meili.write(meili.client().delete_index(index)).await?;
+        self.indexer.reconciler.prepare().await?;
+        Ok(())
+    }
+
+    async fn snapshot(&mut self) -> anyhow::Result<Value> {
+        let index = self.indexer.reconciler.meili.index(&self.indexer.reconciler.index);
+        let mut query = DocumentsQuery::new(&index);
+        query.with_limit(1000);
+        let mut documents = index.get_documents_with::<Value>(&query).await?.results;
+        documents.sort_by_key(|document| document["id"].to_string());
+        Ok(documents.into())
+    }
+}
+
+fn title(text: &str) -> Event {
+    pb::Title {
+        event: Some(pb::title::Event::Changed(pb::title::Changed { title: text.into() })),
+    }
+    .into()
+}
+
+fn status(event: pb::status::Event) -> Event {
+    pb::Status { event: Some(event) }.into()
+}
+
+#[tokio::test]
+async fn it_withstands_what_every_view_must() -> anyhow::Result<()> {
+    let nats = NatsServer::start_with(NatsOptions::default().lazy_sync()).await?;
+    let server = Meilisearch::start().await?;
+    let log = Log::connect(
+        &ConnectConfig {
+            url: nats.url(),
+            ..Default::default()
+        },
+        "test",
+    )
+    .await?;
+    provision::apply(&log, Plan::default()).await?;
+    let publisher = Publisher::new(&log, "test");
+    let session = || {
+        Some(pb::status::Session {
+            session_id: "s".into(),
+            ..Default::default()
+        })
+    };
+    let [stays, ends] = [BroadcastId::generate(), BroadcastId::generate()];
+    let events = [
+        (stays, title("one")),
+        (ends, title("two")),
+        (
+            stays,
+            status(pb::status::Event::Started(pb::status::Started { session: session() })),
+        ),
+        (
+            ends,
+            status(pb::status::Event::Started(pb::status::Started { session: session() })),
+        ),
+        (stays, title("three")),
+        (
+            ends,
+            status(pb::status::Event::Ended(pb::status::Ended {
+                session: session(),
+                ..Default::default()
+            })),
+        ),
+    ];
+    for (id, event) in events {
+        publisher.publish(Draft::new(id, event)).await?;
+    }
+    let mut entries = Vec::new();
+    for stream in STREAMS {
+        let mut follow = log.follow(stream, &[], From::Beginning);
+        while let Followed::Entry(entry) = follow.next().await? {
+            entries.push(*entry);
+        }
+    }
+    assert_eq!(entries.len(), 6);
+    let meilisearch = MeilisearchConfig {
+        url: server.url(),
+        key: Secret::new(server.master_key().to_owned()),
+    };
+    let reconciler = Reconciler::new(
+        &Config {
+            meilisearch,
+            ..Config::default()
+        },
+        &log,
+    )?;
+    let mut view = View {
+        indexer: Indexer {
+            reconciler,
+            shutdown: Shutdown::new(),
+        },
+    };
+    compliance::check(&mut view, &entries).await?;
+    let documents = view.snapshot().await?;
+    assert_eq!(
+        (documents.as_array().map(Vec::len), documents[0]["title"].as_str()),
+        (Some(1), Some("three"))
+    );
+    Ok(())
+}

@@ -1,0 +1,114 @@
+use castlog_log::{BroadcastId, Kind, Position, Secret, pb};
+use castlog_projector::compliance::{self, Harness};
+use castlog_testkit::Meilisearch;
+use meilisearch_sdk::documents::DocumentsQuery;
+use serde_json::Value;
+
+use super::*;
+use crate::config::MeilisearchConfig;
+
+#[test]
+fn days_within_the_retention_are_kept() {
+    let day = |text: &str| text.parse::<NaiveDate>().unwrap();
+    let today = day("2025-03-31");
+    assert!(!expired(day("2025-03-01"), today, 30));
+    assert!(expired(day("2025-02-28"), today, 30));
+    assert!(!expired(day("2026-01-01"), today, 30));
+    assert!(!expired(day("1970-01-01"), today, 0));
+}
+
+#[test]
+fn requests_are_bounded() {
+    let document = || Document::of(&entry(1, &"x".repeat(64 * 1024)));
+    let documents: Vec<Document> = std::iter::repeat_with(document).take(300).collect();
+    let chunks = chunks(&documents);
+    assert!(chunks.len() > 1);
+    assert_eq!(chunks.iter().map(|chunk| chunk.len()).sum::<usize>(), 300);
+    assert!(
+        chunks
+            .iter()
+            .all(|chunk| chunk.iter().map(Document::size).sum::<usize>() <= MAX_REQUEST)
+    );
+}
+
+fn entry(sequence: u64, title: &str) -> Entry {
+    let changed = pb::title::Changed { title: title.into() };
+    Entry {
+        id: format!("e{sequence}"),
+        source: "castlog/test".into(),
+        time: Utc::now(),
+        subject: Kind::Title.of(BroadcastId::generate()),
+        event: pb::Title {
+            event: Some(pb::title::Event::Changed(changed)),
+        }
+        .into(),
+        position: Position {
+            stream: "BROAD_INFO".into(),
+            sequence,
+        },
+        traceparent: None,
+    }
+}
+
+struct View {
+    sink: Sink,
+}
+
+impl View {
+    async fn indexes(&self) -> anyhow::Result<Vec<String>> {
+        let indexes = self.sink.meili.client().list_all_indexes().await?.results;
+        Ok(indexes.into_iter().map(|index| index.uid).collect())
+    }
+}
+
+#[async_trait]
+impl Harness for View {
+    async fn apply(&mut self, entries: &[Entry]) -> anyhow::Result<()> {
+        Ok(Projection::apply(&mut self.sink, entries).await?)
+    }
+
+    async fn crash(&mut self) -> anyhow::Result<()> {
+        self.sink.settled.clear();
+        Ok(())
+    }
+
+    async fn wipe(&mut self) -> anyhow::Result<()> {
+        for index in self.indexes().await? {
+            let meili = &self.sink.meili;
+            meili.write(meili.client().delete_index(&index)).await?;
+        }
+        Ok(())
+    }
+
+    async fn snapshot(&mut self) -> anyhow::Result<Value> {
+        let mut documents = Vec::new();
+        for name in self.indexes().await? {
+            let index = self.sink.meili.client().index(name);
+            let mut query = DocumentsQuery::new(&index);
+            query.with_limit(1000);
+            documents.extend(index.get_documents_with::<Value>(&query).await?.results);
+        }
+        documents.sort_by_key(|document| document["seq"].as_u64());
+        Ok(documents.into())
+    }
+}
+
+#[tokio::test]
+async fn it_withstands_what_every_view_must() -> anyhow::Result<()> {
+    let server = Meilisearch::start().await?;
+    let config = MeilisearchConfig {
+        url: server.url(),
+        key: Secret::new(server.master_key().to_owned()),
+    };
+    let sink = Sink {
+        meili: Meili::new(&config)?,
+        template: Config::default().index.parse().map_err(anyhow::Error::msg)?,
+        retention_days: 30,
+        settled: HashMap::new(),
+        shutdown: Shutdown::new(),
+    };
+    let entries: Vec<Entry> = (1..=6)
+        .map(|sequence| entry(sequence, &format!("title {sequence}")))
+        .collect();
+    compliance::check(&mut View { sink }, &entries).await
+}
