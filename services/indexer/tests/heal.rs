@@ -167,9 +167,9 @@ async fn the_end_does_not_wait_for_meilisearch() -> anyhow::Result<()> {
     // It keeps its connections and answers nothing.
     stage.meili.process().pause()?;
     stage.say(one, title("two")).await?;
-    // Below the 30 s after which a request is given up: an end that waits for
-    // the answer is caught.
-    tokio::time::timeout(std::time::Duration::from_secs(20), indexer.finish()).await??;
+    // Above the indexer's grace of 5 s, below the 15 s after which a request is
+    // given up: an end that waits for the answer is caught.
+    tokio::time::timeout(std::time::Duration::from_secs(12), indexer.finish()).await??;
     stage.meili.process().resume()?;
     let indexer = stage.start()?;
     stage.found("two", "", &[one]).await?;
