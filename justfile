@@ -53,7 +53,7 @@ fix: _web
     cargo fmt --all
 
 # Checks, then runs every test: units, services against real servers, the web pages, end to end.
-test: check
+test: check _browser
     npm --prefix web test
     cargo build --locked --workspace
     cargo test --locked --workspace --exclude castlog-tests
@@ -70,11 +70,15 @@ doc: _web
 # Removes what was built. Tools (.tools) and data (.castlog) stay.
 clean:
     cargo clean
-    rm -rf web/dist web/node_modules
+    rm -rf web/dist web/node_modules tests/browser/node_modules
 
 # The web pages, which the binary embeds.
 _web:
     @tools/web.sh
+
+# The packages of the browser tests.
+_browser:
+    @tools/browser.sh
 
 # The shell scripts.
 _scripts:

@@ -13,4 +13,6 @@ if [[ -z ${NATS_URL-} ]]; then
   echo "castlog: no NATS address in ${CASTLOG_DATA:-.castlog}/env: start castlog with ./dev up, or set NATS_URL" >&2
   exit 1
 fi
-PATH="${CARGO_TARGET_DIR:-target}/release:${CARGO_TARGET_DIR:-target}/debug:$PATH" exec nats "$@"
+# Absolute: nats refuses to run what it finds by a relative path.
+target=$(realpath -m "${CARGO_TARGET_DIR:-$(dirname "$0")/../target}")
+PATH="$target/release:$target/debug:$PATH" exec nats "$@"

@@ -1,5 +1,6 @@
 //! Figures, each as a ratio to a peer or a limit that is measured in the same run.
 
+mod live;
 mod publish;
 mod transcode;
 
@@ -21,6 +22,18 @@ enum Bench {
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(5..=600))]
         seconds: u32,
     },
+    /// From a changed title to a search result, beside Meilisearch alone.
+    Findable {
+        /// Title changes, 10 to 10000.
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(10..=10_000))]
+        changes: u32,
+    },
+    /// From an encoder's first byte to the first segment, beside ffmpeg packaging the same file.
+    FirstSegment {
+        /// Starts, 1 to 1000.
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        runs: u32,
+    },
     /// Everything.
     All,
 }
@@ -36,8 +49,12 @@ async fn main() -> anyhow::Result<()> {
     match bench {
         Bench::Publish { entries } => publish::run(entries).await,
         Bench::Transcode { seconds } => transcode::run(seconds).await,
+        Bench::Findable { changes } => live::findable(changes).await,
+        Bench::FirstSegment { runs } => live::first_segment(runs).await,
         Bench::All => {
             publish::run(2000).await?;
+            live::findable(200).await?;
+            live::first_segment(5).await?;
             transcode::run(20).await
         }
     }

@@ -1,6 +1,8 @@
 //! The whole platform as a user starts it, for tests across services: `castlog
 //! up` on free ports with a data folder of its own, real encoders, real clients.
 
+mod browser;
+
 use std::{
     collections::BTreeMap,
     net::TcpListener,
@@ -15,6 +17,8 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
+
+pub use browser::Browser;
 
 /// How long something that takes a moment may take on a busy machine.
 pub const SOON: Duration = Duration::from_secs(60);
@@ -62,11 +66,19 @@ fn free_row() -> anyhow::Result<u16> {
 }
 
 impl System {
-    /// Starts the platform and waits until it says where it is.
+    /// Starts the platform with a preset that leaves tests something of two cores.
     ///
     /// # Errors
-    /// It does not come up; the message holds the end of its output.
+    /// See [`System::start_with`].
     pub async fn start() -> anyhow::Result<Self> {
+        Self::start_with(&["pipeline.preset=ultrafast"]).await
+    }
+
+    /// Starts the platform with more settings and waits until it says where it is.
+    ///
+    /// # Errors
+    /// It does not come up; the message holds what it printed.
+    pub async fn start_with(more: &[&str]) -> anyhow::Result<Self> {
         let data = TempDir::new()?;
         let [nats, redis, meili, rtmp, flv, hls, api] = free_ports()?;
         let mut settings = vec![
@@ -78,9 +90,8 @@ impl System {
             format!("rtmp.flv_listen=127.0.0.1:{flv}"),
             format!("hls.listen=127.0.0.1:{hls}"),
             format!("live_api.listen=127.0.0.1:{api}"),
-            // Tests share two cores with what they test.
-            "pipeline.preset=ultrafast".to_owned(),
         ];
+        settings.extend(more.iter().map(|&setting| setting.to_owned()));
         let [rtmps] = free_ports()?;
         settings.push(format!("rtmp.tls_listen=127.0.0.1:{rtmps}"));
         let castlog = tools::castlog()?;
@@ -144,6 +155,21 @@ impl System {
             .with_context(|| format!("{name} is not in the env file"))
     }
 
+    /// A text of the configuration that `castlog up` wrote, secrets included; for
+    /// example `["meilisearch", "url"]`.
+    ///
+    /// # Errors
+    /// There is no such text.
+    pub fn config(&self, path: [&str; 2]) -> anyhow::Result<String> {
+        let text = std::fs::read_to_string(self.folder().join("config.toml"))?;
+        let config: toml::Table = toml::from_str(&text)?;
+        config
+            .get(path[0])
+            .and_then(|table| table.get(path[1])?.as_str())
+            .map(str::to_owned)
+            .with_context(|| format!("config.toml has no text {}.{}", path[0], path[1]))
+    }
+
     /// Runs a `castlog` command against the platform; the exit status and what it printed.
     ///
     /// # Errors
@@ -154,6 +180,39 @@ impl System {
         let output = command.args(arguments).stdin(Stdio::null()).output().await?;
         let text = [output.stdout, output.stderr].concat();
         Ok((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
+    }
+
+    /// Runs the real `nats` command against the platform, as `./dev nats` does; what it printed.
+    ///
+    /// # Errors
+    /// It fails, or does not end in time; the message holds what it printed.
+    pub async fn nats(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let tools = tools::nats()?.parent().context("nats is in no folder")?.to_owned();
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        // tools/nats.sh puts castlog on PATH, from the folder that cargo built it in.
+        let target = self
+            .castlog
+            .ancestors()
+            .nth(2)
+            .context("castlog is in no target folder")?;
+        let output = Command::new(tools::workspace().join("tools/nats.sh"))
+            .args(arguments)
+            .env("CASTLOG_DATA", self.folder())
+            .env("CARGO_TARGET_DIR", target)
+            .env(
+                "PATH",
+                std::env::join_paths(std::iter::once(tools).chain(std::env::split_paths(&path)))?,
+            )
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let output = tokio::time::timeout(SOON, output)
+            .await
+            .context("nats does not end")??;
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        ensure!(output.status.success(), "nats {arguments:?} failed: {text}");
+        Ok(text)
     }
 
     /// Sends a request to the Live API as the admin; the status and the JSON of the answer.

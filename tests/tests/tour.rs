@@ -6,10 +6,13 @@ use std::{future::Future, time::Duration};
 use anyhow::{Context as _, ensure};
 use castlog_playlist::check;
 use castlog_testkit::{tools, until};
-use castlog_tests::{Encoder, SOON, System};
+use castlog_tests::{Browser, Encoder, SOON, System};
 use reqwest::{Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::process::Command;
+
+/// What makes the `nats` command print entries as JSON.
+const DECODE: &str = "castlog decode {{Subject}}";
 
 /// What the search finds has settled.
 async fn found<F: Future<Output = anyhow::Result<Vec<String>>>>(
@@ -45,6 +48,24 @@ async fn equal_to_the_log(system: &System, view: &str) -> anyhow::Result<()> {
     })
     .await
     .with_context(|| format!("verify {view}"))
+}
+
+/// Deletes the search index and waits until Meilisearch has done it.
+async fn delete_index(system: &System) -> anyhow::Result<()> {
+    let (url, key) = (
+        system.config(["meilisearch", "url"])?,
+        system.config(["meilisearch", "indexer_key"])?,
+    );
+    let http = reqwest::Client::new();
+    let request = http.delete(format!("{url}/indexes/broadcasts")).bearer_auth(&key);
+    let task: Value = request.send().await?.error_for_status()?.json().await?;
+    let uid = task["taskUid"].as_u64().context("no task")?;
+    until("the index is deleted", SOON, || async {
+        let request = http.get(format!("{url}/tasks/{uid}")).bearer_auth(&key);
+        let task: Value = request.send().await.ok()?.json().await.ok()?;
+        (task["status"] == "succeeded").then_some(())
+    })
+    .await
 }
 
 /// Packets that ffprobe reads of a rendition in a few seconds.
@@ -125,6 +146,15 @@ async fn from_an_encoder_to_a_search_result() -> anyhow::Result<()> {
         plays(&format!("{base}/1080p/index.m3u8")).await.is_err(),
         "no such rendition"
     );
+    // In a browser, through hls.js: decoded pictures, and the quality switched.
+    let browser = Browser::new(&system.api)?;
+    let watched = browser.watches(&id).await?;
+    assert_eq!(watched["qualities"], json!(["720p", "480p", "360p"]), "{watched}");
+    assert_ne!(watched["heights"][0], watched["heights"][1], "{watched}");
+    let unknown = "01m000000000000000000000zz";
+    browser.misses(unknown).await?;
+    let said = format!("{:#}", browser.watches(unknown).await.unwrap_err());
+    assert!(said.contains("nothing to watch"), "{said}");
 
     // 5. Search: title in two languages, a typo, tag, resolution.
     for query in [
@@ -142,26 +172,28 @@ async fn from_an_encoder_to_a_search_result() -> anyhow::Result<()> {
     for query in [("q", "zebra"), ("tags", "cooking"), ("resolutions", "2160")] {
         assert_eq!(system.search(&[query]).await?, [""; 0], "{query:?}");
     }
+    // The same in the search page, where the card leads to the watch page.
+    for query in ["straem", "랭크"] {
+        let seen = browser.finds(query, &id).await?;
+        assert_eq!(seen["card"]["heights"], json!(["720p", "480p", "360p"]), "{seen}");
+    }
+    browser.finds_nothing("zebra").await?;
 
     // 3. The log, by the real nats command: readable, and without the key.
-    let output = Command::new(tools::nats()?)
-        .args(["--server", system.env("NATS_URL")?, "--user", system.env("NATS_USER")?])
-        .args([
-            "--password",
-            system.env("NATS_PASSWORD")?,
-            "sub",
-            "media.broad_info.>",
-            "--all",
-            "--count",
-            "5",
-        ])
-        .arg("--translate")
-        .arg(format!("{} decode {{{{Subject}}}}", tools::castlog()?.display()))
-        .output()
-        .await?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let subscribe = |subject, count| ["sub", subject, "--all", "--count", count, "--translate", DECODE];
+    let said = system.nats(&subscribe("media.broad_info.>", "5")).await?;
     assert!(said.contains("한밤의") && said.contains("keyHash"), "{said}");
     assert!(!said.contains(&key), "the key is in the log");
+    let said = system.nats(&["stream", "ls", "--names"]).await?;
+    for stream in ["BROAD_INFO", "LIVE_STREAM", "LIVE_SEGMENT", "LIVE_PART"] {
+        assert!(said.contains(stream), "{stream} is not in {said}");
+    }
+    let said = system.nats(&["consumer", "ls", "LIVE_STREAM", "--names"]).await?;
+    for consumer in ["indexer", "live_info", "log_sink", "pipeline"] {
+        assert!(said.contains(consumer), "{consumer} is not in {said}");
+    }
+    let absent = system.nats(&["consumer", "ls", "NO_SUCH_STREAM", "--names"]).await;
+    assert!(absent.is_err(), "{absent:?}");
 
     // 6. Change the title while live.
     let title = json!({ "title": "Chess at noon" });
@@ -187,6 +219,11 @@ async fn from_an_encoder_to_a_search_result() -> anyhow::Result<()> {
     let (accepted, said) = Encoder::picture(&wrong)?.outcome().await?;
     assert!(!accepted && said.contains("R01"), "{said}");
     assert_eq!(state(&system, &id).await?, "live", "the other encoder does not notice");
+    let said = system.nats(&subscribe("media.live_stream.auth.unknown", "1")).await?;
+    assert!(
+        said.contains("unknown publish key") && !said.contains("ck_aaaa"),
+        "{said}"
+    );
 
     // 7. Stop.
     equal_to_the_log(&system, "live-info").await?;
@@ -272,11 +309,24 @@ async fn killed_services_come_back_and_views_stay_equal_to_the_log() -> anyhow::
     })
     .await?;
 
+    // Redis emptied and the index deleted under the running services.
+    let mut redis = redis::Client::open(system.config(["redis", "url"])?)?
+        .get_multiplexed_async_connection()
+        .await?;
+    redis::cmd("FLUSHALL").exec_async(&mut redis).await?;
+    let (equal, said) = system.castlog(&["verify", "live-info"]).await?;
+    assert!(!equal, "an empty Redis is not equal to the log: {said}");
+    delete_index(&system).await?;
     for view in ["live-info", "index"] {
         let (done, said) = system.castlog(&["rebuild", view]).await?;
         assert!(done, "{said}");
         equal_to_the_log(&system, view).await?;
     }
+    found("the last title", &[&id], || async {
+        system.search(&[("q", "\"title 6\"")]).await
+    })
+    .await?;
+    assert_eq!(state(&system, &id).await?, "live");
     tokio::time::timeout(Duration::from_secs(60), encoder.stop()).await??;
     reaches(&system, &id, "ended").await?;
     system.stop().await

@@ -35,6 +35,8 @@ export interface Rendition {
 }
 
 export interface Metadata {
+  /** The session that it describes; an earlier one's stays until the next has its own. */
+  session_id?: string | null;
   video?: SourceVideo | null;
   audio?: SourceAudio | null;
   renditions: Rendition[];

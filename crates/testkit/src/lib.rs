@@ -10,6 +10,7 @@
 //! Keep a server in a local variable of the test: values in a `static` are not
 //! dropped, and their processes outlive the test run.
 
+mod log;
 mod meili;
 mod nats;
 mod port;
@@ -19,6 +20,7 @@ mod server;
 pub mod tools;
 mod wait;
 
+pub use log::{Service, TestLog};
 pub use meili::Meilisearch;
 pub use nats::{NatsOptions, NatsServer};
 pub use process::Process;

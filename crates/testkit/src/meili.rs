@@ -2,12 +2,20 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
+use meilisearch_sdk::{client::Client, documents::DocumentsQuery, indexes::IndexesQuery, task_info::TaskInfo};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{Process, server, tools};
 
 /// Long enough for Meilisearch's own check, and worth nothing elsewhere.
 const MASTER_KEY_PREFIX: &str = "castlog-test-master-key";
+
+/// How long a task may take, on a busy machine.
+const TASK_TIMEOUT: Duration = Duration::from_secs(60);
+/// Documents or indexes read at a time.
+const PAGE: usize = 1000;
 
 /// A running Meilisearch.
 #[derive(Debug)]
@@ -83,6 +91,76 @@ impl Meilisearch {
     #[must_use]
     pub const fn process(&self) -> &Process {
         &self.process
+    }
+
+    /// A client that may do everything.
+    ///
+    /// # Errors
+    /// There is no HTTP client on this machine.
+    pub fn client(&self) -> anyhow::Result<Client> {
+        Client::new(self.url(), Some(self.master_key())).context("cannot make a client of Meilisearch")
+    }
+
+    /// Names of all indexes, sorted.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn indexes(&self) -> anyhow::Result<Vec<String>> {
+        let client = self.client()?;
+        let mut query = IndexesQuery::new(&client);
+        query.with_limit(PAGE);
+        let found = client.list_all_indexes_with(&query).await?.results;
+        let mut names: Vec<String> = found.into_iter().map(|index| index.uid).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// All documents of an index, sorted by their ids.
+    ///
+    /// # Errors
+    /// It does not answer, or there is no such index.
+    pub async fn documents(&self, index: &str) -> anyhow::Result<Vec<Value>> {
+        let index = self.client()?.index(index);
+        let mut documents: Vec<Value> = Vec::new();
+        loop {
+            let mut query = DocumentsQuery::new(&index);
+            query.with_offset(documents.len()).with_limit(PAGE);
+            let page = index.get_documents_with(&query).await?.results;
+            let last = page.len() < PAGE;
+            documents.extend(page);
+            if last {
+                break;
+            }
+        }
+        documents.sort_by_key(|document| document["id"].to_string());
+        Ok(documents)
+    }
+
+    /// The documents that a search finds; `filter` may be empty.
+    ///
+    /// # Errors
+    /// It does not answer, there is no such index, or the filter cannot be used.
+    pub async fn search(&self, index: &str, words: &str, filter: &str) -> anyhow::Result<Vec<Value>> {
+        let index = self.client()?.index(index);
+        let mut search = index.search();
+        search.with_query(words);
+        if !filter.is_empty() {
+            search.with_filter(filter);
+        }
+        let found = search.execute::<Value>().await?;
+        Ok(found.hits.into_iter().map(|hit| hit.result).collect())
+    }
+
+    /// Waits until a task has succeeded.
+    ///
+    /// # Errors
+    /// It failed, or takes too long.
+    pub async fn done(&self, task: TaskInfo) -> anyhow::Result<()> {
+        let task = task
+            .wait_for_completion(&self.client()?, None, Some(TASK_TIMEOUT))
+            .await?;
+        anyhow::ensure!(task.is_success(), "{task:?}");
+        Ok(())
     }
 
     /// SIGKILL. Does nothing when it is down.

@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use anyhow::{anyhow, bail};
+use anyhow::bail;
 use async_trait::async_trait;
-use backon::{BackoffBuilder, ExponentialBuilder};
+use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
 use castlog_log::{BroadcastId, Entry, EntryId, Log};
+use castlog_meili::{apply_error, within_grace};
 use castlog_projector::{ApplyError, Options, Projection};
 use castlog_service::{Context, Shutdown, Tasks};
 use meilisearch_sdk::{client::SwapIndexes, indexes::IndexesQuery};
@@ -15,23 +16,29 @@ use crate::{
     document::Document,
     error::Fault,
     fold,
-    meili::passing,
     reconcile::{Reconciler, settings},
     sweep::documents,
 };
 
 /// Streams whose entries change documents.
 const STREAMS: [&str; 2] = ["BROAD_INFO", "LIVE_STREAM"];
-/// How long a batch may go on after the shutdown has begun; what is not done comes again.
-const GRACE: Duration = Duration::from_secs(5);
+/// The part of the health that says whether there is an index to search.
+const HEALTH: &str = "index";
 
-/// Keeps the index until the shutdown.
+/// Keeps the index until the shutdown. It is ready when the index can be
+/// searched, and not before: no entry is applied until then, since a document
+/// would make an index without its settings.
 ///
 /// # Errors
 /// The configuration cannot be used, or a task failed. Faults of the log or of
 /// Meilisearch do not end it.
 pub async fn run(config: Config, ctx: Context) -> anyhow::Result<()> {
     let reconciler = open(&config, &ctx.log)?;
+    ctx.health.set(HEALTH, false);
+    tokio::select! {
+        () = ctx.shutdown.cancelled() => return Ok(()),
+        () = prepare(&reconciler) => ctx.health.set(HEALTH, true),
+    }
     let mut tasks = Tasks::new(&ctx.shutdown);
     let sweeper = reconciler.clone();
     let (interval, shutdown) = (Duration::from_secs(config.sweep_s), ctx.shutdown.clone());
@@ -96,49 +103,43 @@ impl Projection for Indexer {
     }
 
     async fn apply(&mut self, entries: &[Entry]) -> Result<(), ApplyError> {
-        // Only the batch that was begun before the shutdown has its time to end.
-        if self.shutdown.is_cancelled() {
-            return Err(ApplyError::Transient(anyhow!("the shutdown came first")));
-        }
         let dirty: BTreeSet<BroadcastId> = entries.iter().filter_map(|entry| entry.subject.broadcast).collect();
-        let outcome = tokio::select! {
-            outcome = self.reconciler.reconcile(&dirty, entries) => outcome,
-            () = grace(&self.shutdown) => return Err(ApplyError::Transient(anyhow!("the shutdown came first"))),
-        };
-        outcome.map_err(|fault| match fault {
-            Fault::Passing(error) => ApplyError::Transient(error),
-            Fault::Refused { id, reason } => {
-                let of = |entry: &&Entry| {
-                    entry
-                        .subject
-                        .broadcast
-                        .is_some_and(|broadcast| broadcast.to_string() == id)
-                };
-                match entries.iter().find(of) {
-                    Some(entry) => ApplyError::Poison {
-                        position: entry.position.clone(),
-                        reason,
-                    },
-                    None => ApplyError::Transient(anyhow!("document {id} is refused: {reason}")),
-                }
-            }
+        within_grace(&self.shutdown, async {
+            let outcome = self.reconciler.reconcile(&dirty, entries).await;
+            outcome.map_err(|fault| match fault {
+                Fault::Log(error) => ApplyError::Transient(error.into()),
+                Fault::Meili(error) => apply_error(error, |document| {
+                    let of = |entry: &&Entry| entry.subject.broadcast.is_some_and(|id| id.to_string() == document);
+                    entries.iter().find(of).map(|entry| entry.position.clone())
+                }),
+            })
         })
+        .await
     }
 }
 
-async fn grace(shutdown: &Shutdown) {
-    shutdown.cancelled().await;
-    tokio::time::sleep(GRACE).await;
+/// Waits between attempts that fail.
+fn delays() -> ExponentialBuilder {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(200))
+        .with_max_delay(Duration::from_secs(10))
+        .without_max_times()
+        .with_jitter()
+}
+
+/// Makes sure that the index can be searched, however long it takes.
+async fn prepare(reconciler: &Reconciler) {
+    let attempt = || async { reconciler.prepare().await };
+    let waiting = |error: &castlog_meili::Error, delay: Duration| {
+        tracing::warn!(index = reconciler.index, error = error.with_cause(), ?delay, "waiting for the index");
+    };
+    // Without a limit on the attempts there is no error in the end.
+    attempt.retry(delays()).notify(waiting).await.ok();
 }
 
 /// Mends the index at once and then at every interval, sooner after a failure.
 async fn sweep(reconciler: &Reconciler, interval: Duration, shutdown: &Shutdown) {
-    let delays = ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(200))
-        .with_max_delay(Duration::from_secs(10))
-        .without_max_times()
-        .with_jitter();
-    let mut backoff = delays.build();
+    let mut backoff = delays().build();
     loop {
         let mended = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -153,22 +154,18 @@ async fn sweep(reconciler: &Reconciler, interval: Duration, shutdown: &Shutdown)
                         "index differed from the log and is mended"
                     );
                 }
-                backoff = delays.build();
+                backoff = delays().build();
                 interval
             }
-            Err(Fault::Passing(error)) => {
+            Err(Fault::Meili(refused)) if refused.is_refused() => {
+                tracing::error!(index = reconciler.index, error = %refused, "index cannot be mended");
+                interval
+            }
+            Err(fault) => {
                 let delay = backoff.next().unwrap_or(interval).min(interval);
-                tracing::warn!(
-                    index = reconciler.index,
-                    error = format!("{error:#}"),
-                    ?delay,
-                    "sweeping again"
-                );
+                let error = format!("{:#}", anyhow::Error::new(fault));
+                tracing::warn!(index = reconciler.index, error, ?delay, "sweeping again");
                 delay
-            }
-            Err(fault @ Fault::Refused { .. }) => {
-                tracing::error!(index = reconciler.index, error = %fault, "index cannot be mended");
-                interval
             }
         };
         tokio::select! {
@@ -184,8 +181,7 @@ async fn build(reconciler: &Reconciler) -> Result<Report, Fault> {
     // A swap needs both sides.
     reconciler.prepare().await?;
     let fresh = format!("{index}{REBUILD}{}", EntryId::generate());
-    let wrong = |error| passing(index, error);
-    meili.ensure(&fresh, &settings()).await.map_err(wrong)?;
+    meili.ensure(&fresh, &settings()).await?;
     let facts = fold::live(&reconciler.log).await?;
     let documents: Vec<Document> = documents(&facts).collect();
     reconciler.put(&fresh, &documents.iter().collect::<Vec<_>>()).await?;
@@ -193,8 +189,8 @@ async fn build(reconciler: &Reconciler) -> Result<Report, Fault> {
         indexes: (index.clone(), fresh.clone()),
         rename: None,
     };
-    meili.write(meili.client().swap_indexes([&swap])).await.map_err(wrong)?;
-    meili.write(meili.client().delete_index(&fresh)).await.map_err(wrong)?;
+    meili.write(index, meili.client().swap_indexes([&swap])).await?;
+    meili.delete_index(&fresh).await?;
     // Entries that came while it was built went to the old index only.
     reconciler.mend().await?;
     Ok(Report {
@@ -208,17 +204,15 @@ const REBUILD: &str = "_rebuild_";
 const LEFTOVER_S: i64 = 3600;
 
 /// Deletes what broken-off rebuilds have left behind.
-async fn drop_leftovers(reconciler: &Reconciler) -> Result<(), Fault> {
+async fn drop_leftovers(reconciler: &Reconciler) -> Result<(), castlog_meili::Error> {
     /// More than anybody has; those beyond wait for the next rebuild.
     const INDEXES: usize = 1000;
     let Reconciler { meili, index, .. } = reconciler;
-    let wrong = |error| passing(index, error);
     let mut query = IndexesQuery::new(meili.client());
     query.with_limit(INDEXES);
     let found = meili
-        .call(meili.client().list_all_indexes_with(&query))
-        .await
-        .map_err(wrong)?;
+        .call(index, meili.client().list_all_indexes_with(&query))
+        .await?;
     let old = chrono::Utc::now().timestamp() - LEFTOVER_S;
     for leftover in found.results {
         let of_rebuild = leftover
@@ -230,10 +224,7 @@ async fn drop_leftovers(reconciler: &Reconciler) -> Result<(), Fault> {
                 .created_at
                 .is_some_and(|created| created.unix_timestamp() < old)
         {
-            meili
-                .write(meili.client().delete_index(&leftover.uid))
-                .await
-                .map_err(wrong)?;
+            meili.delete_index(&leftover.uid).await?;
             tracing::info!(index = leftover.uid, "index of a broken-off rebuild deleted");
         }
     }

@@ -1,16 +1,12 @@
-use castlog_log::{
-    ConnectConfig, Draft, Event, Followed, From, Publisher, Secret, pb,
-    provision::{self, Plan},
-};
+use castlog_log::{Draft, Event, Followed, From, pb};
 use castlog_projector::compliance::{self, Harness};
-use castlog_testkit::{Meilisearch, NatsOptions, NatsServer};
-use meilisearch_sdk::documents::DocumentsQuery;
+use castlog_testkit::{Meilisearch, NatsOptions, TestLog};
 use serde_json::Value;
 
 use super::*;
-use crate::config::MeilisearchConfig;
 
 struct View {
+    server: Meilisearch,
     indexer: Indexer,
 }
 
@@ -27,19 +23,14 @@ impl Harness for View {
 
     async fn wipe(&mut self) -> anyhow::Result<()> {
         let Reconciler { meili, index, .. } = &self.indexer.reconciler;
-        self.indexer.reconciler.prepare().await?;
-        meili.write(meili.client().delete_index(index)).await?;
+        meili.delete_index(index).await?;
         self.indexer.reconciler.prepare().await?;
         Ok(())
     }
 
     async fn snapshot(&mut self) -> anyhow::Result<Value> {
-        let index = self.indexer.reconciler.meili.index(&self.indexer.reconciler.index);
-        let mut query = DocumentsQuery::new(&index);
-        query.with_limit(1000);
-        let mut documents = index.get_documents_with::<Value>(&query).await?.results;
-        documents.sort_by_key(|document| document["id"].to_string());
-        Ok(documents.into())
+        let index = &self.indexer.reconciler.index;
+        Ok(self.server.documents(index).await?.into())
     }
 }
 
@@ -56,18 +47,12 @@ fn status(event: pb::status::Event) -> Event {
 
 #[tokio::test]
 async fn it_withstands_what_every_view_must() -> anyhow::Result<()> {
-    let nats = NatsServer::start_with(NatsOptions::default().lazy_sync()).await?;
+    let TestLog {
+        nats: _nats,
+        log,
+        publisher,
+    } = TestLog::start(NatsOptions::default().lazy_sync()).await?;
     let server = Meilisearch::start().await?;
-    let log = Log::connect(
-        &ConnectConfig {
-            url: nats.url(),
-            ..Default::default()
-        },
-        "test",
-    )
-    .await?;
-    provision::apply(&log, Plan::default()).await?;
-    let publisher = Publisher::new(&log, "test");
     let session = || {
         Some(pb::status::Session {
             session_id: "s".into(),
@@ -106,20 +91,14 @@ async fn it_withstands_what_every_view_must() -> anyhow::Result<()> {
         }
     }
     assert_eq!(entries.len(), 6);
-    let meilisearch = MeilisearchConfig {
-        url: server.url(),
-        key: Secret::new(server.master_key().to_owned()),
+    let config = Config {
+        meilisearch: castlog_meili::Config::new(&server.url(), server.master_key()),
+        ..Config::default()
     };
-    let reconciler = Reconciler::new(
-        &Config {
-            meilisearch,
-            ..Config::default()
-        },
-        &log,
-    )?;
     let mut view = View {
+        server,
         indexer: Indexer {
-            reconciler,
+            reconciler: Reconciler::new(&config, &log)?,
             shutdown: Shutdown::new(),
         },
     };

@@ -1,25 +1,15 @@
 //! Why the index is not as it should be.
 
 use castlog_log::ReadError;
+use castlog_meili::Error;
 
-/// Why a write to the index has not been made.
+/// Why the index has not been read or written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Fault {
-    /// The log or Meilisearch cannot be used at the moment; nothing is lost.
+    /// The log cannot be read at the moment.
     #[error(transparent)]
-    Passing(#[from] anyhow::Error),
-    /// Meilisearch will never take this document.
-    #[error("document {id} is refused: {reason}")]
-    Refused {
-        /// Its id.
-        id: String,
-        /// What Meilisearch says.
-        reason: String,
-    },
-}
-
-impl From<ReadError> for Fault {
-    fn from(error: ReadError) -> Self {
-        Self::Passing(error.into())
-    }
+    Log(#[from] ReadError),
+    /// What Meilisearch did not do.
+    #[error(transparent)]
+    Meili(#[from] Error),
 }

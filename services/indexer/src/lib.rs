@@ -13,10 +13,9 @@ mod config;
 mod document;
 mod error;
 mod fold;
-mod meili;
 mod reconcile;
 mod sweep;
 
 pub use app::{Report, rebuild, run, verify};
-pub use config::{Config, MeilisearchConfig};
+pub use config::Config;
 pub use document::Document;

@@ -8,17 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use castlog_log::{BroadcastId, Entry, Kind, Log, ReadError};
+use castlog_meili::{Error, Meili};
 use futures::{StreamExt, TryStreamExt, stream};
-use meilisearch_sdk::{
-    errors::{Error, ErrorCode},
-    settings::{Settings, TypoToleranceSettings},
-};
+use meilisearch_sdk::settings::{Settings, TypoToleranceSettings};
 
 use crate::{
     config::Config,
     document::{Document, Facts, KINDS},
     error::Fault,
-    meili::{Meili, code, passing},
 };
 
 /// Entries read from the log at the same time.
@@ -47,11 +44,8 @@ impl Reconciler {
     }
 
     /// Makes sure that the index is there and can be searched as documented.
-    pub(crate) async fn prepare(&self) -> Result<bool, Fault> {
-        self.meili
-            .ensure(&self.index, &settings())
-            .await
-            .map_err(|error| passing(&self.index, error))
+    pub(crate) async fn prepare(&self) -> Result<bool, Error> {
+        self.meili.ensure(&self.index, &settings()).await
     }
 
     /// Brings the documents of these broadcasts up to date. `known` are entries
@@ -105,7 +99,7 @@ impl Reconciler {
         Ok((id, kind, read))
     }
 
-    async fn write(&self, wanted: &Wanted) -> Result<(), Fault> {
+    async fn write(&self, wanted: &Wanted) -> Result<(), Error> {
         let present: Vec<&Document> = wanted.values().flatten().collect();
         let absent: Vec<String> = wanted
             .iter()
@@ -117,29 +111,24 @@ impl Reconciler {
         put.and(deleted)
     }
 
-    pub(crate) async fn put(&self, index: &str, documents: &[&Document]) -> Result<(), Fault> {
+    pub(crate) async fn put(&self, index: &str, documents: &[&Document]) -> Result<(), Error> {
         for chunk in documents.chunks(CHUNK) {
             self.meili.put(index, chunk, |document| document.id.to_string()).await?;
         }
         Ok(())
     }
 
-    pub(crate) async fn delete(&self, ids: &[String]) -> Result<(), Fault> {
+    pub(crate) async fn delete(&self, ids: &[String]) -> Result<(), Error> {
         let index = self.meili.index(&self.index);
         for chunk in ids.chunks(CHUNK) {
-            match self.meili.write(index.delete_documents(chunk)).await {
-                Ok(()) => {}
+            match self.meili.write(&self.index, index.delete_documents(chunk)).await {
                 // Without an index there is no document.
-                Err(error) if is_missing(&error) => {}
-                Err(error) => return Err(passing(&self.index, error)),
+                Err(error) if !error.is_missing_index() => return Err(error),
+                _ => {}
             }
         }
         Ok(())
     }
-}
-
-pub(crate) fn is_missing(error: &Error) -> bool {
-    code(error) == Some(&ErrorCode::IndexNotFound)
 }
 
 /// How the index is searched.

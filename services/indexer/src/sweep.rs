@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use castlog_log::BroadcastId;
+use castlog_meili::{PRIMARY_KEY, differing};
 use meilisearch_sdk::documents::DocumentsQuery;
 use serde_json::{Map, Value};
 
@@ -10,8 +11,7 @@ use crate::{
     document::{Document, Facts},
     error::Fault,
     fold,
-    meili::{PRIMARY_KEY, differing, passing},
-    reconcile::{CHUNK, Reconciler, is_missing, settings},
+    reconcile::{CHUNK, Reconciler, settings},
 };
 
 /// Documents of the index by id, as they are stored.
@@ -32,13 +32,13 @@ impl Reconciler {
     /// Where the index is not what the log says, one line each.
     pub(crate) async fn verify(&self) -> Result<Vec<String>, Fault> {
         let index = self.meili.index(&self.index);
-        let mut lines = match self.meili.call(index.get_settings()).await {
+        let mut lines = match self.meili.call(&self.index, index.get_settings()).await {
             Ok(actual) => differing(&settings(), &actual)
                 .into_iter()
                 .map(|name| format!("index {}: the setting {name} differs", self.index))
                 .collect(),
-            Err(error) if is_missing(&error) => vec![format!("index {}: it is not there", self.index)],
-            Err(error) => return Err(passing(&self.index, error)),
+            Err(error) if error.is_missing_index() => vec![format!("index {}: it is not there", self.index)],
+            Err(error) => return Err(error.into()),
         };
         lines.extend(
             self.differences()
@@ -99,12 +99,12 @@ impl Reconciler {
             query.ids = ids.map(<[&str]>::to_vec);
             let page = match self
                 .meili
-                .call(index.get_documents_with::<Map<String, Value>>(&query))
+                .call(&self.index, index.get_documents_with::<Map<String, Value>>(&query))
                 .await
             {
                 Ok(page) => page,
-                Err(error) if is_missing(&error) => return Ok(stored),
-                Err(error) => return Err(passing(&self.index, error)),
+                Err(error) if error.is_missing_index() => return Ok(stored),
+                Err(error) => return Err(error.into()),
             };
             offset += page.results.len();
             let done = page.results.is_empty() || offset >= usize::try_from(page.total).unwrap_or(usize::MAX);

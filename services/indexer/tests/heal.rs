@@ -25,18 +25,15 @@ async fn an_index_is_rebuilt_from_the_log_alone() -> anyhow::Result<()> {
     assert_eq!(wanted.len(), 3);
 
     // Without an index, and with one.
-    stage.done(stage.client.delete_index("broadcasts").await?).await?;
+    let client = stage.meili.client()?;
+    stage.meili.done(client.delete_index("broadcasts").await?).await?;
     for _ in 0..2 {
-        let report = rebuild(&stage.config, &stage.log).await?;
+        let report = rebuild(&stage.config, &stage.log.log).await?;
         assert_eq!(report.documents, 3);
         assert_eq!(stage.documents().await?, wanted);
         stage.verified().await?;
     }
-    let indexes = stage.client.list_all_indexes().await?.results;
-    assert_eq!(
-        indexes.into_iter().map(|index| index.uid).collect::<Vec<_>>(),
-        ["broadcasts"]
-    );
+    assert_eq!(stage.meili.indexes().await?, ["broadcasts"]);
     Ok(())
 }
 
@@ -58,8 +55,8 @@ async fn a_rebuild_beside_a_running_indexer_loses_nothing() -> anyhow::Result<()
         stage.say(*id, ended(session)).await
     };
     let (changed, built) = tokio::join!(change, async {
-        rebuild(&stage.config, &stage.log).await?;
-        rebuild(&stage.config, &stage.log).await
+        rebuild(&stage.config, &stage.log.log).await?;
+        rebuild(&stage.config, &stage.log.log).await
     });
     changed?;
     built?;
@@ -75,22 +72,24 @@ async fn a_rebuild_beside_a_running_indexer_loses_nothing() -> anyhow::Result<()
 #[tokio::test]
 async fn verify_names_what_differs_and_the_sweep_mends_it() -> anyhow::Result<()> {
     let stage = Stage::build().await?;
-    let lines = verify(&stage.config, &stage.log).await?;
+    let lines = verify(&stage.config, &stage.log.log).await?;
     assert_eq!(lines, ["index broadcasts: it is not there"]);
     let (one, _) = stage.go_live("one", &["a"]).await?;
     let (two, session) = stage.go_live("two", &["b"]).await?;
     let (three, _) = stage.go_live("three", &["c"]).await?;
-    rebuild(&stage.config, &stage.log).await?;
+    rebuild(&stage.config, &stage.log.log).await?;
     stage.verified().await?;
 
-    let index = stage.client.index("broadcasts");
+    let client = stage.meili.client()?;
+    let index = client.index("broadcasts");
     let planted = [
         json!({ "id": one, "title": "wrong" }),
         json!({ "id": "planted", "title": "nobody's" }),
     ];
-    stage.done(index.add_or_update(&planted, None).await?).await?;
-    stage.done(index.delete_document(three).await?).await?;
+    stage.meili.done(index.add_or_update(&planted, None).await?).await?;
+    stage.meili.done(index.delete_document(three).await?).await?;
     stage
+        .meili
         .done(
             index
                 .set_settings(&Settings::new().with_sortable_attributes(["viewers"]))
@@ -98,7 +97,7 @@ async fn verify_names_what_differs_and_the_sweep_mends_it() -> anyhow::Result<()
         )
         .await?;
     stage.say(two, ended(&session)).await?;
-    let mut lines = verify(&stage.config, &stage.log).await?;
+    let mut lines = verify(&stage.config, &stage.log.log).await?;
     lines.sort();
     let mut wanted = [
         format!("{one}: title is \"wrong\" and should be \"one\""),
@@ -116,7 +115,7 @@ async fn verify_names_what_differs_and_the_sweep_mends_it() -> anyhow::Result<()
     })?;
     until("the first sweep", PATIENCE, || async { stage.verified().await.ok() }).await?;
     // The index goes away under a running indexer.
-    stage.done(stage.client.delete_index("broadcasts").await?).await?;
+    stage.meili.done(client.delete_index("broadcasts").await?).await?;
     until("the index is back", PATIENCE, || async { stage.verified().await.ok() }).await?;
     stage.found("thre", "tags = c", &[three]).await?;
     indexer.finish().await
@@ -137,7 +136,7 @@ async fn nothing_is_lost_while_meilisearch_is_down() -> anyhow::Result<()> {
     stage.found("", "", &[one, three]).await?;
     stage.found("meanwhile", "", &[one]).await?;
     stage.verified().await?;
-    assert_eq!(stage.dead_letters().await?, 0);
+    assert_eq!(stage.log.dead_letters().await?, 0);
     indexer.finish().await
 }
 
@@ -145,16 +144,18 @@ async fn nothing_is_lost_while_meilisearch_is_down() -> anyhow::Result<()> {
 async fn verify_looks_at_the_index_that_is_searched() -> anyhow::Result<()> {
     let stage = Stage::build().await?;
     stage.go_live("one", &[]).await?;
-    rebuild(&stage.config, &stage.log).await?;
+    rebuild(&stage.config, &stage.log.log).await?;
+    let client = stage.meili.client()?;
     stage
-        .done(stage.client.create_index("other", Some("id")).await?)
+        .meili
+        .done(client.create_index("other", Some("id")).await?)
         .await?;
     let swap = SwapIndexes {
         indexes: ("broadcasts".into(), "other".into()),
         rename: None,
     };
-    stage.done(stage.client.swap_indexes([&swap]).await?).await?;
-    assert!(!verify(&stage.config, &stage.log).await?.is_empty());
+    stage.meili.done(client.swap_indexes([&swap]).await?).await?;
+    assert!(!verify(&stage.config, &stage.log.log).await?.is_empty());
     Ok(())
 }
 

@@ -71,6 +71,7 @@ async fn duplicates_redelivery_and_what_is_no_entry_change_nothing() -> anyhow::
     stage.found("first", "", &[one]).await?;
     for _ in 0..2 {
         stage
+            .log
             .publisher
             .publish(Draft::new(one, title("second")).id("same"))
             .await?;
@@ -80,27 +81,20 @@ async fn duplicates_redelivery_and_what_is_no_entry_change_nothing() -> anyhow::
 
     // A consumer that is made anew delivers everything again.
     for stream in ["BROAD_INFO", "LIVE_STREAM"] {
-        stage
-            .log
-            .jetstream()
-            .get_stream(stream)
-            .await?
-            .delete_consumer("indexer")
-            .await?;
+        stage.log.redeliver(stream, "indexer").await?;
     }
-    castlog_log::provision::apply(&stage.log, castlog_log::provision::Plan::default()).await?;
     let garbage = format!("media.broad_info.title.{one}");
-    stage.log.jetstream().publish(garbage, "garbage".into()).await?.await?;
+    stage.log.log.jetstream().publish(garbage, "garbage".into()).await?.await?;
     let indexer = stage.start()?;
     until("the dead letter", PATIENCE, || async {
-        (stage.dead_letters().await.ok()? == 1).then_some(())
+        (stage.log.dead_letters().await.ok()? == 1).then_some(())
     })
     .await?;
 
     // The broadcast stays, and what comes behind is applied.
     stage.say(one, title("third")).await?;
     stage.found("third", "", &[one]).await?;
-    assert_eq!(stage.dead_letters().await?, 1);
+    assert_eq!(stage.log.dead_letters().await?, 1);
     stage.verified().await?;
     indexer.finish().await
 }

@@ -49,8 +49,9 @@ function Watch({ broadcast: { title, owner, tags, status, metadata, options, pla
   const now = useNow();
   const onAir = status.state === "live" || status.state === "interrupted";
   const session = status.session_id ?? "";
-  // Without metadata nothing is produced yet, so there is nothing to load.
-  const playable = onAir && url !== null && metadata !== null;
+  // Without metadata of this session nothing is produced yet, so there is
+  // nothing to load.
+  const playable = onAir && url !== null && metadata !== null && (metadata.session_id ?? session) === session;
 
   // The player outlives the end of its session: the last seconds play out.
   const [shown, setShown] = useState<{ session: string; url: string }>();

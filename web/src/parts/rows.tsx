@@ -69,8 +69,7 @@ function RowItem({ row, now }: { row: Row; now: number }) {
         dateTime={row.startedAt || undefined}
         title={dateTime(row.startedAt, language)}
       >
-        <span className="visually-hidden">{row.interrupted ? t("state.interrupted") : t("state.live")} </span>
-        {time}
+        <span className="tally-state">{row.interrupted ? t("state.interrupted") : t("state.live")}</span> <span>{time}</span>
       </time>
       <div className="row-main">
         <h2 className="row-title" dir="auto">

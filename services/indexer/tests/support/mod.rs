@@ -5,105 +5,43 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
-use castlog_indexer::{Config, MeilisearchConfig};
-use castlog_log::{
-    BroadcastId, ConnectConfig, Draft, Event, Log, Publisher, Secret, SessionId, pb,
-    provision::{self, Plan},
-};
-use castlog_service::{Context, Health, MediaStoreConfig, Shutdown, open_media_store};
-use castlog_testkit::{Meilisearch, NatsOptions, NatsServer, until};
-use meilisearch_sdk::{client::Client, documents::DocumentsQuery};
+use castlog_indexer::Config;
+use castlog_log::{BroadcastId, Draft, Event, SessionId, pb};
+use castlog_testkit::{Meilisearch, NatsOptions, Service, TestLog, until};
 use serde_json::Value;
-use tempfile::TempDir;
 
 /// Long enough for a debug build on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Stage {
-    pub(crate) nats: NatsServer,
+    pub(crate) log: TestLog,
     pub(crate) meili: Meilisearch,
-    pub(crate) log: Log,
-    pub(crate) publisher: Publisher,
-    pub(crate) client: Client,
     pub(crate) config: Config,
-    media: TempDir,
-}
-
-/// A running indexer.
-pub(crate) struct Indexer {
-    task: tokio::task::JoinHandle<anyhow::Result<()>>,
-    shutdown: Shutdown,
-    pub(crate) health: Health,
-}
-
-impl Indexer {
-    pub(crate) async fn finish(self) -> anyhow::Result<()> {
-        self.shutdown.begin();
-        tokio::time::timeout(PATIENCE, self.task)
-            .await
-            .context("the indexer does not end")??
-    }
 }
 
 impl Stage {
     pub(crate) async fn build() -> anyhow::Result<Self> {
-        let nats = NatsServer::start_with(NatsOptions::default().lazy_sync()).await?;
+        let log = TestLog::start(NatsOptions::default().lazy_sync()).await?;
         let meili = Meilisearch::start().await?;
-        let log = Log::connect(
-            &ConnectConfig {
-                url: nats.url(),
-                ..Default::default()
-            },
-            "test",
-        )
-        .await?;
-        provision::apply(&log, Plan::default()).await?;
-        let key = meili.master_key().to_owned();
-        let client = Client::new(meili.url(), Some(&key))?;
-        let meilisearch = MeilisearchConfig {
-            url: meili.url(),
-            key: Secret::new(key),
-        };
         // The sweep runs at the start, and then stays out of the way of what is tested.
         let config = Config {
-            meilisearch,
+            meilisearch: castlog_meili::Config::new(&meili.url(), meili.master_key()),
             sweep_s: 3600,
             ..Config::default()
         };
-        let publisher = Publisher::new(&log, "test");
-        Ok(Self {
-            nats,
-            meili,
-            log,
-            publisher,
-            client,
-            config,
-            media: TempDir::new()?,
-        })
+        Ok(Self { log, meili, config })
     }
 
-    pub(crate) fn start(&self) -> anyhow::Result<Indexer> {
+    pub(crate) fn start(&self) -> anyhow::Result<Service> {
         self.start_with(self.config.clone())
     }
 
-    pub(crate) fn start_with(&self, config: Config) -> anyhow::Result<Indexer> {
-        let media = open_media_store(&MediaStoreConfig {
-            path: self.media.path().to_owned(),
-        })?;
-        let (shutdown, health) = (Shutdown::new(), Health::default());
-        let context = Context {
-            log: self.log.clone(),
-            media,
-            shutdown: shutdown.clone(),
-            health: health.clone(),
-        };
-        let task = tokio::spawn(castlog_indexer::run(config, context));
-        Ok(Indexer { task, shutdown, health })
+    pub(crate) fn start_with(&self, config: Config) -> anyhow::Result<Service> {
+        Service::start(&self.log.log, |context| castlog_indexer::run(config, context))
     }
 
     pub(crate) async fn say(&self, id: BroadcastId, event: impl Into<Event>) -> anyhow::Result<()> {
-        self.publisher.publish(Draft::new(id, event)).await?;
+        self.log.publisher.publish(Draft::new(id, event)).await?;
         Ok(())
     }
 
@@ -119,23 +57,13 @@ impl Stage {
         Ok((id, session))
     }
 
-    /// Ids of what a search finds.
-    pub(crate) async fn search(&self, words: &str, filter: &str) -> Vec<String> {
-        let index = self.client.index(&self.config.index);
-        let mut search = index.search();
-        search.with_query(words);
-        if !filter.is_empty() {
-            search.with_filter(filter);
-        }
-        // Until the index is there nothing is found.
-        let Ok(found) = search.execute::<Value>().await else {
-            return Vec::new();
-        };
-        found
-            .hits
-            .into_iter()
-            .map(|hit| hit.result["id"].as_str().unwrap_or_default().to_owned())
-            .collect()
+    /// Ids of what a search finds, sorted; nothing until the index is there.
+    async fn search(&self, words: &str, filter: &str) -> Vec<String> {
+        let found = self.meili.search(&self.config.index, words, filter).await;
+        let id = |document: Value| document["id"].as_str().unwrap_or_default().to_owned();
+        let mut ids: Vec<String> = found.unwrap_or_default().into_iter().map(id).collect();
+        ids.sort();
+        ids
     }
 
     pub(crate) async fn found(&self, words: &str, filter: &str, wanted: &[BroadcastId]) -> anyhow::Result<()> {
@@ -144,44 +72,18 @@ impl Stage {
         until(
             &format!("{words:?} where {filter:?} finds {wanted:?}"),
             PATIENCE,
-            || async {
-                let mut found = self.search(words, filter).await;
-                found.sort();
-                (found == wanted).then_some(())
-            },
+            || async { (self.search(words, filter).await == wanted).then_some(()) },
         )
         .await
     }
 
     /// All documents, sorted by id.
     pub(crate) async fn documents(&self) -> anyhow::Result<Vec<Value>> {
-        let index = self.client.index(&self.config.index);
-        let mut query = DocumentsQuery::new(&index);
-        query.with_limit(1000);
-        let mut documents = index.get_documents_with::<Value>(&query).await?.results;
-        documents.sort_by_key(|document| document["id"].to_string());
-        Ok(documents)
-    }
-
-    pub(crate) async fn done(&self, task: meilisearch_sdk::task_info::TaskInfo) -> anyhow::Result<()> {
-        let task = task.wait_for_completion(&self.client, None, Some(PATIENCE)).await?;
-        anyhow::ensure!(task.is_success(), "{task:?}");
-        Ok(())
-    }
-
-    pub(crate) async fn dead_letters(&self) -> anyhow::Result<u64> {
-        Ok(self
-            .log
-            .jetstream()
-            .get_stream("DEAD_LETTER")
-            .await?
-            .cached_info()
-            .state
-            .messages)
+        self.meili.documents(&self.config.index).await
     }
 
     pub(crate) async fn verified(&self) -> anyhow::Result<()> {
-        let differences = castlog_indexer::verify(&self.config, &self.log).await?;
+        let differences = castlog_indexer::verify(&self.config, &self.log.log).await?;
         anyhow::ensure!(differences.is_empty(), "{differences:#?}");
         Ok(())
     }

@@ -1,0 +1,118 @@
+//! A log with castlog's streams, and a service that runs on it in the test's own process.
+
+use std::{future::Future, time::Duration};
+
+use anyhow::Context as _;
+use castlog_log::{
+    ConnectConfig, Log, Publisher, dead_letter,
+    provision::{self, Plan},
+};
+use castlog_service::{Context, Health, MediaStoreConfig, Shutdown, open_media_store};
+use tempfile::TempDir;
+
+use crate::{NatsOptions, NatsServer, server};
+
+/// How long a service may take to end: longer than any grace that one gives its work.
+const END_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A nats-server with the streams and consumers of castlog.
+#[derive(Debug)]
+pub struct TestLog {
+    /// The server.
+    pub nats: NatsServer,
+    /// A connection to it.
+    pub log: Log,
+    /// A publisher that waits for its acknowledgements.
+    pub publisher: Publisher,
+}
+
+impl TestLog {
+    /// Starts a server without accounts and applies the streams.
+    ///
+    /// # Errors
+    /// The server does not come up, or does not take the streams.
+    pub async fn start(options: NatsOptions) -> anyhow::Result<Self> {
+        let nats = NatsServer::start_with(options).await?;
+        let config = ConnectConfig {
+            url: nats.url(),
+            ..ConnectConfig::default()
+        };
+        let log = Log::connect(&config, "test").await?;
+        provision::apply(&log, Plan::default()).await?;
+        let publisher = Publisher::new(&log, "test");
+        Ok(Self { nats, log, publisher })
+    }
+
+    /// How many dead letters there are.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn dead_letters(&self) -> anyhow::Result<u64> {
+        let stream = self.log.jetstream().get_stream(dead_letter::STREAM).await?;
+        Ok(stream.cached_info().state.messages)
+    }
+
+    /// Makes a durable consumer anew, so that it delivers everything again.
+    ///
+    /// # Errors
+    /// The server does not answer, or there is no such consumer.
+    pub async fn redeliver(&self, stream: &str, consumer: &str) -> anyhow::Result<()> {
+        self.log
+            .jetstream()
+            .get_stream(stream)
+            .await?
+            .delete_consumer(consumer)
+            .await?;
+        provision::apply(&self.log, Plan::default()).await?;
+        Ok(())
+    }
+}
+
+/// A service in the test's own process.
+#[derive(Debug)]
+pub struct Service {
+    task: tokio::task::JoinHandle<anyhow::Result<()>>,
+    shutdown: Shutdown,
+    /// What it says of its readiness.
+    pub health: Health,
+    // Held for its files.
+    _media: TempDir,
+}
+
+impl Service {
+    /// Starts a service, which is its `run` with a configuration, with an empty media store.
+    ///
+    /// # Errors
+    /// There is no place for the media store.
+    pub fn start<F>(log: &Log, run: impl FnOnce(Context) -> F) -> anyhow::Result<Self>
+    where
+        F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        let media = server::folder("media")?;
+        let context = Context {
+            log: log.clone(),
+            media: open_media_store(&MediaStoreConfig {
+                path: media.path().to_owned(),
+            })?,
+            shutdown: Shutdown::new(),
+            health: Health::default(),
+        };
+        Ok(Self {
+            shutdown: context.shutdown.clone(),
+            health: context.health.clone(),
+            task: tokio::spawn(run(context)),
+            _media: media,
+        })
+    }
+
+    /// Begins its shutdown and waits until it has ended.
+    ///
+    /// # Errors
+    /// It failed, or does not end.
+    pub async fn finish(self) -> anyhow::Result<()> {
+        self.shutdown.begin();
+        tokio::time::timeout(END_TIMEOUT, self.task)
+            .await
+            .context("the service does not end")??
+    }
+}

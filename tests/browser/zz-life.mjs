@@ -1,0 +1,22 @@
+import { chromium } from "playwright-core";
+const [base, id, key, rtmp] = process.argv.slice(2);
+import { spawn } from "node:child_process";
+const push = () => spawn("ffmpeg", `-nostdin -loglevel error -re -f lavfi -i testsrc2=size=640x360:rate=30 -re -f lavfi -i sine=sample_rate=48000 -c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -b:v 800k -g 30 -sc_threshold 0 -c:a aac -ac 2 -f flv ${rtmp}/${key}`.split(" "), { stdio: "inherit" });
+const b = await chromium.launch({ executablePath: "/usr/bin/chromium", chromiumSandbox: false, args: ["--disable-gpu", "--autoplay-policy=no-user-gesture-required"] });
+const page = await (await b.newContext({ viewport: { width: 1280, height: 900 } })).newPage();
+const t0 = Date.now(); const log = (...a) => console.log(((Date.now() - t0) / 1000).toFixed(1), ...a);
+page.on("console", (m) => ["error", "warning"].includes(m.type()) && log(m.type(), m.text(), m.location().url));
+page.on("response", (r) => r.status() >= 400 && log(r.status(), r.url()));
+page.on("pageerror", (e) => log("pageerror", e));
+await page.goto(`${base}/watch/${id}`);
+let f; let last = "";
+const look = async () => { const s = await page.evaluate(() => { const v = document.querySelector("video"); return [document.querySelector("[data-broadcast-state]")?.dataset.broadcastState, document.querySelector("[data-player]")?.dataset.player, document.querySelector(".overlay:not([hidden])")?.textContent ?? document.querySelector(".curtain")?.innerText, v ? `${v.videoHeight} paused=${v.paused}` : "no video"].join(" | "); }); if (s !== last) { last = s; log(s); } };
+const wait = async (s) => { const end = Date.now() + s * 1000; while (Date.now() < end) { await look(); await page.waitForTimeout(150); } const v = await page.evaluate(() => { const v = document.querySelector("video"); return v && [v.currentTime, v.getVideoPlaybackQuality().totalVideoFrames]; }); log("  at", String(v)); };
+if (process.env.SHORT) { log("push"); f = push(); await wait(12); f.kill("SIGINT"); await wait(2); await b.close(); process.exit(0); }
+await wait(3); log("push"); let f = push(); await wait(14);
+log("kill"); f.kill("SIGKILL"); await wait(8); log("push again"); f = push(); await wait(14);
+await page.screenshot({ path: "/tmp/br/shots/life-live.png" });
+log("stop"); f.kill("SIGINT"); await wait(14); await page.screenshot({ path: "/tmp/br/shots/life-ended.png" });
+log("reload"); await page.reload(); await wait(4); await page.screenshot({ path: "/tmp/br/shots/life-ended2.png" });
+log("push third"); f = push(); await wait(12); f.kill("SIGINT"); await wait(3);
+await b.close();

@@ -1,0 +1,93 @@
+//! What a viewer sees: the scripts of `tests/browser`, each of which opens a
+//! page in headless Chromium, run against a platform.
+
+use std::{path::PathBuf, process::Stdio, time::Duration};
+
+use anyhow::{Context as _, bail, ensure};
+use castlog_testkit::tools;
+use serde_json::Value;
+use tokio::process::Command;
+
+/// A script has several steps of up to a minute each; past this it hangs.
+const LIMIT: Duration = Duration::from_secs(240);
+
+/// A browser that looks at one platform's pages.
+#[derive(Clone, Debug)]
+pub struct Browser {
+    base: String,
+    scripts: PathBuf,
+    node: PathBuf,
+    chromium: PathBuf,
+}
+
+impl Browser {
+    /// A browser for the pages at `base`, which is the Live API's address.
+    ///
+    /// # Errors
+    /// Node, Chromium or the scripts' packages are not installed.
+    pub fn new(base: &str) -> anyhow::Result<Self> {
+        let scripts = tools::workspace().join("tests/browser");
+        ensure!(
+            scripts.join("node_modules/playwright-core").is_dir(),
+            "the browser tests' packages are not installed: run tools/browser.sh"
+        );
+        Ok(Self {
+            base: base.to_owned(),
+            scripts,
+            node: tools::find("node")?,
+            // The scripts' own variable goes before the tests'.
+            chromium: std::env::var_os("CHROMIUM").map_or_else(tools::chromium, |chosen| Ok(chosen.into()))?,
+        })
+    }
+
+    /// Watches a broadcast and changes the quality once through the page's
+    /// menu; the figures.
+    ///
+    /// # Errors
+    /// It does not play through hls.js, or the quality does not change.
+    pub async fn watches(&self, id: &str) -> anyhow::Result<Value> {
+        self.run("watch.mjs", &[&format!("{}/watch/{id}", self.base)]).await
+    }
+
+    /// The watch page of an id says that there is no such broadcast, and plays nothing.
+    ///
+    /// # Errors
+    /// It shows something else.
+    pub async fn misses(&self, id: &str) -> anyhow::Result<Value> {
+        self.run("missing.mjs", &[&format!("{}/watch/{id}", self.base)]).await
+    }
+
+    /// Types `query` into the search page, finds the card of `id` and follows it; what the card shows.
+    ///
+    /// # Errors
+    /// The broadcast is not found, or its card leads elsewhere.
+    pub async fn finds(&self, query: &str, id: &str) -> anyhow::Result<Value> {
+        self.run("search.mjs", &[&self.base, query, id]).await
+    }
+
+    /// Types `query` into the search page, which shows that it finds nothing.
+    ///
+    /// # Errors
+    /// It finds something.
+    pub async fn finds_nothing(&self, query: &str) -> anyhow::Result<Value> {
+        self.run("nothing.mjs", &[&self.base, query]).await
+    }
+
+    async fn run(&self, script: &str, arguments: &[&str]) -> anyhow::Result<Value> {
+        let mut command = Command::new(&self.node);
+        command
+            .arg(self.scripts.join(script))
+            .args(arguments)
+            .env("CHROMIUM", &self.chromium)
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        let output = tokio::time::timeout(LIMIT, command.output())
+            .await
+            .with_context(|| format!("{script} has not ended within {LIMIT:?}"))?
+            .with_context(|| format!("cannot start {script}"))?;
+        if !output.status.success() {
+            bail!("{script}: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        serde_json::from_slice(&output.stdout).with_context(|| format!("{script} printed no JSON"))
+    }
+}
