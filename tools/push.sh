@@ -69,6 +69,7 @@ else
   audio=("${aac[@]}")
 fi
 
+echo "sending ${file:-a test picture} to $rtmp; Ctrl-C stops"
 stats=-nostats
 [[ -t 2 ]] && stats=-stats
 exec ffmpeg -hide_banner -loglevel warning "$stats" -nostdin "${input[@]}" "${video[@]}" "${audio[@]}" -f flv -flvflags no_duration_filesize "$rtmp/$key"

@@ -112,12 +112,7 @@ pub(crate) async fn first_segment(runs: u32) -> anyhow::Result<()> {
 }
 
 async fn create(system: &System) -> anyhow::Result<(String, String)> {
-    let body = json!({ "title": "bench", "tags": ["bench"] });
-    let (status, created) = system.call(Method::POST, "/v1/broadcasts", Some(body)).await?;
-    ensure!(status.is_success(), "{status} {created}");
-    let id = created["broadcast"]["id"].as_str().context("no id")?;
-    let key = created["publish_key"].as_str().context("no key")?;
-    Ok((id.to_owned(), key.to_owned()))
+    system.create(json!({ "title": "bench", "tags": ["bench"] })).await
 }
 
 /// A word that no other search finds, even with a typo: its letters come from a

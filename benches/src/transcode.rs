@@ -47,6 +47,7 @@ pub(crate) async fn run(seconds: u32) -> anyhow::Result<()> {
     let before = cpu(Who::Myself)?;
     let settings = Settings {
         segment_target: 2_000_000,
+        announced: None,
         part_target: 250_000,
         limits: Limits {
             ladder: vec![720, 480],

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use castlog_live_info::RedisConfig;
 use castlog_log::{ConnectConfig, Log, Secret};
 use castlog_service::{AdminConfig, ConfigError, MediaStoreConfig, TelemetryConfig};
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,7 @@ pub(crate) struct Config {
     /// Where the log is.
     pub(crate) nats: ConnectConfig,
     /// Redis, for every service that does not name another one.
-    pub(crate) redis: Redis,
+    pub(crate) redis: RedisConfig,
     /// Meilisearch, for every service that does not name another one.
     pub(crate) meilisearch: Meilisearch,
     /// Where media is stored.
@@ -45,22 +46,6 @@ pub(crate) struct Config {
     pub(crate) up: up::Config,
 }
 
-/// A Redis server.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Redis {
-    /// Redis URL, which may hold a password. Default `redis://127.0.0.1:6379/`.
-    pub(crate) url: Secret<String>,
-}
-
-impl Default for Redis {
-    fn default() -> Self {
-        Self {
-            url: castlog_live_info::RedisConfig::default().url,
-        }
-    }
-}
-
 /// A Meilisearch server.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -76,7 +61,7 @@ pub(crate) struct Meilisearch {
 impl Default for Meilisearch {
     fn default() -> Self {
         Self {
-            url: castlog_live_api::MeilisearchConfig::default().url,
+            url: castlog_meili::Config::default().url,
             search_key: Secret::default(),
             indexer_key: Secret::default(),
         }
@@ -93,31 +78,19 @@ fn fill<T: Clone + PartialEq>(own: &mut T, default: &T, shared: &T) {
 impl Config {
     /// Hands the shared servers to the services that name none of their own.
     pub(crate) fn share(&mut self) {
-        let default = Self::default();
-        fill(
-            &mut self.live_info.redis.url,
-            &default.live_info.redis.url,
-            &self.redis.url,
-        );
-        fill(
-            &mut self.live_api.redis.url,
-            &default.live_api.redis.url,
-            &self.redis.url,
-        );
-
-        let (own, shared) = (&mut self.live_api.meilisearch, &self.meilisearch);
-        fill(&mut own.url, &default.live_api.meilisearch.url, &shared.url);
-        fill(
-            &mut own.search_key,
-            &default.live_api.meilisearch.search_key,
-            &shared.search_key,
-        );
-        let (own, none) = (&mut self.indexer.meilisearch, &default.indexer.meilisearch);
-        fill(&mut own.url, &none.url, &shared.url);
-        fill(&mut own.key, &none.key, &shared.indexer_key);
-        let (own, none) = (&mut self.log_sink.meilisearch, &default.log_sink.meilisearch);
-        fill(&mut own.url, &none.url, &shared.url);
-        fill(&mut own.key, &none.key, &shared.indexer_key);
+        for own in [&mut self.live_info.redis, &mut self.live_api.redis] {
+            fill(own, &RedisConfig::default(), &self.redis);
+        }
+        let shared = &self.meilisearch;
+        for (own, key) in [
+            (&mut self.live_api.meilisearch, &shared.search_key),
+            (&mut self.indexer.meilisearch, &shared.indexer_key),
+            (&mut self.log_sink.meilisearch, &shared.indexer_key),
+        ] {
+            let none = castlog_meili::Config::default();
+            fill(&mut own.url, &none.url, &shared.url);
+            fill(&mut own.key, &none.key, key);
+        }
     }
 
     /// All that is wrong with the values; empty when they can be used.
@@ -229,7 +202,7 @@ mod tests {
         config.share();
         assert_eq!(config.live_info.redis.url.expose(), "redis://shared/");
         assert_eq!(config.live_api.redis.url.expose(), "redis://own/");
-        assert_eq!(config.live_api.meilisearch.search_key.expose(), "search");
+        assert_eq!(config.live_api.meilisearch.key.expose(), "search");
     }
 
     #[test]

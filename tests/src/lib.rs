@@ -2,6 +2,7 @@
 //! up` on free ports with a data folder of its own, real encoders, real clients.
 
 mod browser;
+pub mod player;
 
 use std::{
     collections::BTreeMap,
@@ -259,6 +260,38 @@ impl System {
             .iter()
             .filter_map(|hit| hit["id"].as_str().map(str::to_owned))
             .collect())
+    }
+
+    /// Creates a broadcast; its id and publish key.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub async fn create(&self, body: Value) -> anyhow::Result<(String, String)> {
+        let (status, created) = self.call(Method::POST, "/v1/broadcasts", Some(body)).await?;
+        ensure!(status.is_success(), "{status} {created}");
+        let id = created["broadcast"]["id"].as_str().context("no id")?;
+        let key = created["publish_key"].as_str().context("no publish key")?;
+        Ok((id.to_owned(), key.to_owned()))
+    }
+
+    /// The state of a broadcast, as the Live API tells it.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub async fn state(&self, id: &str) -> anyhow::Result<String> {
+        let (_, broadcast) = self.call(Method::GET, &format!("/v1/broadcasts/{id}"), None).await?;
+        Ok(broadcast["status"]["state"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Waits until a broadcast is in a state.
+    ///
+    /// # Errors
+    /// It is not in time.
+    pub async fn reaches(&self, id: &str, wanted: &str) -> anyhow::Result<()> {
+        until(wanted, SOON, || async {
+            self.state(id).await.is_ok_and(|state| state == wanted).then_some(())
+        })
+        .await
     }
 
     /// Kills a process of the platform with SIGKILL, by the name of its pid file.

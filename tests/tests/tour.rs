@@ -3,13 +3,12 @@
 
 use std::{future::Future, time::Duration};
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use castlog_playlist::check;
-use castlog_testkit::{tools, until};
-use castlog_tests::{Browser, Encoder, SOON, System};
+use castlog_testkit::until;
+use castlog_tests::{Browser, Encoder, SOON, System, player};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use tokio::process::Command;
 
 /// What makes the `nats` command print entries as JSON.
 const DECODE: &str = "castlog decode {{Subject}}";
@@ -22,18 +21,6 @@ async fn found<F: Future<Output = anyhow::Result<Vec<String>>>>(
 ) -> anyhow::Result<()> {
     until(what, SOON, || async {
         search().await.is_ok_and(|ids| ids == wanted).then_some(())
-    })
-    .await
-}
-
-async fn state(system: &System, id: &str) -> anyhow::Result<String> {
-    let (_, broadcast) = system.call(Method::GET, &format!("/v1/broadcasts/{id}"), None).await?;
-    Ok(broadcast["status"]["state"].as_str().unwrap_or_default().to_owned())
-}
-
-async fn reaches(system: &System, id: &str, wanted: &str) -> anyhow::Result<()> {
-    until(wanted, SOON, || async {
-        state(system, id).await.is_ok_and(|s| s == wanted).then_some(())
     })
     .await
 }
@@ -68,28 +55,6 @@ async fn delete_index(system: &System) -> anyhow::Result<()> {
     .await
 }
 
-/// Packets that ffprobe reads of a rendition in a few seconds.
-async fn plays(url: &str) -> anyhow::Result<()> {
-    let output = Command::new(tools::ffmpeg()?)
-        .args([
-            "-nostdin",
-            "-loglevel",
-            "error",
-            "-i",
-            url,
-            "-t",
-            "2",
-            "-f",
-            "null",
-            "-",
-        ])
-        .output()
-        .await?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success() && said.trim().is_empty(), "{url}: {said}");
-    Ok(())
-}
-
 #[tokio::test]
 async fn from_an_encoder_to_a_search_result() -> anyhow::Result<()> {
     let system = System::start().await?;
@@ -115,7 +80,7 @@ async fn from_an_encoder_to_a_search_result() -> anyhow::Result<()> {
 
     // 2. Push.
     let encoder = Encoder::picture(&format!("{}/{key}", system.rtmp))?;
-    reaches(&system, &id, "live").await?;
+    system.reaches(&id, "live").await?;
 
     // 4. Watch: a valid multivariant playlist with the source, two lower
     // renditions and audio, each of which a real player decodes.
@@ -140,10 +105,10 @@ async fn from_an_encoder_to_a_search_result() -> anyhow::Result<()> {
         .await?;
         assert_eq!(check::media(&text), [], "{rendition}:\n{text}");
         starts.push((rendition, text));
-        plays(&url).await?;
+        player::ffmpeg(&url).await?;
     }
     assert!(
-        plays(&format!("{base}/1080p/index.m3u8")).await.is_err(),
+        player::ffmpeg(&format!("{base}/1080p/index.m3u8")).await.is_err(),
         "no such rendition"
     );
     // In a browser, through hls.js: decoded pictures, and the quality switched.
@@ -218,7 +183,7 @@ async fn from_an_encoder_to_a_search_result() -> anyhow::Result<()> {
     let wrong = format!("{}/ck_{}", system.rtmp, "a".repeat(32));
     let (accepted, said) = Encoder::picture(&wrong)?.outcome().await?;
     assert!(!accepted && said.contains("R01"), "{said}");
-    assert_eq!(state(&system, &id).await?, "live", "the other encoder does not notice");
+    assert_eq!(system.state(&id).await?, "live", "the other encoder does not notice");
     let said = system.nats(&subscribe("media.live_stream.auth.unknown", "1")).await?;
     assert!(
         said.contains("unknown publish key") && !said.contains("ck_aaaa"),
@@ -229,7 +194,7 @@ async fn from_an_encoder_to_a_search_result() -> anyhow::Result<()> {
     equal_to_the_log(&system, "live-info").await?;
     equal_to_the_log(&system, "index").await?;
     encoder.stop().await?;
-    reaches(&system, &id, "ended").await?;
+    system.reaches(&id, "ended").await?;
     found("it has left the search", &[], || async {
         system.search(&[("q", "chess")]).await
     })
@@ -242,7 +207,7 @@ async fn from_an_encoder_to_a_search_result() -> anyhow::Result<()> {
 
     // The pipeline is free for the next.
     let again = Encoder::picture(&format!("{}/{key}", system.rtmp))?;
-    reaches(&system, &id, "live").await?;
+    system.reaches(&id, "live").await?;
     found("it is back", &[&id], || async {
         system.search(&[("q", "chess"), ("resolutions", "720")]).await
     })
@@ -255,11 +220,9 @@ async fn from_an_encoder_to_a_search_result() -> anyhow::Result<()> {
 async fn killed_services_come_back_and_views_stay_equal_to_the_log() -> anyhow::Result<()> {
     let system = System::start().await?;
     let body = json!({ "title": "title 0", "tags": ["crash"] });
-    let (_, created) = system.call(Method::POST, "/v1/broadcasts", Some(body)).await?;
-    let id = created["broadcast"]["id"].as_str().context("no id")?.to_owned();
-    let key = created["publish_key"].as_str().context("no key")?.to_owned();
+    let (id, key) = system.create(body).await?;
     let encoder = Encoder::picture(&format!("{}/{key}", system.rtmp))?;
-    reaches(&system, &id, "live").await?;
+    system.reaches(&id, "live").await?;
     let playlist = format!("{}/live/{id}/480p/index.m3u8", system.hls);
     let newest = || async {
         let text = system.text(&playlist).await.ok()?;
@@ -300,9 +263,9 @@ async fn killed_services_come_back_and_views_stay_equal_to_the_log() -> anyhow::
     // with it, and the broadcast is live again when the encoder is back.
     system.kill9("rtmp").await?;
     let (_, _) = encoder.outcome().await?;
-    reaches(&system, &id, "interrupted").await?;
+    system.reaches(&id, "interrupted").await?;
     let encoder = Encoder::picture(&format!("{}/{key}", system.rtmp))?;
-    reaches(&system, &id, "live").await?;
+    system.reaches(&id, "live").await?;
     let before = until("a segment", SOON, newest).await?;
     until("the stream plays on", SOON, || async {
         newest().await.filter(|now| *now != before)
@@ -326,8 +289,8 @@ async fn killed_services_come_back_and_views_stay_equal_to_the_log() -> anyhow::
         system.search(&[("q", "\"title 6\"")]).await
     })
     .await?;
-    assert_eq!(state(&system, &id).await?, "live");
+    assert_eq!(system.state(&id).await?, "live");
     tokio::time::timeout(Duration::from_secs(60), encoder.stop()).await??;
-    reaches(&system, &id, "ended").await?;
+    system.reaches(&id, "ended").await?;
     system.stop().await
 }

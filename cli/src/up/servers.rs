@@ -224,7 +224,7 @@ impl MeilisearchAdmin {
 
     /// The keys of the services, made when they are not there.
     pub(super) async fn keys(&self, config: &Config, credentials: &Credentials) -> anyhow::Result<MeilisearchKeys> {
-        let index = config.live_api.meilisearch.index.as_str();
+        let index = config.live_api.search_index.as_str();
         let writes = [
             "search",
             "documents.*",

@@ -94,11 +94,7 @@ pub(super) fn local(mut config: config::Config, folder: &Folder, credentials: &C
     // Services use the servers that are started here, whatever the configuration names.
     config.live_info.redis = default.live_info.redis.clone();
     config.live_api.redis = default.live_api.redis.clone();
-    let index = std::mem::take(&mut config.live_api.meilisearch.index);
-    config.live_api.meilisearch = castlog_live_api::MeilisearchConfig {
-        index,
-        ..Default::default()
-    };
+    config.live_api.meilisearch = default.live_api.meilisearch.clone();
     config.indexer.meilisearch = default.indexer.meilisearch.clone();
     config.log_sink.meilisearch = default.log_sink.meilisearch.clone();
     config.admin.listen.clear();

@@ -3,10 +3,14 @@
 use bytes::Bytes;
 use prost::Message;
 
-use crate::{Kind, pb};
+use crate::{Kind, pb, subject::with_kinds};
 
 macro_rules! events {
-    ($($kind:ident),*) => {
+    (
+        events { $($kind:ident: $class:literal, $token:literal, $stream:literal,
+            $module:ident { $($name:ident $text:literal),* };)* }
+        bytes { $($bytes:ident: $($names:literal),*;)* }
+    ) => {
         /// The payload of an entry. Media parts are not events: their payload is bytes.
         #[derive(Debug, Clone, PartialEq)]
         #[allow(missing_docs)]
@@ -29,7 +33,7 @@ macro_rules! events {
             pub(crate) fn decode(kind: Kind, payload: &[u8]) -> Option<Result<Self, prost::DecodeError>> {
                 match kind {
                     $(Kind::$kind => Some(pb::$kind::decode(payload).map(Self::$kind)),)*
-                    Kind::Part => None,
+                    $(Kind::$bytes => None,)*
                 }
             }
 
@@ -49,7 +53,19 @@ macro_rules! events {
             pub fn from_json(kind: Kind, json: serde_json::Value) -> Result<Self, serde_json::Error> {
                 match kind {
                     $(Kind::$kind => serde_json::from_value(json).map(Self::$kind),)*
-                    Kind::Part => Err(serde::de::Error::custom("a media part has no JSON form")),
+                    $(Kind::$bytes => Err(serde::de::Error::custom("a media part has no JSON form")),)*
+                }
+            }
+
+            /// The name of what happened, e.g. `started`; `None` when the producer used
+            /// a newer schema than this reader's.
+            #[must_use]
+            pub const fn name(&self) -> Option<&'static str> {
+                match self {
+                    $(Self::$kind(pb::$kind { event: Some(event) }) => Some(match event {
+                        $(pb::$module::Event::$name(_) => $text,)*
+                    }),)*
+                    $(Self::$kind(pb::$kind { event: None }) => None,)*
                 }
             }
         }
@@ -60,68 +76,4 @@ macro_rules! events {
     };
 }
 
-events!(
-    Registration,
-    PublishKey,
-    Title,
-    Tags,
-    Options,
-    Auth,
-    Status,
-    Metadata,
-    Segment,
-    Health,
-    Viewers
-);
-
-impl Event {
-    /// The name of what happened, e.g. `started`; `None` when the producer used
-    /// a newer schema than this reader's.
-    #[must_use]
-    pub const fn name(&self) -> Option<&'static str> {
-        use pb::{auth, health, metadata, options, publish_key, registration, segment, status, tags, title, viewers};
-        Some(match self {
-            Self::Registration(pb::Registration { event: Some(e) }) => match e {
-                registration::Event::Created(_) => "created",
-                registration::Event::Deleted(_) => "deleted",
-            },
-            Self::PublishKey(pb::PublishKey { event: Some(e) }) => match e {
-                publish_key::Event::Issued(_) => "issued",
-                publish_key::Event::Rotated(_) => "rotated",
-                publish_key::Event::Revoked(_) => "revoked",
-            },
-            Self::Title(pb::Title {
-                event: Some(title::Event::Changed(_)),
-            })
-            | Self::Tags(pb::Tags {
-                event: Some(tags::Event::Changed(_)),
-            })
-            | Self::Options(pb::Options {
-                event: Some(options::Event::Changed(_)),
-            }) => "changed",
-            Self::Auth(pb::Auth { event: Some(e) }) => match e {
-                auth::Event::Accepted(_) => "accepted",
-                auth::Event::Rejected(_) => "rejected",
-            },
-            Self::Status(pb::Status { event: Some(e) }) => match e {
-                status::Event::Started(_) => "started",
-                status::Event::Interrupted(_) => "interrupted",
-                status::Event::Resumed(_) => "resumed",
-                status::Event::Ended(_) => "ended",
-            },
-            Self::Metadata(pb::Metadata {
-                event: Some(metadata::Event::Produced(_)),
-            }) => "produced",
-            Self::Segment(pb::Segment {
-                event: Some(segment::Event::Stored(_)),
-            }) => "stored",
-            Self::Health(pb::Health {
-                event: Some(health::Event::Sampled(_)),
-            }) => "sampled",
-            Self::Viewers(pb::Viewers {
-                event: Some(viewers::Event::Counted(_)),
-            }) => "counted",
-            _ => return None,
-        })
-    }
-}
+with_kinds!(events);

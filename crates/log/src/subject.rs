@@ -4,80 +4,84 @@ use std::{fmt, str::FromStr};
 
 use crate::BroadcastId;
 
-/// What an entry is about. Each kind has its own protobuf message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(missing_docs)]
-pub enum Kind {
-    Registration,
-    PublishKey,
-    Title,
-    Tags,
-    Options,
-    Auth,
-    Status,
-    Metadata,
-    Segment,
-    Health,
-    Viewers,
-    Part,
+/// The kinds of entries: the one place that a new kind is added to, and a message
+/// of the same name to the schema. Per kind: its class and token in a subject, the
+/// stream that keeps it, and the names of its events. Media parts stand apart,
+/// since their payload is bytes.
+macro_rules! with_kinds {
+    ($then:ident) => {
+        $then! {
+            events {
+                Registration: "broad_info", "registration", "BROAD_INFO",
+                    registration { Created "created", Deleted "deleted" };
+                PublishKey: "broad_info", "publish_key", "BROAD_INFO",
+                    publish_key { Issued "issued", Rotated "rotated", Revoked "revoked" };
+                Title: "broad_info", "title", "BROAD_INFO", title { Changed "changed" };
+                Tags: "broad_info", "tags", "BROAD_INFO", tags { Changed "changed" };
+                Options: "broad_info", "options", "BROAD_INFO", options { Changed "changed" };
+                Auth: "live_stream", "auth", "LIVE_STREAM", auth { Accepted "accepted", Rejected "rejected" };
+                Status: "live_stream", "status", "LIVE_STREAM",
+                    status { Started "started", Interrupted "interrupted", Resumed "resumed", Ended "ended" };
+                Metadata: "live_stream", "metadata", "LIVE_STREAM", metadata { Produced "produced" };
+                Segment: "live_stream", "segment", "LIVE_SEGMENT", segment { Stored "stored" };
+                Health: "live_stream", "health", "LIVE_TELEMETRY", health { Sampled "sampled" };
+                Viewers: "live_stream", "viewers", "LIVE_TELEMETRY", viewers { Counted "counted" };
+            }
+            bytes {
+                Part: "live_stream", "part", "LIVE_PART";
+            }
+        }
+    };
+}
+pub(crate) use with_kinds;
+
+macro_rules! kinds {
+    (
+        events { $($event:ident: $event_class:literal, $event_token:literal, $event_stream:literal,
+            $module:ident { $($name:ident $text:literal),* };)* }
+        bytes { $($bytes:ident: $bytes_class:literal, $bytes_token:literal, $bytes_stream:literal;)* }
+    ) => {
+        /// What an entry is about. Each kind but that of media parts has its own protobuf message.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[allow(missing_docs)]
+        pub enum Kind { $($event,)* $($bytes,)* }
+
+        impl Kind {
+            /// Every kind.
+            pub const ALL: [Self; [$($event_token,)* $($bytes_token,)*].len()] =
+                [$(Self::$event,)* $(Self::$bytes,)*];
+
+            /// Class, token and stream.
+            const fn names(self) -> (&'static str, &'static str, &'static str) {
+                match self {
+                    $(Self::$event => ($event_class, $event_token, $event_stream),)*
+                    $(Self::$bytes => ($bytes_class, $bytes_token, $bytes_stream),)*
+                }
+            }
+        }
+    };
 }
 
-impl Kind {
-    /// Every kind.
-    pub const ALL: [Self; 12] = [
-        Self::Registration,
-        Self::PublishKey,
-        Self::Title,
-        Self::Tags,
-        Self::Options,
-        Self::Auth,
-        Self::Status,
-        Self::Metadata,
-        Self::Segment,
-        Self::Health,
-        Self::Viewers,
-        Self::Part,
-    ];
+with_kinds!(kinds);
 
+impl Kind {
     /// The class: `broad_info` is what is set on a broadcast, `live_stream`
     /// what happens while it is live.
     #[must_use]
     pub const fn class(self) -> &'static str {
-        match self {
-            Self::Registration | Self::PublishKey | Self::Title | Self::Tags | Self::Options => "broad_info",
-            _ => "live_stream",
-        }
+        self.names().0
     }
 
     /// The kind's token in a subject.
     #[must_use]
     pub const fn token(self) -> &'static str {
-        match self {
-            Self::Registration => "registration",
-            Self::PublishKey => "publish_key",
-            Self::Title => "title",
-            Self::Tags => "tags",
-            Self::Options => "options",
-            Self::Auth => "auth",
-            Self::Status => "status",
-            Self::Metadata => "metadata",
-            Self::Segment => "segment",
-            Self::Health => "health",
-            Self::Viewers => "viewers",
-            Self::Part => "part",
-        }
+        self.names().1
     }
 
     /// The JetStream stream that keeps entries of this kind.
     #[must_use]
     pub const fn stream(self) -> &'static str {
-        match self {
-            Self::Registration | Self::PublishKey | Self::Title | Self::Tags | Self::Options => "BROAD_INFO",
-            Self::Auth | Self::Status | Self::Metadata => "LIVE_STREAM",
-            Self::Segment => "LIVE_SEGMENT",
-            Self::Health | Self::Viewers => "LIVE_TELEMETRY",
-            Self::Part => "LIVE_PART",
-        }
+        self.names().2
     }
 
     /// The subject filter that matches this kind for every broadcast.

@@ -9,6 +9,9 @@ use castlog_log::{
 use castlog_testkit::{NatsServer, until};
 
 const WITHIN: Duration = Duration::from_secs(30);
+/// An entry that was on its way when its server died comes again after the ack
+/// wait of 30 s.
+const AGAIN: Duration = Duration::from_secs(75);
 
 async fn connect(nats: &NatsServer) -> anyhow::Result<Log> {
     let config = ConnectConfig {
@@ -131,7 +134,7 @@ async fn readers_and_consumers_outlive_a_killed_server() -> anyhow::Result<()> {
     })
     .await?;
     assert_eq!(text(&entry.event), "after", "nothing twice, nothing lost");
-    let delivery = tokio::time::timeout(WITHIN, async {
+    let delivery = tokio::time::timeout(AGAIN, async {
         loop {
             match durable.next().await {
                 // The ack of the first may have died with the server.

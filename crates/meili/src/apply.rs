@@ -44,7 +44,10 @@ pub fn apply_error(error: Error, blamed: impl FnOnce(&str) -> Option<Position>) 
             None => ApplyError::Transient(anyhow!("document {id} is refused: {reason}")),
         },
         Error::Config { .. } | Error::Client(_) => {
-            tracing::error!(error = error.with_cause(), "Meilisearch refuses until its configuration or ours is changed");
+            tracing::error!(
+                error = error.with_cause(),
+                "Meilisearch refuses until its configuration or ours is changed"
+            );
             ApplyError::Transient(error.into())
         }
         error => ApplyError::Transient(error.into()),

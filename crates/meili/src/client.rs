@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use meilisearch_sdk::{
-    client::Client,
-    errors::Error as Sdk,
+    client::{Client, SwapIndexes},
+    errors::{Error as Sdk, ErrorCode},
     indexes::Index,
     settings::Settings,
     task_info::TaskInfo,
@@ -13,10 +13,7 @@ use meilisearch_sdk::{
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::{
-    Config, Error, differing,
-    error::refuses,
-};
+use crate::{Config, Error, differing, error::refuses};
 
 /// How long one request may take: Meilisearch only stores a write before it answers.
 const REQUEST_LIMIT: Duration = Duration::from_secs(15);
@@ -26,6 +23,8 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(15);
 const TASK_LIMIT: Duration = Duration::from_secs(600);
 /// Shortest and longest wait between two looks at a task.
 const POLL: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
+/// What the name of an index ends with until it has its settings.
+const FRESH: &str = "_fresh";
 /// Attribute that identifies a document.
 pub const PRIMARY_KEY: &str = "id";
 
@@ -91,11 +90,7 @@ impl Meili {
     /// # Errors
     /// It failed, was not answered, or not done within the limit: then it may
     /// still be done later.
-    pub async fn write(
-        &self,
-        index: &str,
-        request: impl Future<Output = Result<TaskInfo, Sdk>>,
-    ) -> Result<(), Error> {
+    pub async fn write(&self, index: &str, request: impl Future<Output = Result<TaskInfo, Sdk>>) -> Result<(), Error> {
         self.done(request).await.map_err(|error| Error::of(index, error))
     }
 
@@ -105,17 +100,44 @@ impl Meili {
     /// # Errors
     /// Meilisearch cannot be used.
     pub async fn ensure(&self, name: &str, settings: &Settings) -> Result<bool, Error> {
-        let index = self.index(name);
-        let there = match self.call(name, index.get_settings()).await {
-            Ok(actual) if differing(settings, &actual).is_empty() => return Ok(true),
-            Ok(_) => true,
-            Err(error) if error.is_missing_index() => false,
-            Err(error) => return Err(error),
+        loop {
+            match self.call(name, self.index(name).get_settings()).await {
+                Ok(actual) if differing(settings, &actual).is_empty() => return Ok(true),
+                Ok(_) => {
+                    self.write(name, self.index(name).set_settings(settings)).await?;
+                    tracing::info!(index = name, "index settings set");
+                    return Ok(false);
+                }
+                Err(error) if error.is_missing_index() => {
+                    if self.create(name, settings).await? {
+                        tracing::info!(index = name, "index created");
+                        return Ok(false);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Makes an index with settings; `false` when somebody else was quicker.
+    ///
+    /// Meilisearch shows an index some milliseconds before it has the settings,
+    /// also when one task makes both. So it gets them under another name.
+    async fn create(&self, name: &str, settings: &Settings) -> Result<bool, Error> {
+        let fresh = format!("{name}{FRESH}");
+        self.write(&fresh, self.index(&fresh).set_settings(settings)).await?;
+        let rename = SwapIndexes {
+            indexes: (fresh.clone(), name.to_owned()),
+            rename: Some(true),
         };
-        // An index that is not there is made by the same task.
-        self.write(name, index.set_settings(settings)).await?;
-        tracing::info!(index = name, created = !there, "index settings set");
-        Ok(false)
+        match self.write(&fresh, self.client.swap_indexes([&rename])).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_missing_index() || error.code() == Some(&ErrorCode::IndexAlreadyExists) => {
+                self.delete_index(&fresh).await?;
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Deletes an index, unless it is not there.

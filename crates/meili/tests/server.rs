@@ -89,8 +89,8 @@ async fn a_server_that_fails_and_a_request_that_is_wrong_are_told_apart() -> any
 async fn an_index_has_its_settings_from_its_first_moment() -> anyhow::Result<()> {
     let server = Meilisearch::start().await?;
     let meili = client(&server)?;
+    // Several make it at once, and whenever there is an index, it can be filtered and sorted.
     let searches = async {
-        // Whenever there is an index, it can be filtered and sorted.
         until("a search succeeds", PATIENCE, || async {
             let index = meili.index("x");
             let mut search = index.search();
@@ -103,9 +103,12 @@ async fn an_index_has_its_settings_from_its_first_moment() -> anyhow::Result<()>
         .await
     };
     let settings = settings();
-    let (made, found) = tokio::join!(meili.ensure("x", &settings), searches);
-    assert!(!made?);
+    let ensure = || meili.ensure("x", &settings);
+    let (found, one, two, three) = tokio::join!(searches, ensure(), ensure(), ensure());
     assert_eq!(found??, 0);
+    let there = [one?, two?, three?];
+    assert!(there.contains(&false), "{there:?}");
+    assert_eq!(server.indexes().await?, ["x"]);
     assert!(meili.ensure("x", &settings).await?);
     meili.put("x", &documents(3), id).await?;
 

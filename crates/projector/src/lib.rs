@@ -59,11 +59,18 @@ pub enum ApplyError {
 pub struct Options {
     /// Most entries of one batch; as many wait in this process at most.
     pub batch: usize,
+    /// How long a batch waits for more entries once it has one. Zero is the
+    /// quickest; a view with a costly write and readers that can wait gathers.
+    /// Much less than the ack wait.
+    pub linger: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { batch: 200 }
+        Self {
+            batch: 200,
+            linger: Duration::ZERO,
+        }
     }
 }
 
@@ -95,7 +102,7 @@ pub async fn run<P: Projection>(
         let durable = log.durable(stream, name, options.batch);
         tasks.spawn(
             "fetch",
-            fetch(durable, options.batch, sender.clone(), shutdown.clone(), health.clone()),
+            fetch(durable, options, sender.clone(), shutdown.clone(), health.clone()),
         );
     }
     drop(sender);
@@ -111,7 +118,7 @@ pub async fn run<P: Projection>(
 
 async fn fetch(
     mut durable: Durable,
-    limit: usize,
+    options: Options,
     sender: mpsc::Sender<Vec<Delivery>>,
     shutdown: Shutdown,
     health: Health,
@@ -119,12 +126,26 @@ async fn fetch(
     loop {
         let batch = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            batch = ready_when_bound(&mut durable, limit, &health) => batch,
+            batch = gather(&mut durable, options, &health) => batch,
         };
         if sender.send(batch).await.is_err() {
             return Ok(());
         }
     }
+}
+
+/// The next batch, with what comes in its linger.
+async fn gather(durable: &mut Durable, options: Options, health: &Health) -> Vec<Delivery> {
+    let mut batch = ready_when_bound(durable, options.batch, health).await;
+    let end = tokio::time::sleep(options.linger);
+    tokio::pin!(end);
+    while !options.linger.is_zero() && batch.len() < options.batch {
+        tokio::select! {
+            () = &mut end => break,
+            more = ready_when_bound(durable, options.batch - batch.len(), health) => batch.extend(more),
+        }
+    }
+    batch
 }
 
 async fn ready_when_bound(durable: &mut Durable, limit: usize, health: &Health) -> Vec<Delivery> {

@@ -1,5 +1,7 @@
 //! Structured logs on standard error.
 
+use std::{ffi::OsStr, io::IsTerminal as _};
+
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
@@ -42,7 +44,8 @@ pub fn init(config: &TelemetryConfig) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&config.filter)
         .with_context(|| format!("telemetry.filter {:?} cannot be read", config.filter))?;
     let registry = tracing_subscriber::registry().with(filter);
-    let lines = fmt::layer().with_writer(std::io::stderr);
+    let colours = colours(std::io::stderr().is_terminal(), std::env::var_os("NO_COLOR").as_deref());
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
     // `Err` means that a subscriber is set, which a test harness may have done.
     let _already_set = match config.format {
         LogFormat::Text => registry.with(lines.with_target(false)).try_init(),
@@ -50,4 +53,45 @@ pub fn init(config: &TelemetryConfig) -> anyhow::Result<()> {
     }
     .is_err();
     Ok(())
+}
+
+/// Colours are for people who look on: a file or a pipe keeps plain text, and so
+/// does who asks for it (<https://no-color.org>).
+fn colours(is_terminal: bool, no_color: Option<&OsStr>) -> bool {
+    is_terminal && no_color.is_none_or(OsStr::is_empty)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Set for the process whose output is looked at.
+    const SPEAKS: &str = "TELEMETRY_TEST_SPEAKS";
+
+    #[test]
+    fn only_a_terminal_gets_colours() {
+        assert!(colours(true, None) && colours(true, Some(OsStr::new(""))));
+        assert!(!colours(true, Some(OsStr::new("1"))) && !colours(false, None));
+    }
+
+    #[test]
+    fn a_pipe_gets_plain_text() {
+        if std::env::var_os(SPEAKS).is_some() {
+            init(&TelemetryConfig::default()).unwrap();
+            tracing::warn!(broadcast_id = "b1", "a line of the log");
+            return;
+        }
+        let test = "telemetry::tests::a_pipe_gets_plain_text";
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture"])
+            .env(SPEAKS, "1")
+            .env_remove("NO_COLOR")
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains("WARN a line of the log broadcast_id=\"b1\""), "{text:?}");
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+    }
 }

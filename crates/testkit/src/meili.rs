@@ -81,18 +81,6 @@ impl Meilisearch {
         &self.master_key
     }
 
-    /// The port that it listens on, the same over restarts.
-    #[must_use]
-    pub const fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// The process, to pause it or to read what it has printed.
-    #[must_use]
-    pub const fn process(&self) -> &Process {
-        &self.process
-    }
-
     /// A client that may do everything.
     ///
     /// # Errors
@@ -162,29 +150,9 @@ impl Meilisearch {
         anyhow::ensure!(task.is_success(), "{task:?}");
         Ok(())
     }
-
-    /// SIGKILL. Does nothing when it is down.
-    pub fn kill9(&mut self) {
-        self.process.kill9();
-    }
-
-    /// SIGTERM, and waits until it has ended.
-    ///
-    /// # Errors
-    /// It was not running or does not end.
-    pub async fn stop(&mut self) -> anyhow::Result<()> {
-        self.process.stop(server::STOP_TIMEOUT).await.map(drop)
-    }
-
-    /// Starts it again on the same port with the same indexes; kills it first
-    /// when it runs.
-    ///
-    /// # Errors
-    /// It does not come up.
-    pub async fn restart(&mut self) -> anyhow::Result<()> {
-        server::come_up(&mut self.process, self.port, &ready).await
-    }
 }
+
+server::controls!(Meilisearch);
 
 /// One key per process and port: a request that another server answers, one
 /// that won the port, is refused there.

@@ -102,46 +102,14 @@ impl NatsServer {
         }
     }
 
-    /// The port that it listens on, the same over restarts.
-    #[must_use]
-    pub const fn port(&self) -> u16 {
-        self.port
-    }
-
     /// The folder of the streams.
     #[must_use]
     pub fn store(&self) -> PathBuf {
         self.folder.path().join("jetstream")
     }
-
-    /// The process, to pause it or to read what it has printed.
-    #[must_use]
-    pub const fn process(&self) -> &Process {
-        &self.process
-    }
-
-    /// SIGKILL: what was not on disk is lost. Does nothing when it is down.
-    pub fn kill9(&mut self) {
-        self.process.kill9();
-    }
-
-    /// SIGTERM, and waits until it has ended.
-    ///
-    /// # Errors
-    /// It was not running or does not end.
-    pub async fn stop(&mut self) -> anyhow::Result<()> {
-        self.process.stop(server::STOP_TIMEOUT).await.map(drop)
-    }
-
-    /// Starts it again on the same port with the same streams; kills it first
-    /// when it runs.
-    ///
-    /// # Errors
-    /// It does not come up.
-    pub async fn restart(&mut self) -> anyhow::Result<()> {
-        server::come_up(&mut self.process, self.port, &ready).await
-    }
 }
+
+server::controls!(NatsServer);
 
 /// The server greets with `INFO {…}`; JetStream has recovered its streams by
 /// the time that clients are let in.

@@ -134,12 +134,22 @@ impl Process {
         status.with_context(|| format!("{} ignores SIGTERM", self.program.display()))
     }
 
-    /// SIGSTOP: the process keeps its connections and answers nothing.
+    /// SIGSTOP: the process keeps its connections and answers nothing, from when
+    /// this returns.
     ///
     /// # Errors
-    /// It does not run.
+    /// It does not run, or does not stop.
     pub fn pause(&self) -> anyhow::Result<()> {
-        self.signal(Signal::SIGSTOP)
+        self.signal(Signal::SIGSTOP)?;
+        // The kernel stops the threads one after another.
+        let pid = self.pid().context("the process does not run")?;
+        for _ in 0..1000 {
+            if stopped(pid)? {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        anyhow::bail!("the process does not stop")
     }
 
     /// SIGCONT: undoes [`Process::pause`].
@@ -182,4 +192,19 @@ fn read_lossy(path: &Path) -> String {
     std::fs::read(path)
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
         .unwrap_or_default()
+}
+
+/// Whether every thread of the process is stopped (proc(5): the field behind the name).
+fn stopped(pid: u32) -> anyhow::Result<bool> {
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let stat = std::fs::read_to_string(thread?.path().join("stat"))?;
+        let state = stat
+            .rsplit(')')
+            .next()
+            .and_then(|rest| rest.trim_start().chars().next());
+        if state != Some('T') {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

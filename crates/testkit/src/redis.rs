@@ -64,41 +64,9 @@ impl RedisServer {
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port)
     }
-
-    /// The port that it listens on, the same over restarts.
-    #[must_use]
-    pub const fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// The process, to pause it or to read what it has printed.
-    #[must_use]
-    pub const fn process(&self) -> &Process {
-        &self.process
-    }
-
-    /// SIGKILL. Does nothing when it is down.
-    pub fn kill9(&mut self) {
-        self.process.kill9();
-    }
-
-    /// SIGTERM, and waits until it has ended.
-    ///
-    /// # Errors
-    /// It was not running or does not end.
-    pub async fn stop(&mut self) -> anyhow::Result<()> {
-        self.process.stop(server::STOP_TIMEOUT).await.map(drop)
-    }
-
-    /// Starts it again on the same port with what it had persisted; kills it
-    /// first when it runs.
-    ///
-    /// # Errors
-    /// It does not come up.
-    pub async fn restart(&mut self) -> anyhow::Result<()> {
-        server::come_up(&mut self.process, self.port, &ready).await
-    }
 }
+
+server::controls!(RedisServer);
 
 /// Ready when it reports itself by its process id (another server may have won
 /// the port) and has read its files.

@@ -19,6 +19,49 @@ const START_ATTEMPTS: u32 = 5;
 /// How long a server may take to end after SIGTERM.
 pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// What a test does to a running server: methods for a type with a `process`
+/// and a `port`, in a module whose `ready` tells whether the server answers.
+macro_rules! controls {
+    ($server:ident) => {
+        impl $server {
+            /// The port that it listens on, the same over restarts.
+            #[must_use]
+            pub const fn port(&self) -> u16 {
+                self.port
+            }
+
+            /// The process, to pause it or to read what it has printed.
+            #[must_use]
+            pub const fn process(&self) -> &Process {
+                &self.process
+            }
+
+            /// SIGKILL: what was not on disk is lost. Does nothing when it is down.
+            pub fn kill9(&mut self) {
+                self.process.kill9();
+            }
+
+            /// SIGTERM, and waits until it has ended.
+            ///
+            /// # Errors
+            /// It was not running or does not end.
+            pub async fn stop(&mut self) -> anyhow::Result<()> {
+                self.process.stop($crate::server::STOP_TIMEOUT).await.map(drop)
+            }
+
+            /// Starts it again on the same port with what it had on disk; kills it
+            /// first when it runs.
+            ///
+            /// # Errors
+            /// It does not come up.
+            pub async fn restart(&mut self) -> anyhow::Result<()> {
+                $crate::server::come_up(&mut self.process, self.port, &ready).await
+            }
+        }
+    };
+}
+pub(crate) use controls;
+
 /// A temporary folder, kept for inspection when `CASTLOG_TEST_KEEP` is set.
 pub(crate) fn folder(name: &str) -> anyhow::Result<TempDir> {
     let mut folder = tempfile::Builder::new().prefix(&format!("castlog-{name}-")).tempdir()?;

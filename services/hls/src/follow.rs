@@ -67,7 +67,7 @@ impl Shared {
             }
             Outcome::Full => tracing::warn!(subject, seq, "segment refused: too many broadcasts in memory"),
             Outcome::TooLong => {
-                tracing::warn!(subject, seq, "segment is longer than the target duration")
+                tracing::warn!(subject, seq, "segment is longer than was announced: shown as a gap")
             }
         }
     }

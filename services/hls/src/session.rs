@@ -177,15 +177,22 @@ impl Track {
 }
 
 impl Session {
-    /// The target duration in seconds. Segments that are longer than what the
-    /// pipeline announced raise it, against the rules: a player that believes a
-    /// target duration which is too low stalls.
+    /// The target duration in seconds, which the pipeline announces as a bound
+    /// for the whole session: it never changes, whatever segments come. Before
+    /// it has been announced, which is before anything is shown, the longest
+    /// segment stands in for it.
     pub(crate) fn target_duration(&self) -> u32 {
-        let announced = self.produced.as_ref().map_or(0, |p| p.segment_target_ms);
-        let announced = Duration::from_millis(announced.into());
-        let longest = self.longest.max(announced);
-        let rounded = longest.as_secs() + u64::from(longest.subsec_millis() >= 500);
-        u32::try_from(rounded).unwrap_or(u32::MAX).max(1)
+        let target = match &self.produced {
+            Some(produced) => Duration::from_millis(produced.segment_target_ms.into()),
+            None => self.longest,
+        };
+        u32::try_from(rounded(target)).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// Whether a segment is longer than a playlist with the target duration
+    /// may show.
+    pub(crate) fn is_too_long(&self, duration: Duration) -> bool {
+        self.produced.is_some() && rounded(duration) > u64::from(self.target_duration())
     }
 
     pub(crate) fn track(&self, rendition: &str) -> Option<&Track> {
@@ -288,15 +295,16 @@ impl Session {
     /// once the session is `over`.
     pub(crate) fn playlist(&self, rendition: &str, over: bool, media_base: &str) -> Option<media::Playlist> {
         let track = self.tracks.get(rendition)?;
-        let mut segments: Vec<media::Segment> = track.segments.iter().map(|s| shown(s, media_base)).collect();
+        let shown = |segment: &Stored| self.shown(segment, media_base);
+        let mut segments: Vec<media::Segment> = track.segments.iter().map(shown).collect();
         if over {
             let mut next = track.next();
             for (&sequence, segment) in &track.waiting {
                 if sequence - next > MAX_HOLE {
                     break;
                 }
-                segments.extend((next..sequence).map(|n| shown(&self.gap(rendition, n), media_base)));
-                segments.push(shown(segment, media_base));
+                segments.extend((next..sequence).map(|n| shown(&self.gap(rendition, n))));
+                segments.push(shown(segment));
                 next = sequence + 1;
             }
         }
@@ -309,17 +317,29 @@ impl Session {
             ended: over,
         })
     }
+
+    /// A segment that is longer than was announced stands there as a gap of a
+    /// permitted length: a player that believes the target duration does not
+    /// wait for it.
+    fn shown(&self, segment: &Stored, media_base: &str) -> media::Segment {
+        let too_long = self.is_too_long(segment.duration);
+        media::Segment {
+            uri: format!("{media_base}/{}", segment.key),
+            map: segment.map.as_ref().map(|map| format!("{media_base}/{map}").into()),
+            duration: match too_long {
+                true => Duration::from_secs(self.target_duration().into()),
+                false => segment.duration,
+            },
+            discontinuity_sequence: segment.discontinuity_sequence,
+            program_date_time: segment.time,
+            gap: segment.gap || too_long,
+        }
+    }
 }
 
-fn shown(segment: &Stored, media_base: &str) -> media::Segment {
-    media::Segment {
-        uri: format!("{media_base}/{}", segment.key),
-        map: segment.map.as_ref().map(|map| format!("{media_base}/{map}").into()),
-        duration: segment.duration,
-        discontinuity_sequence: segment.discontinuity_sequence,
-        program_date_time: segment.time,
-        gap: segment.gap,
-    }
+/// To the nearest second, as EXTINF counts against the target duration.
+fn rounded(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_millis() >= 500)
 }
 
 /// The sessions of a broadcast that are held: the one that its newest status

@@ -60,7 +60,8 @@ pub(crate) enum Outcome {
     Malformed(&'static str),
     /// There are too many broadcasts in memory for its segments.
     Full,
-    /// It is a segment that is longer than the target duration allows.
+    /// It is a segment that is longer than the target duration allows, and is
+    /// shown as a gap.
     TooLong,
 }
 
@@ -257,11 +258,11 @@ impl State {
         let live = self.live.entry(broadcast).or_insert_with(|| Live::new(now));
         live.touched = now;
         let session = live.sessions.open(session, current);
-        let target = session.target_duration();
+        let too_long = session.is_too_long(segment.duration);
         if !session.insert(&stored.rendition, stored.media_sequence, segment, window) {
             return Outcome::Ignored;
         }
-        if session.produced.is_some() && session.target_duration() > target {
+        if too_long {
             return Outcome::TooLong;
         }
         Outcome::Applied

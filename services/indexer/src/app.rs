@@ -51,7 +51,10 @@ pub async fn run(config: Config, ctx: Context) -> anyhow::Result<()> {
             reconciler,
             shutdown: ctx.shutdown.clone(),
         };
-        let options = Options { batch: config.batch };
+        let options = Options {
+            batch: config.batch,
+            ..Options::default()
+        };
         castlog_projector::run(&ctx.log, &STREAMS, projection, options, &ctx.shutdown, &ctx.health).await
     });
     tasks.wait().await
@@ -131,7 +134,12 @@ fn delays() -> ExponentialBuilder {
 async fn prepare(reconciler: &Reconciler) {
     let attempt = || async { reconciler.prepare().await };
     let waiting = |error: &castlog_meili::Error, delay: Duration| {
-        tracing::warn!(index = reconciler.index, error = error.with_cause(), ?delay, "waiting for the index");
+        tracing::warn!(
+            index = reconciler.index,
+            error = error.with_cause(),
+            ?delay,
+            "waiting for the index"
+        );
     };
     // Without a limit on the attempts there is no error in the end.
     attempt.retry(delays()).notify(waiting).await.ok();
@@ -210,9 +218,7 @@ async fn drop_leftovers(reconciler: &Reconciler) -> Result<(), castlog_meili::Er
     let Reconciler { meili, index, .. } = reconciler;
     let mut query = IndexesQuery::new(meili.client());
     query.with_limit(INDEXES);
-    let found = meili
-        .call(index, meili.client().list_all_indexes_with(&query))
-        .await?;
+    let found = meili.call(index, meili.client().list_all_indexes_with(&query)).await?;
     let old = chrono::Utc::now().timestamp() - LEFTOVER_S;
     for leftover in found.results {
         let of_rebuild = leftover

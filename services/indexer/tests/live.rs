@@ -84,7 +84,13 @@ async fn duplicates_redelivery_and_what_is_no_entry_change_nothing() -> anyhow::
         stage.log.redeliver(stream, "indexer").await?;
     }
     let garbage = format!("media.broad_info.title.{one}");
-    stage.log.log.jetstream().publish(garbage, "garbage".into()).await?.await?;
+    stage
+        .log
+        .log
+        .jetstream()
+        .publish(garbage, "garbage".into())
+        .await?
+        .await?;
     let indexer = stage.start()?;
     until("the dead letter", PATIENCE, || async {
         (stage.log.dead_letters().await.ok()? == 1).then_some(())

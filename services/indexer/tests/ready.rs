@@ -27,7 +27,10 @@ async fn it_is_ready_when_its_index_can_be_searched_and_not_before() -> anyhow::
     let ready = || async { indexer.health.is_ready().then_some(()) };
     until("the indexer is ready", PATIENCE, ready).await?;
     // All facets and sorts work at once, also when nothing is live yet.
-    stage.meili.search("broadcasts", "", "tags = a AND resolutions = 1080").await?;
+    stage
+        .meili
+        .search("broadcasts", "", "tags = a AND resolutions = 1080")
+        .await?;
     stage.found("", "tags = a", &[one]).await?;
     indexer.finish().await?;
 

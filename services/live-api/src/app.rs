@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
-use castlog_service::{Context, Shutdown, Tasks};
+use castlog_service::{Bounded, Context, Shutdown, Tasks};
 use tokio::{net::TcpListener, sync::Semaphore};
 
 use crate::{
@@ -61,14 +61,16 @@ pub async fn start(config: Config, ctx: Context) -> anyhow::Result<Running> {
     let api = Arc::new(Api {
         tokens: Tokens::new(&config.admin_token),
         commands: Commands::new(&ctx.log, &config.owner),
-        info: Info::new(&config.redis)?,
-        search: Search::new(&config.meilisearch).context("live_api.meilisearch cannot be used")?,
+        info: Info::new(&config.redis).context("live_api.redis cannot be used")?,
+        search: Search::new(&config.meilisearch, &config.search_index)
+            .context("live_api.meilisearch cannot be used")?,
         log: ctx.log.clone(),
         health: ctx.health.clone(),
         shutdown: ctx.shutdown.clone(),
         event_readers: Arc::new(Semaphore::new(config.max_event_readers)),
         config,
     });
+    let listener = Bounded::new(listener, api.config.max_connections, api.config.idle_timeout());
     let mut tasks = Tasks::new(&ctx.shutdown);
     tasks.spawn("http", serve(listener, api, ctx.shutdown.clone()));
     ctx.health.set("live_api", true);
@@ -84,7 +86,7 @@ pub async fn run(config: Config, ctx: Context) -> anyhow::Result<()> {
     start(config, ctx).await?.wait().await
 }
 
-async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: Shutdown) -> anyhow::Result<()> {
+async fn serve(listener: Bounded, api: Arc<Api>, shutdown: Shutdown) -> anyhow::Result<()> {
     let begun = shutdown.clone();
     let server =
         axum::serve(listener, http::router(api)).with_graceful_shutdown(async move { begun.cancelled().await });

@@ -2,7 +2,9 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use castlog_live_info::RedisConfig;
 use castlog_log::Secret;
+use castlog_meili::index_name_problem;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -29,54 +31,24 @@ pub struct Config {
     pub owner: String,
     /// Where LiveInfo keeps its state.
     pub redis: RedisConfig,
-    /// The search index.
-    pub meilisearch: MeilisearchConfig,
+    /// Where the search index is; the key needs no more than to search it.
+    pub meilisearch: castlog_meili::Config,
+    /// Name of the search index, that of the indexer: 1 to 64 letters, digits,
+    /// `-` and `_`. Default `broadcasts`.
+    pub search_index: String,
     /// Largest request body in bytes. 1024 to 1048576. Default 65536.
     pub max_body_bytes: usize,
     /// Seconds that a request may take. 1 to 120. Default 15.
     pub request_timeout_s: u64,
+    /// Connections at a time; past it, newcomers wait until one is free. 1 to 100000. Default 4096.
+    pub max_connections: usize,
+    /// Seconds after which a connection on which nothing moves is cut; over
+    /// `request_timeout_s`, at most 3600. Default 60.
+    pub idle_timeout_s: u64,
     /// Requests worked on at a time; more wait. 1 to 100000. Default 512.
     pub max_requests: usize,
     /// Readers of `/v1/events` at a time. 0 to 10000. Default 32.
     pub max_event_readers: usize,
-}
-
-/// Where LiveInfo is read.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RedisConfig {
-    /// Redis URL. Default `redis://127.0.0.1:6379/`.
-    pub url: Secret<String>,
-}
-
-impl Default for RedisConfig {
-    fn default() -> Self {
-        Self {
-            url: Secret::new("redis://127.0.0.1:6379/".to_owned()),
-        }
-    }
-}
-
-/// Where the search index is.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MeilisearchConfig {
-    /// Address of Meilisearch. Default `http://127.0.0.1:7700`.
-    pub url: String,
-    /// API key that may do nothing but search; empty = none.
-    pub search_key: Secret<String>,
-    /// Name of the index, 1 to 64 letters, digits, `-` and `_`. Default `broadcasts`.
-    pub index: String,
-}
-
-impl Default for MeilisearchConfig {
-    fn default() -> Self {
-        Self {
-            url: "http://127.0.0.1:7700".to_owned(),
-            search_key: Secret::default(),
-            index: "broadcasts".to_owned(),
-        }
-    }
 }
 
 impl Default for Config {
@@ -90,9 +62,12 @@ impl Default for Config {
             admin_token: Secret::default(),
             owner: "admin".to_owned(),
             redis: RedisConfig::default(),
-            meilisearch: MeilisearchConfig::default(),
+            meilisearch: castlog_meili::Config::default(),
+            search_index: "broadcasts".to_owned(),
             max_body_bytes: 64 * 1024,
             request_timeout_s: 15,
+            max_connections: 4096,
+            idle_timeout_s: 60,
             max_requests: 512,
             max_event_readers: 32,
         }
@@ -125,7 +100,9 @@ impl Config {
             address("rtmps_public_url", &self.rtmps_public_url, &["rtmps"]);
         }
         address("hls_public_url", &self.hls_public_url, &["http", "https"]);
-        address("meilisearch.url", &self.meilisearch.url, &["http", "https"]);
+        problems.extend(self.redis.validate("live_api.redis"));
+        problems.extend(self.meilisearch.validate("live_api.meilisearch"));
+        problems.extend(index_name_problem("live_api.search_index", &self.search_index));
 
         let token = self.admin_token.expose();
         if !token.is_empty() && (token.chars().count() < MIN_TOKEN || token.chars().any(|c| !c.is_ascii_graphic())) {
@@ -139,11 +116,6 @@ impl Config {
                 self.owner
             ));
         }
-        let index = &self.meilisearch.index;
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        if !(1..=64).contains(&index.len()) || !index.chars().all(plain) {
-            problems.push(format!("live_api.meilisearch.index = {index:?} is not an index name"));
-        }
         let mut within = |name: &str, value: u64, lowest: u64, highest: u64| {
             if !(lowest..=highest).contains(&value) {
                 problems.push(format!("live_api.{name} = {value} is not within {lowest} to {highest}"));
@@ -151,6 +123,9 @@ impl Config {
         };
         within("max_body_bytes", self.max_body_bytes as u64, 1024, 1 << 20);
         within("request_timeout_s", self.request_timeout_s, 1, 120);
+        within("max_connections", self.max_connections as u64, 1, 100_000);
+        // A request that is worked on keeps its connection still.
+        within("idle_timeout_s", self.idle_timeout_s, self.request_timeout_s + 1, 3600);
         within("max_requests", self.max_requests as u64, 1, 100_000);
         within("max_event_readers", self.max_event_readers as u64, 0, 10_000);
         problems
@@ -158,6 +133,10 @@ impl Config {
 
     pub(crate) const fn request_timeout(&self) -> Duration {
         Duration::from_secs(self.request_timeout_s)
+    }
+
+    pub(crate) const fn idle_timeout(&self) -> Duration {
+        Duration::from_secs(self.idle_timeout_s)
     }
 
     /// Scheme, host and port of the HLS server, as a content security policy names it.
@@ -187,18 +166,17 @@ mod tests {
             hls_public_url: "http://host/; script-src *".to_owned(),
             admin_token: Secret::new("short".to_owned()),
             owner: String::new(),
-            redis: RedisConfig::default(),
-            meilisearch: MeilisearchConfig {
-                url: String::new(),
-                index: "a b".to_owned(),
-                ..Default::default()
-            },
+            redis: RedisConfig::new(String::new()),
+            meilisearch: castlog_meili::Config::new("", ""),
+            search_index: "a b".to_owned(),
             max_body_bytes: 0,
             request_timeout_s: 0,
+            max_connections: 0,
+            idle_timeout_s: 0,
             max_requests: 0,
             max_event_readers: 10_001,
         };
-        assert_eq!(config.validate().len(), 13, "{:#?}", config.validate());
+        assert_eq!(config.validate().len(), 16, "{:#?}", config.validate());
     }
 
     #[test]

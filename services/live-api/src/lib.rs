@@ -27,5 +27,5 @@ mod security;
 mod web;
 
 pub use app::{Running, run, start};
-pub use config::{Config, MeilisearchConfig, RedisConfig};
+pub use config::Config;
 pub use problem::Code;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+pub(crate) use castlog_live_info::Newest;
 use castlog_log::{
     BroadcastId, Event, Kind,
     pb::{self, Timestamp},
@@ -10,9 +11,6 @@ use castlog_log::{
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-
-/// The newest event of each kind of a broadcast, with its sequence.
-pub(crate) type Newest = BTreeMap<Kind, (Event, u64)>;
 
 /// A broadcast.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]

@@ -8,17 +8,16 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
+use castlog_meili::{Error, Meili};
 use chrono::DateTime;
 use meilisearch_sdk::{
-    client::Client,
-    errors::{Error, ErrorCode, ErrorType},
+    errors::{Error as Sdk, ErrorCode},
     search::{SearchQuery, SearchResult, Selectors},
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
-    config::MeilisearchConfig,
     extract::{number, unknown_parameter},
     input::{MARKS, MAX_TAG, MAX_TITLE},
     model,
@@ -246,63 +245,52 @@ pub(crate) struct Answer {
 
 /// The search index.
 pub(crate) struct Search {
-    client: Client,
+    meili: Meili,
     index: String,
 }
 
 impl Search {
-    pub(crate) fn new(config: &MeilisearchConfig) -> anyhow::Result<Self> {
-        let key = config.search_key.expose();
-        let key = (!key.is_empty()).then(|| key.clone());
+    pub(crate) fn new(config: &castlog_meili::Config, index: &str) -> Result<Self, Error> {
         Ok(Self {
-            client: Client::new(&config.url, key)?,
-            index: config.index.clone(),
+            meili: Meili::new(config)?.with_request_limit(TIMEOUT),
+            index: index.to_owned(),
         })
     }
 
     pub(crate) async fn search(&self, query: &Query) -> Result<Answer, Problem> {
-        match tokio::time::timeout(TIMEOUT, self.ask(query)).await {
-            Ok(Ok(answer)) => Ok(answer),
-            // The indexer makes the index with its first document.
-            Ok(Err(Error::Meilisearch(error))) if error.error_code == ErrorCode::IndexNotFound => {
-                Ok(Answer::empty(query))
+        let error = match self.meili.call(&self.index, self.ask(query)).await {
+            Ok(answer) => return Ok(answer),
+            // Nothing has been live before the indexer has made the index.
+            Err(Error::MissingIndex { .. }) => return Ok(Answer::empty(query)),
+            Err(error) => error,
+        };
+        let detail = match (&error, error.code()) {
+            // The indexer sets the settings again that somebody has taken away.
+            (
+                _,
+                Some(ErrorCode::InvalidSearchFacets | ErrorCode::InvalidSearchFilter | ErrorCode::InvalidSearchSort),
+            ) => {
+                tracing::warn!(error = error.with_cause(), "the search index lacks its settings");
+                "the search index is being prepared; try again"
             }
-            // The indexer has just made the index and gives it its settings next.
-            Ok(Err(Error::Meilisearch(error)))
-                if matches!(
-                    error.error_code,
-                    ErrorCode::InvalidSearchFacets | ErrorCode::InvalidSearchFilter | ErrorCode::InvalidSearchSort
-                ) =>
-            {
-                tracing::warn!(error = %error, "the search index lacks its settings");
-                Err(Problem::new(
-                    Code::SearchUnavailable,
-                    "the search index is being prepared; try again",
-                ))
+            (_, Some(ErrorCode::InvalidApiKey | ErrorCode::MissingAuthorizationHeader)) => {
+                tracing::error!(error = error.with_cause(), "the key may not search the index");
+                "the search index does not answer; try again"
             }
-            Ok(Err(Error::Meilisearch(error))) if error.error_type == ErrorType::InvalidRequest => {
-                tracing::error!(error = %error, "the search index refuses a search");
-                Err(Problem::new(Code::Internal, "the search index refuses this search"))
+            (Error::Config { .. }, _) => {
+                tracing::error!(error = error.with_cause(), "the search index refuses a search");
+                return Err(Problem::new(Code::Internal, "the search index refuses this search"));
             }
-            Ok(Err(error)) => {
-                tracing::warn!(error = %error, "the search index cannot be searched");
-                Err(Problem::new(
-                    Code::SearchUnavailable,
-                    "the search index does not answer; try again",
-                ))
+            _ => {
+                tracing::warn!(error = error.with_cause(), "the search index cannot be searched");
+                "the search index does not answer; try again"
             }
-            Err(_) => {
-                tracing::warn!(timeout = ?TIMEOUT, "the search index did not answer in time");
-                Err(Problem::new(
-                    Code::SearchUnavailable,
-                    "the search index does not answer; try again",
-                ))
-            }
-        }
+        };
+        Err(Problem::new(Code::SearchUnavailable, detail))
     }
 
-    async fn ask(&self, query: &Query) -> Result<Answer, Error> {
-        let index = self.client.index(&self.index);
+    async fn ask(&self, query: &Query) -> Result<Answer, Sdk> {
+        let index = self.meili.index(&self.index);
         let selected: Vec<&str> = FACETS.into_iter().filter(|f| query.clause(f).is_some()).collect();
         let others: Vec<&str> = FACETS.into_iter().filter(|f| !selected.contains(f)).collect();
         let sort: Vec<&str> = query.sort.iter().map(String::as_str).collect();
@@ -327,7 +315,7 @@ impl Search {
         if !sort.is_empty() {
             main.with_sort(&sort);
         }
-        let mut multi = self.client.multi_search();
+        let mut multi = self.meili.client().multi_search();
         multi.with_search_query(main);
         for (facet, filter) in selected.iter().zip(&own) {
             let mut counts = SearchQuery::new(&index);

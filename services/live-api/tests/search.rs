@@ -2,46 +2,34 @@
 
 mod support;
 
-use std::time::Duration;
-
-use castlog_live_api::{Config, MeilisearchConfig};
-use castlog_log::Secret;
-use castlog_testkit::Meilisearch;
-use meilisearch_sdk::{client::Client, settings::Settings};
+use castlog_live_api::Config;
+use castlog_testkit::{Meilisearch, Service, until};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use support::{Stage, expect, problem};
+use support::{PATIENCE, Stage, expect, problem};
 
-async fn stage(meili: &Meilisearch) -> anyhow::Result<(Stage, Client)> {
-    let client = Client::new(meili.url(), Some(meili.master_key()))?;
+async fn stage(meili: &Meilisearch) -> anyhow::Result<Stage> {
+    let client = meili.client()?;
     let mut key = meilisearch_sdk::key::KeyBuilder::new();
     key.with_action(meilisearch_sdk::key::Action::Search)
         .with_index("broadcasts");
     let key = client.create_key(key).await?.key;
-    let meilisearch = MeilisearchConfig {
-        url: meili.url(),
-        search_key: Secret::new(key),
-        ..Default::default()
-    };
-    Ok((
-        Stage::build_with(Config {
-            meilisearch,
-            ..Config::default()
-        })
-        .await?,
-        client,
-    ))
+    Stage::build_with(Config {
+        meilisearch: castlog_meili::Config::new(&meili.url(), &key),
+        ..Config::default()
+    })
+    .await
 }
 
-async fn fill(client: &Client) -> anyhow::Result<()> {
-    let index = client.index("broadcasts");
-    let settings = Settings::new()
-        .with_searchable_attributes(["title", "tags", "owner"])
-        .with_filterable_attributes(["tags", "category", "language", "resolutions", "frame_rate"])
-        .with_sortable_attributes(["viewers", "started_at"]);
-    let task = index.set_settings(&settings).await?;
-    task.wait_for_completion(client, None, Some(Duration::from_secs(30)))
-        .await?;
+fn indexer(meili: &Meilisearch) -> castlog_indexer::Config {
+    castlog_indexer::Config {
+        meilisearch: castlog_meili::Config::new(&meili.url(), meili.master_key()),
+        ..Default::default()
+    }
+}
+
+async fn fill(meili: &Meilisearch, stage: &Stage) -> anyhow::Result<()> {
+    castlog_indexer::rebuild(&indexer(meili), &stage.log).await?;
     let document = |id: u64, title: &str, tags: Value, resolutions: Value, language: &str| {
         json!({
             "id": format!("b{id}"), "title": title, "tags": tags, "owner": "admin", "category": "game", "language": language,
@@ -71,16 +59,53 @@ async fn fill(client: &Client) -> anyhow::Result<()> {
             "en",
         ),
     ];
-    let task = index.add_documents(&documents, Some("id")).await?;
-    task.wait_for_completion(client, None, Some(Duration::from_secs(30)))
-        .await?;
-    Ok(())
+    let index = meili.client()?.index("broadcasts");
+    meili.done(index.add_documents(&documents, Some("id")).await?).await
+}
+
+#[tokio::test]
+async fn a_search_succeeds_once_the_indexer_is_ready() -> anyhow::Result<()> {
+    let meili = Meilisearch::start().await?;
+    let stage = stage(&meili).await?;
+    // Searches all the while: before there is an index, while it is made, and after.
+    let searches = tokio::spawn({
+        let request = stage
+            .anonymous(Method::GET, "/v1/search")
+            .query(&[("tags", "lol"), ("sort", "viewers:desc")]);
+        async move {
+            let mut statuses = Vec::new();
+            while statuses.len() < 100 {
+                let request = request.try_clone().ok_or_else(|| anyhow::anyhow!("it has a stream"))?;
+                statuses.push(request.send().await?.status());
+            }
+            anyhow::Ok(statuses)
+        }
+    });
+    let indexer = Service::start(&stage.log, |context| castlog_indexer::run(indexer(&meili), context))?;
+    until("the indexer is ready", PATIENCE, || async {
+        indexer.health.is_ready().then_some(())
+    })
+    .await?;
+    let request = stage.anonymous(Method::GET, "/v1/search?tags=lol&resolutions=720&sort=viewers:desc");
+    let found = expect(request.send().await?, StatusCode::OK).await?;
+    assert_eq!((&found["hits"], &found["total"]), (&json!([]), &json!(0)));
+    assert_eq!(meili.indexes().await?, ["broadcasts"]);
+    let statuses = searches.await??;
+    assert!(statuses.iter().all(|status| *status == StatusCode::OK), "{statuses:?}");
+    indexer.finish().await?;
+
+    // Not every index will do: one without the indexer's settings cannot be searched.
+    let index = meili.client()?.index("broadcasts");
+    meili.done(index.reset_settings().await?).await?;
+    let request = stage.anonymous(Method::GET, "/v1/search?tags=lol");
+    problem(request.send().await?, 503, "A14").await?;
+    stage.finish().await
 }
 
 #[tokio::test]
 async fn live_broadcasts_are_found() -> anyhow::Result<()> {
     let mut meili = Meilisearch::start().await?;
-    let (stage, client) = stage(&meili).await?;
+    let stage = stage(&meili).await?;
     let search = |pairs: &[(&str, &str)]| {
         let request = stage.anonymous(Method::GET, "/v1/search").query(pairs);
         async move { expect(request.send().await?, StatusCode::OK).await }
@@ -101,7 +126,7 @@ async fn live_broadcasts_are_found() -> anyhow::Result<()> {
         empty["facets"],
         json!({ "tags": {}, "resolutions": {}, "category": {}, "language": {} })
     );
-    fill(&client).await?;
+    fill(&meili, &stage).await?;
 
     let all = search(&[]).await?;
     assert_eq!(ids(&all), ["b3", "b2", "b1"]);

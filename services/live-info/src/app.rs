@@ -38,7 +38,10 @@ impl Projection for LiveInfo {
 /// The settings cannot be used.
 pub async fn run(config: Config, ctx: Context) -> anyhow::Result<()> {
     let projection = LiveInfo::new(Store::new(&config.redis)?);
-    let options = Options { batch: config.batch };
+    let options = Options {
+        batch: config.batch,
+        ..Options::default()
+    };
     castlog_projector::run(
         &ctx.log,
         &["BROAD_INFO", "LIVE_STREAM"],

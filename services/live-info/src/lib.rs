@@ -12,11 +12,15 @@
 
 mod app;
 mod config;
+mod keys;
+mod reader;
 mod rebuild;
 mod state;
 mod store;
 
 pub use app::{LiveInfo, run};
 pub use config::{Config, RedisConfig};
+pub use reader::{Newest, ReadError, Reader};
 pub use rebuild::{Report, rebuild, verify};
+pub use state::KINDS;
 pub use store::Store;

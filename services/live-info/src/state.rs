@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use castlog_log::{BroadcastId, Entry, Event, Kind, pb};
 use serde_json::{Value, json};
 
+use crate::keys;
+
 /// The kinds that make up the state of a broadcast.
-pub(crate) const KINDS: [Kind; 7] = [
+pub const KINDS: [Kind; 7] = [
     Kind::Registration,
     Kind::PublishKey,
     Kind::Title,
@@ -103,8 +105,8 @@ impl View {
             let mut fields = serde_json::Map::new();
             for (kind, write) in kinds {
                 fields.insert(kind.to_string(), json!(write.json));
-                fields.insert(format!("{kind}.seq"), json!(write.sequence.to_string()));
-                fields.insert(format!("{kind}.time"), json!(write.time));
+                fields.insert(keys::sequence_field(*kind), json!(write.sequence.to_string()));
+                fields.insert(keys::time_field(*kind), json!(write.time));
                 if let Live::Since(millis) = write.live {
                     live.insert(id.to_string(), json!(millis));
                 }

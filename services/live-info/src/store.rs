@@ -4,40 +4,29 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use castlog_log::BroadcastId;
-use redis::{
-    AsyncCommands as _, Client, Pipeline, Script,
-    aio::{ConnectionManager, ConnectionManagerConfig},
-};
+use redis::{AsyncCommands as _, Pipeline, Script, aio::ConnectionManager};
 use serde_json::{Value, json};
 
 use crate::{
     RedisConfig,
+    keys::{self, IDS, LIVE},
     state::{Live, Write},
 };
-
-/// The members of this sorted set are live; the score is when they started.
-const LIVE: &str = "castlog:live_info:live";
-/// The members of this set are known.
-const IDS: &str = "castlog:live_info:ids";
-
-fn key(id: impl std::fmt::Display) -> String {
-    format!("castlog:live_info:{id}")
-}
 
 /// Sets the newest event of a (broadcast, kind), unless a newer one is there.
 /// One script, so that a crash leaves all of a write or nothing.
 ///
-/// KEYS: hash, ids, live. ARGV: id, kind, sequence, JSON, time, live
-/// (`-` unsaid, empty not live, else the score).
+/// KEYS: hash, ids, live. ARGV: id, live (`-` unsaid, empty not live, else
+/// the score), sequence and its field, JSON and its field, time and its field.
 ///
 /// Sequences stay below 2^53, which Lua's numbers hold exactly.
 const APPLY: &str = r"
-local stored = redis.call('HGET', KEYS[1], ARGV[2] .. '.seq')
+local stored = redis.call('HGET', KEYS[1], ARGV[4])
 if stored and tonumber(stored) >= tonumber(ARGV[3]) then return 0 end
-redis.call('HSET', KEYS[1], ARGV[2], ARGV[4], ARGV[2] .. '.seq', ARGV[3], ARGV[2] .. '.time', ARGV[5])
+redis.call('HSET', KEYS[1], ARGV[4], ARGV[3], ARGV[6], ARGV[5], ARGV[8], ARGV[7])
 redis.call('SADD', KEYS[2], ARGV[1])
-if ARGV[6] == '' then redis.call('ZREM', KEYS[3], ARGV[1])
-elseif ARGV[6] ~= '-' then redis.call('ZADD', KEYS[3], ARGV[6], ARGV[1]) end
+if ARGV[2] == '' then redis.call('ZREM', KEYS[3], ARGV[1])
+elseif ARGV[2] ~= '-' then redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1]) end
 return 1
 ";
 
@@ -57,14 +46,8 @@ impl Store {
     /// # Errors
     /// The URL cannot be used.
     pub fn new(config: &RedisConfig) -> anyhow::Result<Self> {
-        let client = Client::open(config.url.expose().as_str()).context("live_info.redis.url cannot be used")?;
-        let settings = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(TIMEOUT))
-            .set_response_timeout(Some(TIMEOUT))
-            .set_number_of_retries(1);
-        let redis = ConnectionManager::new_lazy_with_config(client, settings).context("cannot use Redis")?;
         Ok(Self {
-            redis,
+            redis: keys::connect(config, TIMEOUT).context("live_info.redis.url cannot be used")?,
             apply: Script::new(APPLY),
         })
     }
@@ -85,13 +68,11 @@ impl Store {
                 Live::No => String::new(),
                 Live::Since(millis) => millis.to_string(),
             };
-            let mut call = self.apply.key(key(&id));
-            call.key(IDS)
-                .key(LIVE)
-                .arg(&id)
-                .arg(write.kind.token())
-                .arg(write.sequence);
-            call.arg(&write.json).arg(&write.time).arg(live);
+            let mut call = self.apply.key(keys::hash(&id));
+            call.key(IDS).key(LIVE).arg(&id).arg(live);
+            call.arg(write.sequence).arg(keys::sequence_field(write.kind));
+            call.arg(&write.json).arg(write.kind.token());
+            call.arg(&write.time).arg(keys::time_field(write.kind));
             pipeline.invoke_script(&call).ignore();
         }
         pipeline
@@ -110,7 +91,7 @@ impl Store {
         let mut broadcasts = serde_json::Map::new();
         for id in ids {
             let fields: std::collections::BTreeMap<String, String> =
-                redis.hgetall(key(&id)).await.context("cannot read from Redis")?;
+                redis.hgetall(keys::hash(&id)).await.context("cannot read from Redis")?;
             broadcasts.insert(id, json!(fields));
         }
         let live: Vec<(String, f64)> = redis
@@ -134,7 +115,7 @@ impl Store {
             let mut pipeline = Pipeline::new();
             pipeline
                 .atomic()
-                .del(key(id))
+                .del(keys::hash(id))
                 .ignore()
                 .srem(IDS, id)
                 .ignore()
@@ -153,7 +134,7 @@ impl Store {
         let mut redis = self.redis.clone();
         let id = id.to_string();
         let mut pipeline = Pipeline::new();
-        pipeline.atomic().del(key(&id)).ignore().zrem(LIVE, &id).ignore();
+        pipeline.atomic().del(keys::hash(&id)).ignore().zrem(LIVE, &id).ignore();
         pipeline
             .query_async::<()>(&mut redis)
             .await

@@ -3,13 +3,10 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use castlog_live_info::{Config, LiveInfo, RedisConfig, Store, rebuild, run, verify};
-use castlog_log::{
-    BroadcastId, ConnectConfig, Draft, Entry, Followed, From, Log, Publisher, Secret, SessionId, pb, provision,
-};
+use castlog_live_info::{Config, LiveInfo, Reader, RedisConfig, Store, rebuild, run, verify};
+use castlog_log::{BroadcastId, Draft, Entry, Event, Followed, From, Kind, Log, Publisher, Secret, SessionId, pb};
 use castlog_projector::{Projection as _, compliance};
-use castlog_service::{AdminConfig, Context, Shutdown};
-use castlog_testkit::{NatsServer, RedisServer, until};
+use castlog_testkit::{NatsOptions, NatsServer, RedisServer, Service, TestLog, until};
 use serde_json::Value;
 
 const WITHIN: Duration = Duration::from_secs(20);
@@ -23,15 +20,8 @@ struct World {
 
 impl World {
     async fn start() -> anyhow::Result<Self> {
-        let nats = NatsServer::start().await?;
+        let TestLog { nats, log, publisher } = TestLog::start(NatsOptions::default()).await?;
         let redis = RedisServer::start().await?;
-        let config = ConnectConfig {
-            url: nats.url(),
-            ..Default::default()
-        };
-        let log = Log::connect(&config, "test").await?;
-        provision::apply(&log, provision::Plan::default()).await?;
-        let publisher = Publisher::new(&log, "test");
         Ok(Self {
             _nats: nats,
             redis,
@@ -177,19 +167,14 @@ async fn the_view_passes_the_compliance_kit() -> anyhow::Result<()> {
 #[tokio::test]
 async fn the_service_follows_and_a_flushed_redis_is_rebuilt() -> anyhow::Result<()> {
     let world = World::start().await?;
-    let shutdown = Shutdown::new();
-    let media: castlog_service::MediaStore = castlog_service::open_media_store(&castlog_service::MediaStoreConfig {
-        path: std::env::temp_dir().join("castlog-live-info-test"),
-    })?;
-    let ctx = Context::start(world.log.clone(), media, shutdown.clone(), &AdminConfig::default()).await?;
-    let service = tokio::spawn(run(world.config(), ctx.clone()));
+    let service = Service::start(&world.log, |context| run(world.config(), context))?;
     let [ended, live] = world.play().await?;
     let settled = || async {
         let differences = verify(&world.config(), &world.log).await.ok()?;
         differences.is_empty().then_some(())
     };
     until("the view is equal to the log", WITHIN, settled).await?;
-    assert!(ctx.health.is_ready());
+    assert!(service.health.is_ready());
 
     flush(&world.redis.url()).await?;
     assert_eq!(
@@ -217,7 +202,45 @@ async fn the_service_follows_and_a_flushed_redis_is_rebuilt() -> anyhow::Result<
 
     world.title(live, "after the rebuild").await?;
     until("the service goes on", WITHIN, settled).await?;
-    shutdown.begin();
-    service.await??;
+    service.finish().await
+}
+
+#[tokio::test]
+async fn a_reader_sees_what_the_service_has_applied() -> anyhow::Result<()> {
+    let mut world = World::start().await?;
+    let service = Service::start(&world.log, |context| run(world.config(), context))?;
+    let reader = Reader::new(&world.config().redis)?;
+    assert!(reader.all(10).await?.is_empty() && reader.live(10).await?.is_empty());
+    let [ended, live] = world.play().await?;
+    // The order of the two streams is nobody's promise.
+    for id in [ended, live] {
+        for kind in [Kind::Title, Kind::Status] {
+            let last = world.log.last(kind, id).await?.map(|entry| entry.sequence());
+            let sequence = last.unwrap_or_default();
+            assert!(reader.wait_applied(id, kind, sequence, WITHIN).await);
+            assert!(!reader.wait_applied(id, kind, sequence + 1, Duration::ZERO).await);
+        }
+    }
+
+    let newest = reader.get(live).await?.unwrap_or_default();
+    let title = world.log.last(Kind::Title, live).await?;
+    let title = title.map(|entry| (entry.event.clone(), entry.sequence()));
+    assert_eq!(newest.get(&Kind::Title), title.as_ref());
+    assert_eq!(newest.len(), 2);
+    assert!(matches!(newest[&Kind::Status].0, Event::Status(_)));
+    assert_eq!(reader.get(BroadcastId::generate()).await?, None);
+    let ids = |found: Vec<(BroadcastId, _)>| found.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
+    let mut known = [ended, live];
+    known.sort();
+    known.reverse();
+    assert_eq!(ids(reader.all(10).await?), known);
+    assert_eq!(ids(reader.all(1).await?), known[..1]);
+    assert_eq!(ids(reader.live(10).await?), [live]);
+    assert!(reader.live(0).await?.is_empty());
+    service.finish().await?;
+
+    world.redis.kill9();
+    assert!(reader.get(live).await.is_err());
+    assert!(!reader.wait_applied(live, Kind::Title, 1, Duration::ZERO).await);
     Ok(())
 }

@@ -5,9 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{anyhow, bail};
+use anyhow::bail;
 use async_trait::async_trait;
 use castlog_log::Entry;
+use castlog_meili::{Error, Meili, apply_error, within_grace};
 use castlog_projector::{ApplyError, Options, Projection};
 use castlog_service::{Context, Shutdown, Tasks};
 use chrono::{Days, NaiveDate, Utc};
@@ -17,8 +18,6 @@ use meilisearch_sdk::{indexes::IndexesQuery, settings::Settings};
 use crate::{
     config::Config,
     document::{self, Document},
-    error::Fault,
-    meili::{Meili, passing},
     template::Template,
 };
 
@@ -26,8 +25,6 @@ use crate::{
 const STREAMS: [&str; 4] = ["BROAD_INFO", "LIVE_STREAM", "LIVE_SEGMENT", "LIVE_TELEMETRY"];
 /// Bytes of documents in one request: far below what Meilisearch takes (100 MB by default).
 const MAX_REQUEST: usize = 8 * 1024 * 1024;
-/// How long a batch may go on after the shutdown has begun; what is not done comes again.
-const GRACE: Duration = Duration::from_secs(5);
 /// The settings of an index are set again after this, in case that it was deleted meanwhile.
 const SETTINGS_HOLD: Duration = Duration::from_secs(600);
 /// Indexes whose settings are remembered: a day has a few.
@@ -64,7 +61,10 @@ pub async fn run(config: Config, ctx: Context) -> anyhow::Result<()> {
         Ok(())
     });
     tasks.spawn("log_sink", async move {
-        let options = Options { batch: config.batch };
+        let options = Options {
+            batch: config.batch,
+            linger: Duration::from_millis(config.linger_ms),
+        };
         castlog_projector::run(&ctx.log, &STREAMS, sink, options, &ctx.shutdown, &ctx.health).await
     });
     tasks.wait().await
@@ -86,35 +86,21 @@ impl Projection for Sink {
     }
 
     async fn apply(&mut self, entries: &[Entry]) -> Result<(), ApplyError> {
-        // Only the batch that was begun before the shutdown has its time to end.
-        if self.shutdown.is_cancelled() {
-            return Err(ApplyError::Transient(anyhow!("the shutdown came first")));
-        }
         let shutdown = self.shutdown.clone();
-        let outcome = tokio::select! {
-            outcome = self.write(entries) => outcome,
-            () = grace(&shutdown) => return Err(ApplyError::Transient(anyhow!("the shutdown came first"))),
-        };
-        outcome.map_err(|fault| match fault {
-            Fault::Passing(error) => ApplyError::Transient(error),
-            Fault::Refused { id, reason } => match entries.iter().find(|entry| document::id(&entry.position) == id) {
-                Some(entry) => ApplyError::Poison {
-                    position: entry.position.clone(),
-                    reason,
-                },
-                None => ApplyError::Transient(anyhow!("document {id} is refused: {reason}")),
-            },
+        within_grace(&shutdown, async {
+            self.write(entries).await.map_err(|error| {
+                apply_error(error, |id| {
+                    let entry = entries.iter().find(|entry| document::id(&entry.position) == id);
+                    entry.map(|entry| entry.position.clone())
+                })
+            })
         })
+        .await
     }
 }
 
-async fn grace(shutdown: &Shutdown) {
-    shutdown.cancelled().await;
-    tokio::time::sleep(GRACE).await;
-}
-
 impl Sink {
-    async fn write(&mut self, entries: &[Entry]) -> Result<(), Fault> {
+    async fn write(&mut self, entries: &[Entry]) -> Result<(), Error> {
         let today = Utc::now().date_naive();
         let mut indexes = BTreeMap::<String, Vec<Document>>::new();
         for entry in entries {
@@ -127,7 +113,7 @@ impl Sink {
         }
         // All are on their way together; Meilisearch does what is of one index in one go.
         let settings = settings();
-        let mut writes: Vec<BoxFuture<'_, Result<(), Fault>>> = Vec::new();
+        let mut writes: Vec<BoxFuture<'_, Result<(), Error>>> = Vec::new();
         let mut unsettled = Vec::new();
         for (index, documents) in &indexes {
             if self
@@ -155,12 +141,9 @@ impl Sink {
         Ok(())
     }
 
-    async fn settle(&self, index: &str, settings: &Settings) -> Result<(), Fault> {
-        let handle = self.meili.client().index(index);
-        self.meili
-            .write(handle.set_settings(settings))
-            .await
-            .map_err(|error| passing(index, error))
+    async fn settle(&self, index: &str, settings: &Settings) -> Result<(), Error> {
+        let handle = self.meili.index(index);
+        self.meili.write(index, handle.set_settings(settings)).await
     }
 }
 
@@ -212,7 +195,7 @@ impl Retention {
             let wait = match dropped {
                 Ok(()) => RETENTION_INTERVAL.0,
                 Err(error) => {
-                    tracing::warn!(error = format!("{error:#}"), "old indexes are dropped later");
+                    tracing::warn!(error = error.with_cause(), "old indexes are dropped later");
                     RETENTION_INTERVAL.1
                 }
             };
@@ -223,7 +206,7 @@ impl Retention {
         }
     }
 
-    async fn drop_expired(&self) -> anyhow::Result<()> {
+    async fn drop_expired(&self) -> Result<(), Error> {
         /// Indexes listed at a time.
         const PAGE: usize = 500;
         if self.days == 0 {
@@ -236,7 +219,11 @@ impl Retention {
         loop {
             let mut query = IndexesQuery::new(client);
             query.with_offset(offset).with_limit(PAGE);
-            let page = self.meili.call(client.list_all_indexes_with(&query)).await?.results;
+            let page = self
+                .meili
+                .call("*", client.list_all_indexes_with(&query))
+                .await?
+                .results;
             offset += page.len();
             let last = page.len() < PAGE;
             let is_old = |uid: &String| self.template.day(uid).is_some_and(|day| expired(day, today, self.days));
@@ -246,7 +233,7 @@ impl Retention {
             }
         }
         for index in old {
-            self.meili.write(client.delete_index(&index)).await?;
+            self.meili.delete_index(&index).await?;
             tracing::info!(index, "index dropped after the retention");
         }
         Ok(())

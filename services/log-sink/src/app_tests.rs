@@ -1,11 +1,9 @@
-use castlog_log::{BroadcastId, Kind, Position, Secret, pb};
+use castlog_log::{BroadcastId, Kind, Position, pb};
 use castlog_projector::compliance::{self, Harness};
 use castlog_testkit::Meilisearch;
-use meilisearch_sdk::documents::DocumentsQuery;
 use serde_json::Value;
 
 use super::*;
-use crate::config::MeilisearchConfig;
 
 #[test]
 fn days_within_the_retention_are_kept() {
@@ -51,14 +49,8 @@ fn entry(sequence: u64, title: &str) -> Entry {
 }
 
 struct View {
+    server: Meilisearch,
     sink: Sink,
-}
-
-impl View {
-    async fn indexes(&self) -> anyhow::Result<Vec<String>> {
-        let indexes = self.sink.meili.client().list_all_indexes().await?.results;
-        Ok(indexes.into_iter().map(|index| index.uid).collect())
-    }
 }
 
 #[async_trait]
@@ -73,20 +65,16 @@ impl Harness for View {
     }
 
     async fn wipe(&mut self) -> anyhow::Result<()> {
-        for index in self.indexes().await? {
-            let meili = &self.sink.meili;
-            meili.write(meili.client().delete_index(&index)).await?;
+        for index in self.server.indexes().await? {
+            self.sink.meili.delete_index(&index).await?;
         }
         Ok(())
     }
 
     async fn snapshot(&mut self) -> anyhow::Result<Value> {
         let mut documents = Vec::new();
-        for name in self.indexes().await? {
-            let index = self.sink.meili.client().index(name);
-            let mut query = DocumentsQuery::new(&index);
-            query.with_limit(1000);
-            documents.extend(index.get_documents_with::<Value>(&query).await?.results);
+        for name in self.server.indexes().await? {
+            documents.extend(self.server.documents(&name).await?);
         }
         documents.sort_by_key(|document| document["seq"].as_u64());
         Ok(documents.into())
@@ -96,10 +84,7 @@ impl Harness for View {
 #[tokio::test]
 async fn it_withstands_what_every_view_must() -> anyhow::Result<()> {
     let server = Meilisearch::start().await?;
-    let config = MeilisearchConfig {
-        url: server.url(),
-        key: Secret::new(server.master_key().to_owned()),
-    };
+    let config = castlog_meili::Config::new(&server.url(), server.master_key());
     let sink = Sink {
         meili: Meili::new(&config)?,
         template: Config::default().index.parse().map_err(anyhow::Error::msg)?,
@@ -110,5 +95,5 @@ async fn it_withstands_what_every_view_must() -> anyhow::Result<()> {
     let entries: Vec<Entry> = (1..=6)
         .map(|sequence| entry(sequence, &format!("title {sequence}")))
         .collect();
-    compliance::check(&mut View { sink }, &entries).await
+    compliance::check(&mut View { server, sink }, &entries).await
 }

@@ -1,6 +1,5 @@
 //! Configuration of the log sink.
 
-use castlog_log::Secret;
 use serde::{Deserialize, Serialize};
 
 use crate::template::Template;
@@ -9,46 +8,32 @@ use crate::template::Template;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Where the indexes are.
-    pub meilisearch: MeilisearchConfig,
+    /// Where the indexes are; the key may use documents, indexes, settings and tasks.
+    pub meilisearch: castlog_meili::Config,
     /// Name of the index of an entry. `{class}` and `{kind}` stand for those of
-    /// the entry, `{yyyy.MM.dd}` for the UTC day on which it happened, written
-    /// with `-` for `.`, which Meilisearch does not allow in a name. The day is
-    /// required; all else is letters, digits, `-` and `_`, 100 characters at
-    /// most. Default `log-{class}-{yyyy.MM.dd}`.
+    /// the entry, `{yyyy.MM.dd}` for the UTC day on which it happened. The day is
+    /// required, and is written as 2026-01-31: Meilisearch refuses every name with
+    /// other than letters, digits, `-` and `_`, so all else in the template is of
+    /// these, 100 characters at most. Default `log-{class}-{yyyy.MM.dd}`.
     pub index: String,
     /// Days that entries can be found; 0 = for ever, at most 3650. Default 30.
     pub retention_days: u32,
     /// Most entries written at a time. 1 to 500. Default 500.
     pub batch: usize,
-}
-
-/// Where Meilisearch is and how to authenticate to it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MeilisearchConfig {
-    /// Address of Meilisearch. Default `http://127.0.0.1:7700`.
-    pub url: String,
-    /// API key that may use documents, indexes, settings and tasks; empty = none.
-    pub key: Secret<String>,
-}
-
-impl Default for MeilisearchConfig {
-    fn default() -> Self {
-        Self {
-            url: "http://127.0.0.1:7700".to_owned(),
-            key: Secret::default(),
-        }
-    }
+    /// Milliseconds that a write waits for more entries of its stream. Meilisearch
+    /// does one task after another, so that fewer of these leave more of its time to
+    /// the index that viewers search. 0 to 10000. Default 1000.
+    pub linger_ms: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
-            meilisearch: MeilisearchConfig::default(),
+            meilisearch: castlog_meili::Config::default(),
             index: "log-{class}-{yyyy.MM.dd}".to_owned(),
             retention_days: 30,
             batch: 500,
+            linger_ms: 1000,
         }
     }
 }
@@ -57,13 +42,7 @@ impl Config {
     /// All that is wrong with the values; empty when they can be used.
     #[must_use]
     pub fn validate(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        if !self.meilisearch.url.starts_with("http://") && !self.meilisearch.url.starts_with("https://") {
-            problems.push("log_sink.meilisearch.url is not an http or https URL".to_owned());
-        }
-        if !self.meilisearch.key.expose().bytes().all(|b| b.is_ascii_graphic()) {
-            problems.push("log_sink.meilisearch.key has other than visible ASCII characters".to_owned());
-        }
+        let mut problems = self.meilisearch.validate("log_sink.meilisearch");
         if let Err(problem) = self.index.parse::<Template>() {
             problems.push(format!("log_sink.index = {:?}: {problem}", self.index));
         }
@@ -76,6 +55,9 @@ impl Config {
         if !(1..=500).contains(&self.batch) {
             problems.push(format!("log_sink.batch = {} is not in 1 to 500", self.batch));
         }
+        if self.linger_ms > 10_000 {
+            problems.push(format!("log_sink.linger_ms = {} is over 10000", self.linger_ms));
+        }
         problems
     }
 }
@@ -87,16 +69,33 @@ mod tests {
     #[test]
     fn every_problem_is_named() {
         assert!(Config::default().validate().is_empty());
-        let meilisearch = MeilisearchConfig {
-            url: "localhost".into(),
-            key: Secret::new("ä".into()),
-        };
         let bad = Config {
-            meilisearch,
+            meilisearch: castlog_meili::Config::new("localhost", "ä"),
             index: "log".into(),
             retention_days: 4000,
             batch: 501,
+            linger_ms: 10_001,
         };
-        assert_eq!(bad.validate().len(), 5);
+        assert_eq!(bad.validate().len(), 6);
+    }
+
+    #[test]
+    fn a_name_that_meilisearch_refuses_is_refused_here() {
+        for (index, wrong) in [
+            ("log.{yyyy.MM.dd}", "'.'"),
+            ("로그-{yyyy.MM.dd}", "'로'"),
+            ("a/b{yyyy.MM.dd}", "'/'"),
+        ] {
+            let config = Config {
+                index: index.into(),
+                ..Config::default()
+            };
+            assert_eq!(
+                config.validate(),
+                [format!(
+                    "log_sink.index = {index:?}: {wrong} cannot be in the name of an index: Meilisearch takes letters, digits, '-' and '_'"
+                )]
+            );
+        }
     }
 }

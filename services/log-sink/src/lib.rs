@@ -10,9 +10,7 @@
 mod app;
 mod config;
 mod document;
-mod error;
-mod meili;
 mod template;
 
 pub use app::run;
-pub use config::{Config, MeilisearchConfig};
+pub use config::Config;

@@ -2,7 +2,7 @@
 
 mod support;
 
-use castlog_log::{BroadcastId, Draft, Kind, provision};
+use castlog_log::{BroadcastId, Draft, Kind};
 use castlog_log_sink::Config;
 use castlog_testkit::until;
 use chrono::{Days, Utc};
@@ -16,7 +16,7 @@ async fn every_kind_is_found() -> anyhow::Result<()> {
     let sink = stage.start(stage.config.clone())?;
     let id = BroadcastId::generate();
     for event in every_kind() {
-        stage.publisher.publish(Draft::new(id, event)).await?;
+        stage.log.publisher.publish(Draft::new(id, event)).await?;
     }
     let attempt = castlog_log::pb::Auth {
         event: Some(castlog_log::pb::auth::Event::Rejected(
@@ -27,7 +27,7 @@ async fn every_kind_is_found() -> anyhow::Result<()> {
             },
         )),
     };
-    stage.publisher.publish(Draft::unknown_auth(attempt)).await?;
+    stage.log.publisher.publish(Draft::unknown_auth(attempt)).await?;
 
     let documents = stage.documents(12).await?;
     for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Part) {
@@ -39,10 +39,11 @@ async fn every_kind_is_found() -> anyhow::Result<()> {
     }
     let today = Utc::now().format("%Y-%m-%d");
     assert_eq!(
-        stage.indexes().await?,
+        stage.meili.indexes().await?,
         [format!("log-broad_info-{today}"), format!("log-live_stream-{today}")]
     );
     let titles = stage
+        .meili
         .search(&format!("log-broad_info-{today}"), "랭크", "kind = title")
         .await?;
     assert_eq!(titles.len(), 1);
@@ -50,9 +51,10 @@ async fn every_kind_is_found() -> anyhow::Result<()> {
     assert_eq!((&titles[0]["data"], &titles[0]["broadcast_id"]), (&wanted, &json!(id)));
     assert_eq!(titles[0]["id"], format!("BROAD_INFO-{}", titles[0]["seq"]));
     let index = format!("log-live_stream-{today}");
-    let unknown = stage.search(&index, "R01", "broadcast_id IS NULL").await?;
+    let unknown = stage.meili.search(&index, "R01", "broadcast_id IS NULL").await?;
     assert_eq!(unknown[0]["subject"], "media.live_stream.auth.unknown");
     let of_broadcast = stage
+        .meili
         .search(
             &index,
             "",
@@ -60,7 +62,7 @@ async fn every_kind_is_found() -> anyhow::Result<()> {
         )
         .await?;
     assert_eq!(of_broadcast.len(), 1);
-    let index = stage.client.index(&index);
+    let index = stage.meili.client()?.index(&index);
     let mut search = index.search();
     search.with_sort(&["seq:desc", "time_ms:asc"]);
     assert_eq!(search.execute::<Value>().await?.hits.len(), 7);
@@ -73,28 +75,27 @@ async fn redelivery_and_what_is_no_entry() -> anyhow::Result<()> {
     let stage = Stage::build().await?;
     let sink = stage.start(stage.config.clone())?;
     let id = BroadcastId::generate();
-    stage.publisher.publish(Draft::new(id, title("one"))).await?;
+    stage.log.publisher.publish(Draft::new(id, title("one"))).await?;
     let garbage = format!("media.broad_info.title.{id}");
-    stage.log.jetstream().publish(garbage, "garbage".into()).await?.await?;
-    stage.publisher.publish(Draft::new(id, title("two"))).await?;
+    stage
+        .log
+        .log
+        .jetstream()
+        .publish(garbage, "garbage".into())
+        .await?
+        .await?;
+    stage.log.publisher.publish(Draft::new(id, title("two"))).await?;
     let wanted = stage.documents(2).await?;
     until("the dead letter", PATIENCE, || async {
-        (stage.dead_letters().await.ok()? == 1).then_some(())
+        (stage.log.dead_letters().await.ok()? == 1).then_some(())
     })
     .await?;
     sink.finish().await?;
 
     // A consumer that is made anew delivers everything again.
-    stage
-        .log
-        .jetstream()
-        .get_stream("BROAD_INFO")
-        .await?
-        .delete_consumer("log_sink")
-        .await?;
-    provision::apply(&stage.log, provision::Plan::default()).await?;
+    stage.log.redeliver("BROAD_INFO", "log_sink").await?;
     let sink = stage.start(stage.config.clone())?;
-    stage.publisher.publish(Draft::new(id, title("three"))).await?;
+    stage.log.publisher.publish(Draft::new(id, title("three"))).await?;
     let documents = stage.documents(3).await?;
     assert_eq!(documents[..2], wanted[..]);
     sink.finish().await
@@ -107,6 +108,7 @@ async fn nothing_is_lost_while_meilisearch_is_down() -> anyhow::Result<()> {
     let id = BroadcastId::generate();
     for n in 0..1500 {
         stage
+            .log
             .publisher
             .publish(Draft::new(id, title(&format!("title {n}"))))
             .await?;
@@ -120,7 +122,7 @@ async fn nothing_is_lost_while_meilisearch_is_down() -> anyhow::Result<()> {
         }
     }
     assert_eq!(stage.documents(1500).await?.len(), 1500);
-    assert_eq!(stage.dead_letters().await?, 0);
+    assert_eq!(stage.log.dead_letters().await?, 0);
     sink.finish().await
 }
 
@@ -136,8 +138,13 @@ async fn indexes_past_the_retention_are_dropped() -> anyhow::Result<()> {
     // Another's index is none of the sink's business, however old it looks.
     let other = "log-other-2001-01-01".to_owned();
     for index in [name(3), name(2), other.clone()] {
-        let task = stage.client.index(index).set_settings(&Settings::new()).await?;
-        task.wait_for_completion(&stage.client, None, Some(PATIENCE)).await?;
+        let task = stage
+            .meili
+            .client()?
+            .index(index)
+            .set_settings(&Settings::new())
+            .await?;
+        stage.meili.done(task).await?;
     }
     let sink = stage.start(Config {
         retention_days: 2,
@@ -146,12 +153,16 @@ async fn indexes_past_the_retention_are_dropped() -> anyhow::Result<()> {
     let id = BroadcastId::generate();
     for age in [3, 1] {
         let time = Utc::now().checked_sub_days(Days::new(age)).unwrap_or_default();
-        stage.publisher.publish(Draft::new(id, title("old")).time(time)).await?;
+        stage
+            .log
+            .publisher
+            .publish(Draft::new(id, title("old")).time(time))
+            .await?;
     }
     let mut wanted = vec![name(2), name(1), other];
     wanted.sort();
     until("old indexes are dropped", PATIENCE, || async {
-        (stage.indexes().await.ok()? == wanted).then_some(())
+        (stage.meili.indexes().await.ok()? == wanted).then_some(())
     })
     .await?;
     sink.finish().await

@@ -5,8 +5,6 @@
 use std::{collections::VecDeque, time::Duration};
 
 use anyhow::anyhow;
-use castlog_cmaf as cmaf;
-use castlog_flv::{AudioSpecificConfig, avc};
 use chrono::{DateTime, Utc};
 use tokio::{
     sync::mpsc,
@@ -17,9 +15,11 @@ use crate::{
     clock::SegmentClock,
     gst::{self, Chain, Encoded, Outlet, VideoSettings},
     media::{AccessUnit, Micros, Packet, SECOND, Track},
-    plan::{self, AUDIO_BITRATE, Plan, Rung, Sound, Source, SourceAudio, SourceVideo},
-    segmenter::{Kind, Output, Segmenter, Settings as SegmenterSettings},
-    transcode::{Arrival, Command, Core, Epoch, Error, IDLE, Rendition, Settings},
+    plan::{Plan, Rung, Sound, Source},
+    segmenter::{MAX_HOLD, Output, Segmenter, Settings as SegmenterSettings},
+    target::Target,
+    tracks::{Slot, rendition, slots},
+    transcode::{Arrival, Command, Continuation, Core, Epoch, Error, IDLE, Rendition, Settings},
 };
 
 /// How long the chains may take to finish what they hold.
@@ -36,9 +36,8 @@ const STALL_UNITS: u32 = 60;
 /// just now: after the probe much comes in at once.
 const SILENCE: (Micros, Duration) = (2 * SECOND, Duration::from_secs(1));
 
-/// Without a keyframe for this long a passed-through segment would fill the
-/// memory: the epoch ends.
-const MAX_SEGMENT: Micros = 20 * SECOND;
+/// A picture this short before the longest duration of a segment is its last.
+const FRAME: Micros = SECOND / 20;
 
 /// Results on the way from the chains. Small, since `appsink`s hold more.
 const ENCODED: usize = 32;
@@ -53,15 +52,24 @@ pub(crate) struct Start {
     pub(crate) first_media_sequence: u64,
     pub(crate) discontinuity_sequence: u64,
     pub(crate) wall: (Micros, DateTime<Utc>),
+    /// What no segment exceeds.
+    pub(crate) target: Target,
+    /// Pictures up to this time have been shown by the epoch before.
+    pub(crate) after: Option<Micros>,
 }
 
-/// A track of the epoch.
-struct Slot {
-    name: String,
-    kind: Kind,
-    bitrate: u64,
-    /// Known at once when passed through, else when its encoder says.
-    rendition: Option<Rendition>,
+/// What a source that is passed through has sent, as far as an epoch that goes
+/// on in the middle of it needs.
+#[derive(Default)]
+struct Recent {
+    /// Pictures from the last keyframe on; segments bound their number.
+    pictures: Vec<AccessUnit>,
+    /// Sound that may be ahead of them.
+    sound: VecDeque<AccessUnit>,
+    /// Highest presentation time of a picture.
+    newest: Option<Micros>,
+    /// Decoding time at which the segment began.
+    segment: Option<Micros>,
 }
 
 /// The state of a running epoch. The receivers stand before the chains: they
@@ -83,7 +91,9 @@ pub(crate) struct Running {
     held: Vec<Output>,
     last_output: Instant,
     fed_since: u32,
-    last_key: Option<Micros>,
+    recent: Recent,
+    /// Decoding time of the newest picture that came in.
+    last_picture: Option<Micros>,
     /// Newest sound that came in, and when.
     last_sound: (Micros, Instant),
     /// The next keyframe begins a new epoch.
@@ -100,6 +110,16 @@ enum Step {
     Over,
 }
 
+impl Recent {
+    fn take(&mut self, picture: &AccessUnit) {
+        self.pictures.push(picture.clone());
+        self.newest = self.newest.max(Some(picture.pts));
+        while self.sound.front().is_some_and(|sound| sound.pts < picture.dts - FRAME) {
+            self.sound.pop_front();
+        }
+    }
+}
+
 impl Running {
     pub(crate) fn start(settings: &Settings, plan: &Plan, start: Start) -> Result<Self, Error> {
         let (encoded_in, encoded) = mpsc::channel(ENCODED);
@@ -108,6 +128,7 @@ impl Running {
             encoded: encoded_in,
             failed: failed_in,
         };
+        let aim = settings.segment_target.min(start.target.duration());
         let slots = slots(plan, &start.source);
         let rungs: Vec<(usize, Rung)> = plan
             .rungs
@@ -121,7 +142,8 @@ impl Running {
                     source: video,
                     rungs: &rungs,
                     preset: &settings.preset,
-                    fixed_clock: (!plan.passthrough).then_some(settings.segment_target),
+                    fixed_clock: (!plan.passthrough).then_some((aim, start.target.overdue())),
+                    after: start.after,
                     thumbnails: settings.thumbnails,
                 },
                 &outlet,
@@ -143,10 +165,11 @@ impl Running {
         Ok(Self {
             segmenter: Segmenter::new(&SegmenterSettings {
                 part_target: settings.part_target,
+                longest: start.target.limit(),
                 first_media_sequence: start.first_media_sequence,
                 tracks: slots.iter().map(|slot| slot.kind).collect(),
             }),
-            clock: SegmentClock::new(settings.segment_target),
+            clock: SegmentClock::new(aim, start.target.overdue()),
             passthrough: plan.passthrough,
             open: slots.iter().filter(|slot| slot.rendition.is_none()).count(),
             encoded,
@@ -160,7 +183,8 @@ impl Running {
             held: Vec::new(),
             last_output: Instant::now(),
             fed_since: 0,
-            last_key: None,
+            recent: Recent::default(),
+            last_picture: None,
             last_sound: (0, Instant::now()),
             restart: false,
         })
@@ -185,7 +209,12 @@ impl Running {
                 match self.take(core, track, unit).await? {
                     Step::Feed(track, unit) => waiting = Some((track, unit)),
                     Step::Done => {}
-                    Step::Over => return self.finish(core).await,
+                    Step::Over => {
+                        if let Some(continuation) = &mut core.continuation {
+                            continuation.units.append(&mut units);
+                        }
+                        return self.finish(core).await;
+                    }
                 }
             }
             let chain = match &waiting {
@@ -243,10 +272,10 @@ impl Running {
     async fn take(&mut self, core: &mut Core<'_>, track: Track, unit: AccessUnit) -> Result<Step, Error> {
         match (track, self.audio_track) {
             (Track::Video, _) if self.start.source.video.is_some() => {
+                self.last_picture = Some(unit.dts);
                 if self.passthrough {
-                    let overdue = self.last_key.is_some_and(|last| unit.dts - last > MAX_SEGMENT);
-                    if overdue && !unit.sync {
-                        tracing::warn!("no keyframe for too long: waiting for one");
+                    if self.is_overdue(&unit) {
+                        self.break_off(core, unit);
                         return Ok(Step::Over);
                     }
                     self.pass(core, &unit).await?;
@@ -259,9 +288,16 @@ impl Running {
             }
             (Track::Audio, Some(audio)) => {
                 self.last_sound = (unit.pts, Instant::now());
+                if self.last_picture.is_some_and(|last| unit.pts - last > MAX_HOLD) {
+                    tracing::warn!("no picture for too long: waiting for one");
+                    return Ok(Step::Over);
+                }
+                if self.passthrough {
+                    self.recent.sound.push_back(unit.clone());
+                }
                 if self.start.source.video.is_none() {
-                    if self.clock.frame(unit.pts) {
-                        self.segmenter.boundary(unit.pts);
+                    while let Some(boundary) = self.clock.step(unit.pts) {
+                        self.segmenter.boundary(boundary);
                     }
                     let outputs = self.segmenter.advance(unit.pts)?;
                     self.emit(core, outputs).await?;
@@ -295,27 +331,60 @@ impl Running {
         Ok(())
     }
 
+    /// Whether a picture of a source that is passed through comes too late for
+    /// the running segment and cannot begin one.
+    fn is_overdue(&self, unit: &AccessUnit) -> bool {
+        let target = self.start.target;
+        let Some(elapsed) = self.recent.segment.map(|start| unit.dts - start) else {
+            return false;
+        };
+        if unit.sync {
+            return elapsed > target.limit();
+        }
+        // Cut where no picture that follows is shown before the cut.
+        let behind_all = self.recent.newest.is_none_or(|newest| unit.pts > newest);
+        elapsed > target.limit() - FRAME || (elapsed > target.overdue() && behind_all)
+    }
+
+    /// Ends the passthrough in the middle of a group of pictures: the next
+    /// epoch encodes the source, from this picture on.
+    fn break_off(&mut self, core: &mut Core<'_>, unit: AccessUnit) {
+        tracing::warn!(
+            target_s = self.start.target.millis() / 1000,
+            "keyframes too far apart: the source is encoded from here on"
+        );
+        core.force_encode = true;
+        self.segmenter.end_at(unit.pts);
+        let Recent {
+            pictures,
+            sound,
+            newest,
+            ..
+        } = std::mem::take(&mut self.recent);
+        // A keyframe needs none of those before it.
+        let pictures = if unit.sync { Vec::new() } else { pictures };
+        let pictures = pictures.into_iter().chain([unit]).map(|unit| (Track::Video, unit));
+        let sound = sound.into_iter().map(|unit| (Track::Audio, unit));
+        core.continuation = Some(Continuation {
+            source: self.start.source.clone(),
+            units: pictures.chain(sound).collect(),
+            after: newest.unwrap_or(Micros::MIN),
+        });
+    }
+
     /// A picture of a source that is passed through.
     async fn pass(&mut self, core: &mut Core<'_>, unit: &AccessUnit) -> Result<(), Error> {
         if unit.sync {
+            self.recent.pictures.clear();
             if self.clock.keyframe(unit.pts) {
+                self.recent.segment = Some(unit.dts);
                 self.segmenter.boundary(unit.pts);
                 if let Some(chain) = &self.video {
                     chain.boundary(unit.pts);
                 }
             }
-            let interval = self.last_key.map_or(0, |last| unit.pts - last);
-            self.last_key = Some(unit.pts);
-            if interval > core.settings.limits.max_keyframe_interval && !core.force_encode {
-                tracing::warn!(
-                    interval_ms = interval / 1000,
-                    limit_ms = core.settings.limits.max_keyframe_interval / 1000,
-                    "keyframes too far apart: the source is encoded from the next one on"
-                );
-                core.force_encode = true;
-                self.restart = true;
-            }
         }
+        self.recent.take(unit);
         let mut outputs = self.segmenter.push(0, unit.clone())?;
         outputs.append(&mut self.segmenter.advance(unit.dts)?);
         self.emit(core, outputs).await
@@ -400,6 +469,7 @@ impl Running {
             source: self.start.source.clone(),
             renditions,
             wall: self.start.wall,
+            target: self.start.target,
         };
         send(core, Command::Start(Box::new(epoch))).await?;
         let held = std::mem::take(&mut self.held);
@@ -431,92 +501,4 @@ async fn send(core: &Core<'_>, command: Command) -> Result<(), Error> {
         .send(command)
         .await
         .map_err(|_| Error::Sink(anyhow!("the sink has ended")))
-}
-
-/// The tracks of a plan: the source first, then the rungs, then the sound.
-fn slots(plan: &Plan, source: &Source) -> Vec<Slot> {
-    let mut slots = Vec::new();
-    if let (true, Some(video)) = (plan.passthrough, &source.video) {
-        slots.push(Slot {
-            name: "source".to_owned(),
-            kind: Kind::Video,
-            bitrate: video.bitrate,
-            rendition: Some(source_rendition(video)),
-        });
-    }
-    slots.extend(plan.rungs.iter().map(|rung| Slot {
-        name: rung.name.clone(),
-        kind: Kind::Video,
-        bitrate: rung.bitrate,
-        rendition: None,
-    }));
-    if let Some(audio) = &source.audio {
-        let (rate, channels, bitrate, rendition) = match plan.sound {
-            Sound::Encode(rate) => (rate, 2, AUDIO_BITRATE, None),
-            Sound::Passthrough | Sound::None => (
-                audio.config.sample_rate,
-                audio.config.channels,
-                audio.bitrate,
-                Some(audio_rendition(audio)),
-            ),
-        };
-        slots.push(Slot {
-            name: "audio".to_owned(),
-            kind: Kind::Audio { rate, channels },
-            bitrate,
-            rendition,
-        });
-    }
-    slots
-}
-
-fn source_rendition(video: &SourceVideo) -> Rendition {
-    Rendition {
-        name: "source".to_owned(),
-        config: cmaf::Track::Video(cmaf::Video {
-            avcc: video.avcc.clone(),
-            // The parser bounds sides far below.
-            width: video.sps.width.try_into().unwrap_or(u16::MAX),
-            height: video.sps.height.try_into().unwrap_or(u16::MAX),
-            pixel_aspect: plan::pixel_aspect(&video.sps),
-        }),
-        codec: video.config.codec_string(),
-        frame_rate_milli: video.frame_rate_milli,
-        average_bitrate: video.bitrate,
-        passthrough: true,
-    }
-}
-
-fn audio_rendition(audio: &SourceAudio) -> Rendition {
-    Rendition {
-        name: "audio".to_owned(),
-        config: cmaf::Track::Audio(cmaf::Audio {
-            config: audio.raw.clone(),
-            sample_rate: audio.config.sample_rate,
-            channels: audio.config.channels.into(),
-        }),
-        codec: audio.config.codec_string(),
-        frame_rate_milli: 0,
-        average_bitrate: audio.bitrate,
-        passthrough: true,
-    }
-}
-
-/// The rendition of an encoder that has said what it makes.
-fn rendition(slot: &Slot, config: cmaf::Track, source: &Source) -> Result<Rendition, Error> {
-    let (codec, frame_rate_milli) = match &config {
-        cmaf::Track::Video(video) => (
-            avc::DecoderConfig::parse(&video.avcc)?.codec_string(),
-            source.video.as_ref().map_or(0, |video| video.frame_rate_milli),
-        ),
-        cmaf::Track::Audio(audio) => (AudioSpecificConfig::parse(&audio.config)?.codec_string(), 0),
-    };
-    Ok(Rendition {
-        name: slot.name.clone(),
-        config,
-        codec,
-        frame_rate_milli,
-        average_bitrate: slot.bitrate,
-        passthrough: false,
-    })
 }

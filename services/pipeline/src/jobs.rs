@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context as _;
 use castlog_log::{
     BroadcastId, Delivery, Event, Followed, From, Kind, Publisher, SessionId,
-    pb::{Status, options, segment, status},
+    pb::{Status, metadata, options, segment, status},
 };
 use castlog_service::Context;
 use tokio::{
@@ -27,7 +27,8 @@ use crate::{
     ingest::{self, Session},
     media::Micros,
     plan::Limits,
-    store::{Live, Targets},
+    store::Live,
+    target::Target,
     transcode::{self, Settings},
 };
 
@@ -304,10 +305,7 @@ impl Worker {
             Publisher::new(&self.context.log, "pipeline"),
             broadcast,
             session,
-            Targets {
-                segment_ms: self.config.segment_target_ms,
-                part_ms: self.config.part_target_ms,
-            },
+            self.config.part_target_ms,
         );
         let (packets, mut receiver) = mpsc::channel(PACKETS);
         let begun = Instant::now();
@@ -335,6 +333,15 @@ impl Worker {
             },
             _ => (0, 0),
         };
+        let announced = match log.last(Kind::Metadata, broadcast).await?.map(|entry| entry.event) {
+            Some(Event::Metadata(metadata)) => match metadata.event {
+                Some(metadata::Event::Produced(produced)) if produced.session_id == session.to_string() => {
+                    Some(Target::from_millis(produced.segment_target_ms))
+                }
+                _ => None,
+            },
+            _ => None,
+        };
         let ladder = match log.last(Kind::Options, broadcast).await?.map(|entry| entry.event) {
             Some(Event::Options(options)) => match options.event {
                 Some(options::Event::Changed(changed)) => changed.ladder,
@@ -346,6 +353,7 @@ impl Worker {
         let segment_target = Micros::from(config.segment_target_ms) * 1000;
         Ok(Settings {
             segment_target,
+            announced,
             part_target: Micros::from(config.part_target_ms) * 1000,
             limits: Limits {
                 ladder,

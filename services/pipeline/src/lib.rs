@@ -3,7 +3,7 @@
 //! and segments.
 //!
 //! Pure: [`timeline`] (one time line), [`probe`] and [`plan`] (what is made of
-//! a source), [`clock`] and [`segmenter`] (where segments begin, parts and
+//! a source), [`target`], [`clock`] and [`segmenter`] (where segments begin, parts and
 //! segments), [`report`] (what is said of it). Edges: [`ingest`] and [`flv`]
 //! (HTTP-FLV in), [`gst`] (decoders and encoders), [`store`] (object store and
 //! log out), [`jobs`] (the queue). [`transcode`] joins them and needs neither
@@ -25,7 +25,9 @@ pub mod probe;
 pub mod report;
 pub mod segmenter;
 pub mod store;
+pub mod target;
 pub mod timeline;
+mod tracks;
 pub mod transcode;
 
 pub use app::run;

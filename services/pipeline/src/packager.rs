@@ -36,6 +36,7 @@ pub(crate) struct Packager {
     kind: Kind,
     timescale: u32,
     part_target: u64,
+    longest: u64,
     /// The newest video unit, whose duration the next one tells.
     pending: Option<(u64, AccessUnit)>,
     last_duration: Option<u64>,
@@ -46,12 +47,14 @@ pub(crate) struct Packager {
     part_duration: u64,
     segment: BytesMut,
     segment_start: Option<Micros>,
+    /// Where the segment begins in decoding time.
+    segment_begin: Option<u64>,
     parts: Vec<PartInfo>,
     chunks: u32,
 }
 
 impl Packager {
-    pub(crate) fn new(kind: Kind, part_target: Micros) -> Self {
+    pub(crate) fn new(kind: Kind, part_target: Micros, longest: Micros) -> Self {
         let timescale = match kind {
             Kind::Video => cmaf::VIDEO_TIMESCALE,
             Kind::Audio { rate, .. } => rate.max(1),
@@ -61,6 +64,7 @@ impl Packager {
             timescale,
             // A millisecond for the rounding of FLV.
             part_target: ticks(part_target + 1000, timescale),
+            longest: ticks(longest, timescale),
             pending: None,
             last_duration: None,
             audio_next: None,
@@ -69,6 +73,7 @@ impl Packager {
             part_duration: 0,
             segment: BytesMut::new(),
             segment_start: None,
+            segment_begin: None,
             parts: Vec::new(),
             chunks: 0,
         }
@@ -79,7 +84,7 @@ impl Packager {
         self.audio_next.map(|next| micros(next, self.timescale))
     }
 
-    /// Adds a unit to segment `media_sequence`.
+    /// Adds a unit to segment `media_sequence`, unless it would make it too long.
     pub(crate) fn push(
         &mut self,
         track: usize,
@@ -90,8 +95,12 @@ impl Packager {
         match self.kind {
             Kind::Video => {
                 let time = ticks(unit.dts, self.timescale);
+                if self.room(time) == 0 {
+                    return Ok(());
+                }
                 self.settle(track, media_sequence, Some(time), out)?;
                 self.segment_start.get_or_insert(unit.pts);
+                self.segment_begin.get_or_insert(time);
                 self.pending = Some((time, unit));
             }
             Kind::Audio { .. } => {
@@ -109,6 +118,10 @@ impl Packager {
                     None => time,
                 };
                 self.audio_next = Some(place + AAC_FRAME);
+                if self.room(place) < AAC_FRAME {
+                    return Ok(());
+                }
+                self.segment_begin.get_or_insert(place);
                 self.segment_start.get_or_insert(micros(place, self.timescale));
                 let sample = cmaf::Sample {
                     duration: AAC_FRAME as u32,
@@ -133,6 +146,7 @@ impl Packager {
         let next = next.map(|next| ticks(next, self.timescale));
         self.settle(track, media_sequence, next, out)?;
         self.cut(track, media_sequence, out)?;
+        self.segment_begin = None;
         if let Some(start) = self.segment_start.take() {
             out.push(Output::Segment {
                 track,
@@ -143,6 +157,14 @@ impl Packager {
             });
         }
         Ok(())
+    }
+
+    /// What is left of the segment at a time.
+    fn room(&self, time: u64) -> u64 {
+        match self.segment_begin {
+            Some(begin) => (begin + self.longest).saturating_sub(time),
+            None => self.longest,
+        }
     }
 
     /// Gives the pending video unit its duration and adds it.
@@ -161,6 +183,7 @@ impl Packager {
             None => self.last_duration.unwrap_or(DEFAULT_FRAME),
         };
         self.last_duration = Some(duration);
+        let duration = duration.min(self.room(time));
         let offset = i64::try_from(ticks(unit.pts, self.timescale)).unwrap_or(i64::MAX)
             - i64::try_from(time).unwrap_or(i64::MAX);
         let sample = cmaf::Sample {

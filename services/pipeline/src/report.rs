@@ -9,7 +9,6 @@ use castlog_log::{
 
 use crate::{
     media::{Micros, SECOND},
-    store::Targets,
     transcode::{Epoch, Rendition},
 };
 
@@ -99,7 +98,7 @@ impl Report {
     }
 
     /// The entry.
-    pub fn metadata(&self, session: SessionId, targets: Targets) -> Metadata {
+    pub fn metadata(&self, session: SessionId, part_target_ms: u32) -> Metadata {
         let source = &self.epoch.source;
         let video = source.video.as_ref().map(|video| metadata::SourceVideo {
             codec: video.config.codec_string(),
@@ -121,8 +120,8 @@ impl Report {
                 video,
                 audio,
                 renditions: renditions.map(|(of, rate)| rendition(of, rate)).collect(),
-                segment_target_ms: targets.segment_ms,
-                part_target_ms: targets.part_ms,
+                segment_target_ms: self.epoch.target.millis(),
+                part_target_ms,
             })),
         }
     }
@@ -183,7 +182,7 @@ fn rendition(of: &Rendition, rate: &Rate) -> PbRendition {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Source;
+    use crate::{plan::Source, target::Target};
     use bytes::Bytes;
     use chrono::Utc;
 
@@ -204,15 +203,12 @@ mod tests {
                 passthrough: true,
             }],
             wall: (0, Utc::now()),
+            target: Target::from_millis(2000),
         })
     }
 
     fn produced(report: &Report) -> (u64, u64) {
-        let targets = Targets {
-            segment_ms: 2000,
-            part_ms: 250,
-        };
-        let metadata = report.metadata(SessionId::generate(), targets);
+        let metadata = report.metadata(SessionId::generate(), 250);
         let Some(metadata::Event::Produced(produced)) = metadata.event else {
             panic!("no event")
         };

@@ -63,6 +63,8 @@ impl Kind {
 pub struct Settings {
     /// Parts are cut so that none is longer than this.
     pub part_target: Micros,
+    /// No segment is longer than this: what would make it longer is left out.
+    pub longest: Micros,
     /// Media sequence number of the first segment.
     pub first_media_sequence: u64,
     /// The tracks, by index.
@@ -117,6 +119,8 @@ pub struct Segmenter {
     boundaries: VecDeque<Micros>,
     passed: u64,
     watermark: Option<Micros>,
+    /// Sound from here on belongs to the next epoch.
+    end: Option<Micros>,
 }
 
 impl Segmenter {
@@ -127,7 +131,7 @@ impl Segmenter {
             .iter()
             .map(|&kind| TrackState {
                 kind,
-                packager: Packager::new(kind, settings.part_target),
+                packager: Packager::new(kind, settings.part_target, settings.longest),
                 held: VecDeque::new(),
                 segment: None,
             })
@@ -138,6 +142,7 @@ impl Segmenter {
             boundaries: VecDeque::new(),
             passed: 0,
             watermark: None,
+            end: None,
         }
     }
 
@@ -157,6 +162,12 @@ impl Segmenter {
         }
         self.forget_boundaries();
         Ok(out)
+    }
+
+    /// The epoch ends here, and another goes on without a hole: sound from this
+    /// time on is left to it.
+    pub fn end_at(&mut self, time: Micros) {
+        self.end = Some(time);
     }
 
     /// An access unit of a track, in decoding order.
@@ -250,6 +261,7 @@ impl Segmenter {
         if until - start > MAX_FILL {
             return Ok(());
         }
+        let until = self.end.map_or(until, |end| end.min(until));
         while let Some(end) = self.tracks[track].packager.audio_end() {
             if end >= until {
                 break;
@@ -269,6 +281,9 @@ impl Segmenter {
     fn place(&mut self, track: usize, unit: AccessUnit, out: &mut Vec<Output>) -> cmaf::Result<()> {
         let state = &mut self.tracks[track];
         let tolerance = state.kind.tolerance();
+        if matches!(state.kind, Kind::Audio { .. }) && self.end.is_some_and(|end| end <= unit.pts + tolerance) {
+            return Ok(());
+        }
         let next = state.segment.map_or(0, |segment| segment + 1);
         // Of the forgotten ones the newest is as good as all.
         let next = next.max(self.passed.saturating_sub(1));
@@ -323,199 +338,4 @@ fn silent_frame(channels: u8) -> Bytes {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use castlog_cmaf::read;
-
-    const RATE: u32 = 48_000;
-
-    fn unit(ms: i64, sync: bool) -> AccessUnit {
-        AccessUnit {
-            dts: ms * 1000,
-            pts: ms * 1000,
-            sync,
-            data: Bytes::from_static(b"unit"),
-        }
-    }
-
-    fn segmenter(tracks: Vec<Kind>) -> Segmenter {
-        Segmenter::new(&Settings {
-            part_target: 250_000,
-            first_media_sequence: 7,
-            tracks,
-        })
-    }
-
-    const SOUND: Kind = Kind::Audio {
-        rate: RATE,
-        channels: 2,
-    };
-
-    /// (track, media sequence, start in ms) of each segment.
-    fn segments(outputs: &[Output]) -> Vec<(usize, u64, i64)> {
-        let of = |output: &Output| match output {
-            Output::Segment {
-                track,
-                media_sequence,
-                start,
-                ..
-            } => Some((*track, *media_sequence, start / 1000)),
-            Output::Part { .. } => None,
-        };
-        outputs.iter().filter_map(of).collect()
-    }
-
-    /// Six seconds at 25 fps with keyframes and boundaries every two, and sound
-    /// where `audible` says so.
-    fn run(audible: impl Fn(i64) -> bool) -> Vec<Output> {
-        let mut segmenter = segmenter(vec![Kind::Video, Kind::Video, SOUND]);
-        let mut out = Vec::new();
-        let mut frame = 0;
-        for picture in 0..150 {
-            let ms = picture * 40;
-            if picture % 50 == 0 {
-                segmenter.boundary(ms * 1000);
-            }
-            out.extend(segmenter.push(0, unit(ms, picture % 50 == 0)).unwrap());
-            out.extend(segmenter.advance(ms * 1000).unwrap());
-            // The second rendition lags by five pictures.
-            if picture >= 5 {
-                let lagging = (picture - 5) * 40;
-                out.extend(segmenter.push(1, unit(lagging, (picture - 5) % 50 == 0)).unwrap());
-            }
-            while frame * 1024 * 1000 / i64::from(RATE) <= ms {
-                let pts = frame * 1024 * 1000 / i64::from(RATE);
-                if audible(pts) {
-                    out.extend(segmenter.push(2, unit(pts, true)).unwrap());
-                }
-                frame += 1;
-            }
-        }
-        for picture in 145..150 {
-            out.extend(segmenter.push(1, unit(picture * 40, false)).unwrap());
-        }
-        let (last, next) = segmenter.finish().unwrap();
-        assert_eq!(next, 10);
-        out.extend(last);
-        out
-    }
-
-    #[test]
-    fn all_tracks_share_numbers_and_starts() {
-        let out = run(|_| true);
-        for track in 0..3 {
-            let of: Vec<_> = segments(&out).into_iter().filter(|(of, ..)| *of == track).collect();
-            let numbers: Vec<u64> = of.iter().map(|(_, number, _)| *number).collect();
-            assert_eq!(numbers, [7, 8, 9]);
-            for (index, (_, _, start)) in of.iter().enumerate() {
-                let boundary = index as i64 * 2000;
-                assert!((start - boundary).abs() <= 11, "track {track} at {start}");
-            }
-        }
-    }
-
-    #[test]
-    fn parts_keep_to_the_target_and_make_up_the_segment() {
-        let out = run(|_| true);
-        let mut joined = Vec::new();
-        for output in out {
-            match output {
-                Output::Part {
-                    track: 0,
-                    info,
-                    bytes,
-                    index,
-                    ..
-                } => {
-                    assert_eq!(info.duration, if index == 8 { 80_000 } else { 240_000 });
-                    assert_eq!(info.independent, index == 0);
-                    joined.extend_from_slice(&bytes);
-                }
-                Output::Segment {
-                    track: 0, bytes, parts, ..
-                } => {
-                    assert_eq!(parts.len(), 9);
-                    assert_eq!(joined, bytes);
-                    joined.clear();
-                }
-                _ => {}
-            }
-        }
-    }
-
-    #[test]
-    fn a_hole_in_the_sound_is_filled() {
-        let out = run(|ms| !(1500..4500).contains(&ms));
-        let sound: Vec<_> = segments(&out).into_iter().filter(|(track, ..)| *track == 2).collect();
-        assert_eq!(sound.len(), 3);
-        let mut next = None;
-        for output in &out {
-            let Output::Segment { track: 2, bytes, .. } = output else {
-                continue;
-            };
-            for chunk in read::segment(bytes).unwrap() {
-                assert!(next.is_none_or(|next| next == chunk.decode_time), "a hole");
-                next = Some(chunk.decode_time + chunk.duration());
-            }
-        }
-    }
-
-    #[test]
-    fn sound_that_stopped_goes_on_silently() {
-        let mut segmenter = segmenter(vec![Kind::Video, SOUND]);
-        segmenter.boundary(0);
-        segmenter.push(0, unit(0, true)).unwrap();
-        segmenter.push(1, unit(0, true)).unwrap();
-        segmenter.boundary(2_000_000);
-        segmenter.advance(3_000_000).unwrap();
-        let out = segmenter.silence(1, 2_500_000).unwrap();
-        assert_eq!(segments(&out), [(1, 7, 0)]);
-        // A frame that comes late after all is not heard twice.
-        assert!(segmenter.push(1, unit(1000, true)).unwrap().is_empty());
-    }
-
-    #[test]
-    fn a_last_segment_that_a_track_lacks_is_left_out() {
-        let mut segmenter = segmenter(vec![Kind::Video, SOUND]);
-        let mut out = Vec::new();
-        segmenter.boundary(0);
-        for ms in (0..2000).step_by(40) {
-            out.extend(segmenter.push(0, unit(ms, ms == 0)).unwrap());
-            out.extend(segmenter.push(1, unit(ms, true)).unwrap());
-        }
-        segmenter.boundary(2_000_000);
-        out.extend(segmenter.push(0, unit(2000, true)).unwrap());
-        let (last, next) = segmenter.finish().unwrap();
-        out.extend(last);
-        assert_eq!(segments(&out).len(), 2);
-        assert_eq!(next, 8);
-    }
-
-    #[test]
-    fn a_track_that_lost_its_keyframe_stays_on_the_common_numbers() {
-        let mut segmenter = segmenter(vec![Kind::Video]);
-        for boundary in [0, 2000, 4000] {
-            segmenter.boundary(boundary * 1000);
-        }
-        let mut out = segmenter.push(0, unit(0, true)).unwrap();
-        // The keyframe of the second segment is missing.
-        out.extend(segmenter.push(0, unit(2040, false)).unwrap());
-        out.extend(segmenter.push(0, unit(4000, true)).unwrap());
-        let (last, next) = segmenter.finish().unwrap();
-        out.extend(last);
-        assert_eq!(segments(&out), [(0, 7, 0), (0, 9, 4000)]);
-        assert_eq!(next, 10);
-    }
-
-    #[test]
-    fn sound_does_not_wait_for_ever() {
-        let mut segmenter = segmenter(vec![Kind::Video, SOUND]);
-        segmenter.boundary(0);
-        segmenter.push(0, unit(0, true)).unwrap();
-        let mut parts = 0;
-        for ms in (0..MAX_HOLD / 1000 + 2000).step_by(20) {
-            parts += segmenter.push(1, unit(ms, true)).unwrap().len();
-        }
-        assert!(parts > 0);
-    }
-}
+mod tests;

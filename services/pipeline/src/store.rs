@@ -45,20 +45,11 @@ pub struct Live {
     publisher: Publisher,
     broadcast: BroadcastId,
     session: SessionId,
-    targets: Targets,
+    part_target_ms: u32,
     report: Option<Report>,
     rows: BTreeMap<u64, Vec<segment::Stored>>,
     /// No parts are published before this.
     parts_from: Instant,
-}
-
-/// Nominal durations in milliseconds, as metadata tells them.
-#[derive(Debug, Clone, Copy)]
-pub struct Targets {
-    /// Of a segment.
-    pub segment_ms: u32,
-    /// Of a part.
-    pub part_ms: u32,
 }
 
 impl Live {
@@ -68,14 +59,14 @@ impl Live {
         publisher: Publisher,
         broadcast: BroadcastId,
         session: SessionId,
-        targets: Targets,
+        part_target_ms: u32,
     ) -> Self {
         Self {
             store,
             publisher,
             broadcast,
             session,
-            targets,
+            part_target_ms,
             report: None,
             rows: BTreeMap::new(),
             parts_from: Instant::now(),
@@ -127,7 +118,7 @@ impl Live {
         let Some(report) = &self.report else {
             return Ok(());
         };
-        let metadata = report.metadata(self.session, self.targets);
+        let metadata = report.metadata(self.session, self.part_target_ms);
         self.publish(Draft::new(self.broadcast, metadata)).await
     }
 

@@ -8,7 +8,7 @@
 //! and closes its last segment; the next epoch goes on with the following media
 //! sequence number and the next discontinuity sequence number.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 use castlog_cmaf as cmaf;
@@ -24,6 +24,7 @@ use crate::{
     plan::{self, Limits, Source},
     probe::{Decision, Probe},
     segmenter::Output,
+    target::Target,
     timeline::{Placed, Timeline},
 };
 
@@ -74,6 +75,9 @@ pub enum Error {
 pub struct Settings {
     /// Duration that segments aim at.
     pub segment_target: Micros,
+    /// What the session has announced as the bound of its segments; `None`
+    /// when it has announced nothing yet.
+    pub announced: Option<Target>,
     /// Duration that no part exceeds.
     pub part_target: Micros,
     /// What to make of the source.
@@ -116,6 +120,8 @@ pub struct Epoch {
     pub renditions: Vec<Rendition>,
     /// A time on the time line, and when that was by the clock on the wall.
     pub wall: (Micros, DateTime<Utc>),
+    /// What no segment of the session exceeds.
+    pub target: Target,
 }
 
 impl Epoch {
@@ -159,6 +165,8 @@ pub async fn run<S: Sink>(
         next_sequence: settings.first_media_sequence,
         discontinuity: settings.discontinuity_sequence,
         force_encode: settings.limits.force_encode,
+        target: settings.announced,
+        continuation: None,
         settings,
         packets,
         stop,
@@ -202,6 +210,16 @@ pub(crate) enum Arrival {
     Nothing,
 }
 
+/// What an epoch that was broken off leaves to the next one, which goes on
+/// where it stopped, on the same time line.
+pub(crate) struct Continuation {
+    pub(crate) source: Source,
+    /// From a keyframe on.
+    pub(crate) units: VecDeque<(Track, AccessUnit)>,
+    /// Pictures up to this time have been shown.
+    pub(crate) after: Micros,
+}
+
 /// The state of a session over its epochs.
 pub(crate) struct Core<'a> {
     pub(crate) settings: Settings,
@@ -211,6 +229,9 @@ pub(crate) struct Core<'a> {
     timeline: Timeline,
     /// The packet that ended an epoch and begins the next.
     pub(crate) carry: Option<Packet>,
+    pub(crate) continuation: Option<Continuation>,
+    /// The session's target duration, once it is chosen.
+    target: Option<Target>,
     video_config: Option<Bytes>,
     audio_config: Option<Bytes>,
     next_sequence: u64,
@@ -222,10 +243,16 @@ pub(crate) struct Core<'a> {
 
 impl Core<'_> {
     async fn run(mut self) -> Result<(), Error> {
-        while !self.ended {
-            self.timeline.restart();
-            if let Some(decision) = self.probe().await? {
-                self.epoch(decision).await?;
+        loop {
+            if let Some(Continuation { source, units, after }) = self.continuation.take() {
+                self.epoch((source, units), Some(after)).await?;
+            } else if self.ended {
+                break;
+            } else {
+                self.timeline.restart();
+                if let Some(decision) = self.probe().await? {
+                    self.epoch(decision, None).await?;
+                }
             }
         }
         let dropped = self.timeline.dropped();
@@ -334,12 +361,22 @@ impl Core<'_> {
         Ok(probe.decide()?)
     }
 
-    async fn epoch(&mut self, (source, units): Decision) -> Result<(), Error> {
+    async fn epoch(&mut self, (source, units): Decision, after: Option<Micros>) -> Result<(), Error> {
+        let longest = self.settings.limits.max_keyframe_interval;
         let limits = Limits {
             force_encode: self.force_encode,
+            max_keyframe_interval: match self.target {
+                Some(target) => longest.min(target.longest_interval()),
+                None => longest,
+            },
             ..self.settings.limits.clone()
         };
         let plan = plan::plan(&source, &limits);
+        let interval = source.video.as_ref().and_then(|video| video.keyframe_interval);
+        let aim = self.settings.segment_target;
+        let target = *self
+            .target
+            .get_or_insert_with(|| Target::choose(aim, interval.filter(|_| plan.passthrough)));
         // The newest picture or sound is now; the rest came before it.
         let newest = units.iter().map(|(_, unit)| unit.dts).max().unwrap_or(0);
         let epoch = Running::start(
@@ -350,6 +387,8 @@ impl Core<'_> {
                 first_media_sequence: self.next_sequence,
                 discontinuity_sequence: self.discontinuity,
                 wall: (newest, Utc::now()),
+                target,
+                after,
             },
         )?;
         self.next_sequence = epoch.run(self, units).await?;

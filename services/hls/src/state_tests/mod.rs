@@ -1,189 +1,20 @@
 //! The fold over the log, without a log.
 
 mod orders;
+mod scene;
+mod target;
 
 use std::time::Duration;
 
-use castlog_log::{BroadcastId, Entry, Event, Kind, Position, SessionId, pb};
+use castlog_log::{BroadcastId, Entry, Event, Kind, SessionId, pb};
 use castlog_playlist::check;
 use chrono::{DateTime, TimeDelta, Utc};
 
+use self::scene::{RENDITIONS, Scene, at};
 use crate::{
     config::Config,
     state::{Absent, Outcome, State},
 };
-
-const RENDITIONS: [&str; 3] = ["source", "480p", "audio"];
-
-fn at(seconds: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
-}
-
-fn stamp(time: DateTime<Utc>) -> Option<pb::Timestamp> {
-    Some(pb::Timestamp {
-        seconds: time.timestamp(),
-        nanos: 0,
-    })
-}
-
-/// A broadcast that writes its own log.
-struct Scene {
-    broadcast: BroadcastId,
-    session: SessionId,
-    sequence: u64,
-}
-
-impl Scene {
-    fn new() -> Self {
-        let (broadcast, session) = ("01arz3ndektsv4rrffq69g5fav", "01brz3ndektsv4rrffq69g5fav");
-        Self {
-            broadcast: broadcast.parse().unwrap(),
-            session: session.parse().unwrap(),
-            sequence: 0,
-        }
-    }
-
-    fn entry(&mut self, time: DateTime<Utc>, event: impl Into<Event>) -> Entry {
-        let event = event.into();
-        self.sequence += 1;
-        Entry {
-            id: self.sequence.to_string(),
-            source: "castlog/test".to_owned(),
-            time,
-            subject: event.kind().of(self.broadcast),
-            position: Position {
-                stream: event.kind().stream().to_owned(),
-                sequence: self.sequence,
-            },
-            event,
-            traceparent: None,
-        }
-    }
-
-    fn status(&mut self, second: i64, event: fn(pb::status::Session, DateTime<Utc>) -> pb::status::Event) -> Entry {
-        let session = pb::status::Session {
-            session_id: self.session.to_string(),
-            started_at: stamp(at(0)),
-            ..Default::default()
-        };
-        self.entry(
-            at(second),
-            pb::Status {
-                event: Some(event(session, at(second))),
-            },
-        )
-    }
-
-    fn started(&mut self, second: i64) -> Entry {
-        self.status(second, |s, _| {
-            pb::status::Event::Started(pb::status::Started { session: Some(s) })
-        })
-    }
-
-    fn ended(&mut self, second: i64) -> Entry {
-        self.status(second, |s, t| {
-            pb::status::Event::Ended(pb::status::Ended {
-                session: Some(s),
-                ended_at: stamp(t),
-                reason: String::new(),
-            })
-        })
-    }
-
-    fn options(&mut self, visibility: pb::Visibility, dvr_window_s: u32) -> Entry {
-        let changed = pb::options::Changed {
-            visibility: visibility as i32,
-            dvr_window_s,
-            ..Default::default()
-        };
-        self.entry(
-            at(0),
-            pb::Options {
-                event: Some(pb::options::Event::Changed(changed)),
-            },
-        )
-    }
-
-    fn produced(&mut self) -> Entry {
-        let rendition = |name: &str, height: u32, peak_bitrate: u64| pb::Rendition {
-            name: name.to_owned(),
-            kind: if height > 0 {
-                pb::RenditionKind::Video
-            } else {
-                pb::RenditionKind::Audio
-            } as i32,
-            codec: if height > 0 { "avc1.64001f" } else { "mp4a.40.2" }.to_owned(),
-            width: height * 16 / 9,
-            height,
-            frame_rate_milli: if height > 0 { 30_000 } else { 0 },
-            peak_bitrate,
-            average_bitrate: peak_bitrate * 9 / 10,
-            channels: if height > 0 { 0 } else { 2 },
-            ..Default::default()
-        };
-        let produced = pb::metadata::Produced {
-            session_id: self.session.to_string(),
-            renditions: vec![
-                rendition("source", 720, 3_000_000),
-                rendition("480p", 480, 1_000_000),
-                rendition("audio", 0, 128_000),
-            ],
-            segment_target_ms: 2000,
-            part_target_ms: 250,
-            ..Default::default()
-        };
-        self.entry(
-            at(1),
-            pb::Metadata {
-                event: Some(pb::metadata::Event::Produced(produced)),
-            },
-        )
-    }
-
-    fn segment(&mut self, rendition: &str, n: u64, discontinuity: u64) -> Entry {
-        let folder = format!("{}/{}/{rendition}", self.broadcast, self.session);
-        let start = 2 * i64::try_from(n).unwrap();
-        let stored = pb::segment::Stored {
-            session_id: self.session.to_string(),
-            rendition: rendition.to_owned(),
-            media_sequence: n,
-            discontinuity_sequence: discontinuity,
-            duration_us: 2_000_000,
-            program_date_time: stamp(at(start)),
-            object_key: format!("{folder}/{n}.m4s"),
-            init_object_key: format!("{folder}/init-{discontinuity}.mp4"),
-            size_bytes: 100_000,
-            parts: Vec::new(),
-            next_media_sequence: n + 1,
-        };
-        self.entry(
-            at(start + 2),
-            pb::Segment {
-                event: Some(pb::segment::Event::Stored(stored)),
-            },
-        )
-    }
-
-    /// Segments `numbers` of all renditions, in order.
-    fn segments(&mut self, numbers: std::ops::Range<u64>, discontinuity: u64) -> Vec<Entry> {
-        numbers
-            .flat_map(|n| RENDITIONS.map(|r| (r, n)))
-            .map(|(r, n)| self.segment(r, n, discontinuity))
-            .collect()
-    }
-
-    fn opening(&mut self) -> Vec<Entry> {
-        vec![
-            self.options(pb::Visibility::Public, 0),
-            self.started(0),
-            self.produced(),
-        ]
-    }
-
-    fn media(&self, state: &State, rendition: &str, now: DateTime<Utc>) -> String {
-        state.media(self.broadcast, None, rendition, now).unwrap().render()
-    }
-}
 
 fn empty() -> State {
     State::new(Config::default().rules())

@@ -1,5 +1,5 @@
-//! A Live API with a real log, a real Redis and, where a test wants it, a real
-//! Meilisearch, and a caller over HTTP.
+//! A Live API with a real log, a real Redis that LiveInfo fills and, where a test
+//! wants it, a real Meilisearch, and a caller over HTTP.
 
 // Each test file is a program of its own, and none uses all of this.
 #![allow(dead_code)]
@@ -7,13 +7,11 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use castlog_live_api::{Config, RedisConfig, Running};
-use castlog_log::{
-    BroadcastId, ConnectConfig, Draft, Event, Followed, From, Kind, Log, Publisher, Secret, pb,
-    provision::{self, Plan},
-};
+use castlog_live_api::{Config, Running};
+use castlog_live_info::RedisConfig;
+use castlog_log::{BroadcastId, Draft, Event, Kind, Log, Publisher, Secret, pb};
 use castlog_service::{Context, Health, MediaStoreConfig, Shutdown, open_media_store};
-use castlog_testkit::{NatsServer, RedisServer};
+use castlog_testkit::{NatsOptions, NatsServer, RedisServer, Service, TestLog};
 use chrono::Utc;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
@@ -31,7 +29,7 @@ pub(crate) struct Stage {
     client: reqwest::Client,
     running: Running,
     shutdown: Shutdown,
-    view: tokio::task::JoinHandle<()>,
+    live_info: Service,
     _media: TempDir,
 }
 
@@ -51,14 +49,8 @@ impl Stage {
     }
 
     async fn start(config: Config, admin_token: Secret<String>) -> anyhow::Result<Self> {
-        let nats = NatsServer::start().await?;
+        let TestLog { nats, log, .. } = TestLog::start(NatsOptions::default()).await?;
         let redis = RedisServer::start().await?;
-        let connect = ConnectConfig {
-            url: nats.url(),
-            ..ConnectConfig::default()
-        };
-        let log = Log::connect(&connect, "test").await?;
-        provision::apply(&log, Plan::default()).await?;
         let media = TempDir::new()?;
         let store = open_media_store(&MediaStoreConfig {
             path: media.path().to_owned(),
@@ -73,14 +65,16 @@ impl Stage {
         let config = Config {
             listen: "127.0.0.1:0".to_owned(),
             admin_token,
-            redis: RedisConfig {
-                url: Secret::new(redis.url()),
-            },
+            redis: RedisConfig::new(redis.url()),
             ..config
         };
+        let view = castlog_live_info::Config {
+            redis: config.redis.clone(),
+            ..Default::default()
+        };
+        let live_info = Service::start(&log, |context| castlog_live_info::run(view, context))?;
         let running = castlog_live_api::start(config, context).await?;
         let base = format!("http://{}", running.address());
-        let view = tokio::spawn(keep_view(log.clone(), redis.url()));
         let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?;
         Ok(Self {
             nats,
@@ -90,7 +84,7 @@ impl Stage {
             client,
             running,
             shutdown,
-            view,
+            live_info,
             _media: media,
         })
     }
@@ -98,7 +92,7 @@ impl Stage {
     /// Ends the service and shows that it ends in order.
     pub(crate) async fn finish(self) -> anyhow::Result<()> {
         self.shutdown.begin();
-        self.view.abort();
+        self.live_info.finish().await?;
         tokio::time::timeout(PATIENCE, self.running.wait())
             .await
             .context("the service does not end")?
@@ -179,45 +173,4 @@ pub(crate) async fn problem(response: Response, status: u16, code: &str) -> anyh
         "{body}"
     );
     Ok(body["detail"].as_str().unwrap_or_default().to_owned())
-}
-
-/// Stands in for the LiveInfo service: fills its part of Redis from the log, in
-/// the layout that all services share, without its guards against reordering.
-async fn keep_view(log: Log, url: String) {
-    let client = redis::Client::open(url).expect("the URL comes from the server");
-    let mut redis = redis::aio::ConnectionManager::new(client).await.expect("Redis runs");
-    let mut streams = ["BROAD_INFO", "LIVE_STREAM"].map(|stream| log.follow(stream, &[], From::Beginning));
-    loop {
-        let [first, second] = &mut streams;
-        let followed = tokio::select! {
-            followed = first.next() => followed,
-            followed = second.next() => followed,
-        };
-        let Ok(Followed::Entry(entry)) = followed else {
-            continue;
-        };
-        let Some(id) = entry.subject.broadcast else {
-            continue;
-        };
-        let kind = entry.subject.kind;
-        let key = format!("castlog:live_info:{id}");
-        let fields = [
-            (kind.to_string(), entry.event.to_json().to_string()),
-            (format!("{kind}.seq"), entry.sequence().to_string()),
-        ];
-        let mut transaction = redis::pipe();
-        transaction
-            .atomic()
-            .hset_multiple(key, &fields)
-            .sadd("castlog:live_info:ids", id.to_string());
-        if let Event::Status(status) = &entry.event {
-            let live = "castlog:live_info:live";
-            match status.event {
-                Some(pb::status::Event::Ended(_)) => transaction.zrem(live, id.to_string()),
-                _ => transaction.zadd(live, id.to_string(), entry.time.timestamp_millis()),
-            };
-        }
-        // While a test has Redis down, nobody looks at what is missing.
-        transaction.exec_async(&mut redis).await.ok();
-    }
 }

@@ -62,6 +62,7 @@ pub const AAC: &str = "-c:a aac -ac 2 -b:a 96k";
 pub fn settings() -> Settings {
     Settings {
         segment_target: 2_000_000,
+        announced: None,
         part_target: 250_000,
         limits: Limits {
             ladder: Vec::new(),

@@ -1,0 +1,125 @@
+//! The chains as GStreamer descriptions.
+
+use gstreamer as gst;
+
+use super::{Error, VideoSettings};
+use crate::plan::{AUDIO_BITRATE, Rung};
+
+/// Bytes that an `appsrc` holds before it blocks: several seconds of the
+/// highest bit rate that the ingest lets through.
+const APPSRC_BYTES: u64 = 8_000_000;
+
+/// Access units that an `appsrc` holds before it blocks: two seconds of video
+/// at a usual rate. Sound waits for encoded video, so little may be on the way.
+const APPSRC_BUFFERS: u64 = 64;
+
+/// Encoded access units that an `appsink` holds before it blocks its encoder.
+const APPSINK_BUFFERS: u32 = 16;
+
+/// Largest distance of forced keyframes in frames: beyond any segment, for the
+/// segment clock alone decides where keyframes are.
+const KEY_INT_MAX: u32 = 1200;
+
+/// Seconds between thumbnails.
+const THUMBNAIL_INTERVAL: u32 = 5;
+
+/// Height of thumbnails in pixels.
+const THUMBNAIL_HEIGHT: u32 = 180;
+
+/// Makes GStreamer ready and checks that every element is there.
+pub fn init() -> Result<(), Error> {
+    gst::init().map_err(|error| Error::Build(error.to_string()))?;
+    let missing: Vec<&str> = [
+        "appsrc",
+        "appsink",
+        "h264parse",
+        "avdec_h264",
+        "videoconvertscale",
+        "x264enc",
+        "aacparse",
+        "avdec_aac",
+        "audioconvert",
+        "audioresample",
+        "avenc_aac",
+        "videorate",
+        "jpegenc",
+    ]
+    .into_iter()
+    .filter(|name| gst::ElementFactory::find(name).is_none())
+    .collect();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        let missing = missing.join(", ");
+        Err(Error::Build(format!("GStreamer elements missing: {missing}")))
+    }
+}
+
+fn appsrc() -> String {
+    format!("appsrc name=source format=time block=true max-bytes={APPSRC_BYTES} max-buffers={APPSRC_BUFFERS}")
+}
+
+fn appsink(name: &str) -> String {
+    format!(
+        "appsink name={name} sync=false async=false enable-last-sample=false \
+         max-buffers={APPSINK_BUFFERS}"
+    )
+}
+
+/// A queue bounded by buffers alone: raw frames differ too much in bytes.
+fn queue(buffers: u32) -> String {
+    format!("queue max-size-buffers={buffers} max-size-bytes=0 max-size-time=0")
+}
+
+/// The chain that decodes the source once and encodes every rung.
+pub(super) fn video(settings: &VideoSettings<'_>) -> String {
+    // The decoder's own buffers (direct rendering) are slower to scale from.
+    let mut text = format!(
+        "{} ! h264parse ! video/x-h264,stream-format=avc,alignment=au \
+         ! avdec_h264 max-threads=2 direct-rendering=false ! {} name=frames ! tee name=raw",
+        appsrc(),
+        queue(4),
+    );
+    // Each rung scales from the one above it: fewer pixels to read.
+    let mut above = "raw".to_owned();
+    for (track, rung) in settings.rungs {
+        let &Rung {
+            width, height, bitrate, ..
+        } = rung;
+        let kilobits = bitrate.div_ceil(1000);
+        text += &format!(
+            " {above}. ! {queue} ! videoconvertscale \
+             ! video/x-raw,format=I420,width={width},height={height},pixel-aspect-ratio=1/1 \
+             ! tee name=rung{track} rung{track}. ! {queue} \
+             ! x264enc tune=zerolatency speed-preset={preset} sliced-threads=false threads=1 \
+             bitrate={kilobits} vbv-buf-capacity=1000 key-int-max={KEY_INT_MAX} \
+             option-string=scenecut=0:open-gop=0 \
+             ! video/x-h264,profile=high,stream-format=avc,alignment=au ! {sink}",
+            queue = queue(4),
+            preset = settings.preset,
+            sink = appsink(&format!("out{track}")),
+        );
+        above = format!("rung{track}");
+    }
+    if settings.thumbnails {
+        text += &format!(
+            " {above}. ! queue leaky=downstream max-size-buffers=2 max-size-bytes=0 max-size-time=0 \
+             ! videorate drop-only=true ! video/x-raw,framerate=1/{THUMBNAIL_INTERVAL} \
+             ! videoconvertscale ! video/x-raw,height={THUMBNAIL_HEIGHT},pixel-aspect-ratio=1/1 \
+             ! jpegenc ! {}",
+            appsink("thumbnails"),
+        );
+    }
+    text
+}
+
+/// The chain that decodes any AAC and encodes AAC-LC stereo.
+pub(super) fn audio(rate: u32, track: usize) -> String {
+    format!(
+        "{} ! aacparse ! avdec_aac ! audioconvert ! audioresample \
+         ! audio/x-raw,rate={rate},channels=2 ! avenc_aac bitrate={AUDIO_BITRATE} \
+         ! audio/mpeg,mpegversion=4,stream-format=raw ! {}",
+        appsrc(),
+        appsink(&format!("out{track}")),
+    )
+}
