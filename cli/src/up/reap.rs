@@ -3,9 +3,10 @@
 //! which unlike services do not notice that their supervisor is gone.
 
 use std::{
-    io::Read as _,
+    io::{Read as _, Write as _},
     os::unix::process::CommandExt as _,
     process::{Child, Command, ExitCode, Stdio},
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -16,7 +17,12 @@ use super::{
 };
 use crate::args::Global;
 
-/// A running reaper; dropped, it is waited for.
+/// Looks at the lock of a killed `up`, and the time between two: a dying process
+/// lets go of what it has open one thing after another.
+const LOOKS: u32 = 100;
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A running reaper; dropped, it is told that nothing is left to do, and waited for.
 pub(super) struct Reaper(Child);
 
 impl Reaper {
@@ -38,23 +44,28 @@ impl Reaper {
 
 impl Drop for Reaper {
     fn drop(&mut self) {
-        // Waiting closes its standard input, which ends it.
-        if let Err(error) = self.0.wait() {
+        let told = self.0.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(b"."));
+        if let Err(error) = told.and_then(|()| self.0.wait()) {
             tracing::debug!(error = %error, "reaper is gone");
         }
     }
 }
 
-/// Waits until the other end of standard input closes.
+/// Waits for the byte of an `up` that ends in order; when its end comes without
+/// one, `up` was killed.
 pub(crate) async fn reap(global: &Global) -> anyhow::Result<ExitCode> {
-    let mut byte = [0];
-    while matches!(std::io::stdin().read(&mut byte), Ok(1..)) {}
-    // A lock that is held belongs to the `up` that ends in order, or to the next one, which looks itself.
-    let Some(held) = lock(&global.data)? else {
+    if std::io::stdin().read_exact(&mut [0]).is_ok() {
         return Ok(ExitCode::SUCCESS);
-    };
-    let left = process::stale(&global.data.join("run"))?;
-    drop(held);
-    process::end_stale(left).await?;
+    }
+    for _ in 0..LOOKS {
+        if let Some(held) = lock(&global.data)? {
+            let left = process::stale(&global.data.join("run"))?;
+            drop(held);
+            process::end_stale(left).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    // Who holds the lock for that long is the next `up`, which looks itself.
     Ok(ExitCode::SUCCESS)
 }
