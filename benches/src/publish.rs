@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use castlog_log::{BroadcastId, ConnectConfig, Draft, Log, Publisher, pb, provision};
-use castlog_testkit::{NatsOptions, NatsServer};
+use castlog_log::{BroadcastId, Draft, Publisher, pb};
+use castlog_testkit::{NatsOptions, TestLog};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 /// Publishes under way at once in the pipelined measurement.
@@ -35,20 +35,10 @@ fn rate(entries: u32, took: Duration) -> f64 {
 }
 
 async fn server(entries: u32, options: NatsOptions) -> anyhow::Result<(Duration, Duration)> {
-    let nats = NatsServer::start_with(options).await?;
-    let log = Log::connect(
-        &ConnectConfig {
-            url: nats.url(),
-            ..Default::default()
-        },
-        "bench",
-    )
-    .await?;
-    provision::apply(&log, provision::Plan::default()).await?;
-    let publisher = Publisher::new(&log, "bench");
+    let log = TestLog::start(options).await?;
     Ok((
-        publish(&publisher, entries, 1).await?,
-        publish(&publisher, entries, IN_FLIGHT).await?,
+        publish(&log.publisher, entries, 1).await?,
+        publish(&log.publisher, entries, IN_FLIGHT).await?,
     ))
 }
 

@@ -6,7 +6,10 @@ use std::{future::Future, time::Duration};
 use anyhow::Context as _;
 use castlog_playlist::check;
 use castlog_testkit::until;
-use castlog_tests::{Browser, Encoder, SOON, System, player};
+use castlog_tests::{
+    Browser, Encoder, SOON, System,
+    player::{self, Stream},
+};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -85,27 +88,13 @@ async fn from_an_encoder_to_a_search_result() -> anyhow::Result<()> {
     // 4. Watch: a valid multivariant playlist with the source, two lower
     // renditions and audio, each of which a real player decodes.
     let base = format!("{}/live/{id}", system.hls);
-    let master = until("the playlist", SOON, || async {
-        let text = system.text(&format!("{base}/index.m3u8")).await.ok()?;
-        (text.matches("#EXT-X-STREAM-INF").count() == 3).then_some(text)
-    })
-    .await?;
-    assert_eq!(check::multivariant(&master), [], "{master}");
-    assert!(
-        master.contains("RESOLUTION=1280x720") && master.contains("TYPE=AUDIO"),
-        "{master}"
-    );
-    let mut starts = Vec::new();
-    for rendition in ["source", "480p", "360p", "audio"] {
-        let url = format!("{base}/{rendition}/index.m3u8");
-        let text = until("two segments", SOON, || async {
-            let text = system.text(&url).await.ok()?;
-            (text.matches("#EXTINF").count() >= 2).then_some(text)
-        })
-        .await?;
-        assert_eq!(check::media(&text), [], "{rendition}:\n{text}");
-        starts.push((rendition, text));
-        player::ffmpeg(&url).await?;
+    let stream = Stream::of(&system, &id, 2).await?;
+    let names: Vec<&str> = stream.renditions.keys().map(String::as_str).collect();
+    assert_eq!(names, ["360p", "480p", "audio", "source"]);
+    let sizes: Vec<_> = stream.multivariant.variants.iter().map(|v| v.resolution).collect();
+    assert_eq!(sizes, [Some((1280, 720)), Some((854, 480)), Some((640, 360))]);
+    for url in stream.renditions.values() {
+        player::ffmpeg(url.as_str()).await?;
     }
     assert!(
         player::ffmpeg(&format!("{base}/1080p/index.m3u8")).await.is_err(),

@@ -4,7 +4,7 @@ use std::{future::Future, time::Duration};
 
 use anyhow::Context as _;
 use castlog_log::{
-    ConnectConfig, Log, Publisher, dead_letter,
+    ConnectConfig, Log, Publisher, Subject, dead_letter,
     provision::{self, Plan},
 };
 use castlog_service::{Context, Health, MediaStoreConfig, Shutdown, open_media_store};
@@ -41,6 +41,16 @@ impl TestLog {
         provision::apply(&log, Plan::default()).await?;
         let publisher = Publisher::new(&log, "test");
         Ok(Self { nats, log, publisher })
+    }
+
+    /// Publishes what no reader can decode.
+    ///
+    /// # Errors
+    /// The server does not take it.
+    pub async fn publish_garbage(&self, subject: Subject) -> anyhow::Result<()> {
+        let published = self.log.jetstream().publish(subject.to_string(), "garbage".into());
+        published.await?.await?;
+        Ok(())
     }
 
     /// How many dead letters there are.

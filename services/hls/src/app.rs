@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use castlog_log::Publisher;
-use castlog_service::{Context, Shutdown, Tasks};
+use castlog_service::{Bounded, Context, Peer, Shutdown, Tasks};
 use chrono::Utc;
 use tokio::net::TcpListener;
 
@@ -12,12 +12,14 @@ use crate::{
     config::Config,
     follow::{self, Shared},
     http::{self, Edge},
-    listener::{Bounded, Peer},
     viewers::{self, Audience},
 };
 
 /// How long transfers in flight may take to finish after the shutdown began.
 const GRACE: Duration = Duration::from_secs(10);
+/// A viewer's connection on which nothing moves for this long is cut: several
+/// times the time between two looks at a playlist, and longer than any answer takes.
+const IDLE: Duration = Duration::from_secs(60);
 /// How often broadcasts that ended long enough ago are freed.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -86,7 +88,7 @@ pub async fn start(config: Config, ctx: Context) -> anyhow::Result<Running> {
             }
         }
     });
-    let listener = Bounded::new(listener, config.max_connections);
+    let listener = Bounded::new(listener, config.max_connections, IDLE);
     let (publisher, shutdown) = (Publisher::new(&ctx.log, "hls"), ctx.shutdown.clone());
     tasks.spawn("viewers", async move {
         viewers::publish(&audience, &publisher, &config.edge, &shutdown).await;

@@ -65,6 +65,13 @@ impl Shared {
             Outcome::Malformed(reason) => {
                 tracing::warn!(subject, seq, reason, "entry cannot be used")
             }
+            Outcome::OtherTarget => {
+                tracing::warn!(
+                    subject,
+                    seq,
+                    "another segment target within a session: the first one stands"
+                );
+            }
             Outcome::Full => tracing::warn!(subject, seq, "segment refused: too many broadcasts in memory"),
             Outcome::TooLong => {
                 tracing::warn!(subject, seq, "segment is longer than was announced: shown as a gap")

@@ -17,7 +17,7 @@ use axum::{
 };
 use bytes::Bytes;
 use castlog_log::{BroadcastId, SessionId};
-use castlog_service::MediaStore;
+use castlog_service::{MediaStore, Peer};
 use chrono::Utc;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
 use serde::Deserialize;
@@ -33,7 +33,6 @@ use crate::{
     error::Problem,
     follow::Shared,
     key::{File, MediaKey},
-    listener::Peer,
     range::{self, Wanted},
     viewers::Audience,
 };

@@ -13,7 +13,6 @@ mod error;
 mod follow;
 mod http;
 mod key;
-mod listener;
 mod range;
 mod session;
 mod state;

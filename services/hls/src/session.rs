@@ -189,6 +189,17 @@ impl Session {
         u32::try_from(rounded(target)).unwrap_or(u32::MAX).max(1)
     }
 
+    /// Takes in what the pipeline says that it makes. The segment target that
+    /// was announced first stands, since players hold it; answers whether this
+    /// one is the same.
+    pub(crate) fn announce(&mut self, mut produced: Produced) -> bool {
+        let first = self.produced.as_ref().map(|first| first.segment_target_ms);
+        let target = first.unwrap_or(produced.segment_target_ms);
+        let same = std::mem::replace(&mut produced.segment_target_ms, target) == target;
+        self.produced = Some(produced);
+        same
+    }
+
     /// Whether a segment is longer than a playlist with the target duration
     /// may show.
     pub(crate) fn is_too_long(&self, duration: Duration) -> bool {

@@ -63,6 +63,9 @@ pub(crate) enum Outcome {
     /// It is a segment that is longer than the target duration allows, and is
     /// shown as a gap.
     TooLong,
+    /// It is metadata with another segment target than was announced first for
+    /// its session, which stands; the rest of it was taken in.
+    OtherTarget,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -230,8 +233,11 @@ impl State {
         }
         let current = known.session;
         let live = self.live.entry(broadcast).or_insert_with(|| Live::new(now));
-        live.sessions.open(session, current).produced = Some(produced.clone());
-        Outcome::Applied
+        if live.sessions.open(session, current).announce(produced.clone()) {
+            Outcome::Applied
+        } else {
+            Outcome::OtherTarget
+        }
     }
 
     fn segment(

@@ -2,7 +2,7 @@
 
 mod support;
 
-use castlog_log::{Draft, pb};
+use castlog_log::{Draft, Kind, pb};
 use castlog_testkit::until;
 use serde_json::json;
 use support::{PATIENCE, Stage, deleted, ended, interrupted, metadata, options, started, title};
@@ -83,14 +83,7 @@ async fn duplicates_redelivery_and_what_is_no_entry_change_nothing() -> anyhow::
     for stream in ["BROAD_INFO", "LIVE_STREAM"] {
         stage.log.redeliver(stream, "indexer").await?;
     }
-    let garbage = format!("media.broad_info.title.{one}");
-    stage
-        .log
-        .log
-        .jetstream()
-        .publish(garbage, "garbage".into())
-        .await?
-        .await?;
+    stage.log.publish_garbage(Kind::Title.of(one)).await?;
     let indexer = stage.start()?;
     until("the dead letter", PATIENCE, || async {
         (stage.log.dead_letters().await.ok()? == 1).then_some(())

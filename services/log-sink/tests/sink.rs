@@ -76,14 +76,7 @@ async fn redelivery_and_what_is_no_entry() -> anyhow::Result<()> {
     let sink = stage.start(stage.config.clone())?;
     let id = BroadcastId::generate();
     stage.log.publisher.publish(Draft::new(id, title("one"))).await?;
-    let garbage = format!("media.broad_info.title.{id}");
-    stage
-        .log
-        .log
-        .jetstream()
-        .publish(garbage, "garbage".into())
-        .await?
-        .await?;
+    stage.log.publish_garbage(Kind::Title.of(id)).await?;
     stage.log.publisher.publish(Draft::new(id, title("two"))).await?;
     let wanted = stage.documents(2).await?;
     until("the dead letter", PATIENCE, || async {

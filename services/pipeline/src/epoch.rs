@@ -16,10 +16,11 @@ use crate::{
     gst::{self, Chain, Encoded, Outlet, VideoSettings},
     media::{AccessUnit, Micros, Packet, SECOND, Track},
     plan::{Plan, Rung, Sound, Source},
+    recent::Recent,
     segmenter::{MAX_HOLD, Output, Segmenter, Settings as SegmenterSettings},
     target::Target,
     tracks::{Slot, rendition, slots},
-    transcode::{Arrival, Command, Continuation, Core, Epoch, Error, IDLE, Rendition, Settings},
+    transcode::{Arrival, Command, Core, Epoch, Error, IDLE, Rendition, Settings},
 };
 
 /// How long the chains may take to finish what they hold.
@@ -35,9 +36,6 @@ const STALL_UNITS: u32 = 60;
 /// Sound this far behind the picture has stopped coming in, unless it came in
 /// just now: after the probe much comes in at once.
 const SILENCE: (Micros, Duration) = (2 * SECOND, Duration::from_secs(1));
-
-/// A picture this short before the longest duration of a segment is its last.
-const FRAME: Micros = SECOND / 20;
 
 /// Results on the way from the chains. Small, since `appsink`s hold more.
 const ENCODED: usize = 32;
@@ -56,20 +54,6 @@ pub(crate) struct Start {
     pub(crate) target: Target,
     /// Pictures up to this time have been shown by the epoch before.
     pub(crate) after: Option<Micros>,
-}
-
-/// What a source that is passed through has sent, as far as an epoch that goes
-/// on in the middle of it needs.
-#[derive(Default)]
-struct Recent {
-    /// Pictures from the last keyframe on; segments bound their number.
-    pictures: Vec<AccessUnit>,
-    /// Sound that may be ahead of them.
-    sound: VecDeque<AccessUnit>,
-    /// Highest presentation time of a picture.
-    newest: Option<Micros>,
-    /// Decoding time at which the segment began.
-    segment: Option<Micros>,
 }
 
 /// The state of a running epoch. The receivers stand before the chains: they
@@ -108,16 +92,6 @@ enum Step {
     Done,
     /// It begins the next epoch.
     Over,
-}
-
-impl Recent {
-    fn take(&mut self, picture: &AccessUnit) {
-        self.pictures.push(picture.clone());
-        self.newest = self.newest.max(Some(picture.pts));
-        while self.sound.front().is_some_and(|sound| sound.pts < picture.dts - FRAME) {
-            self.sound.pop_front();
-        }
-    }
 }
 
 impl Running {
@@ -274,7 +248,7 @@ impl Running {
             (Track::Video, _) if self.start.source.video.is_some() => {
                 self.last_picture = Some(unit.dts);
                 if self.passthrough {
-                    if self.is_overdue(&unit) {
+                    if self.recent.is_overdue(&unit, self.start.target) {
                         self.break_off(core, unit);
                         return Ok(Step::Over);
                     }
@@ -293,7 +267,7 @@ impl Running {
                     return Ok(Step::Over);
                 }
                 if self.passthrough {
-                    self.recent.sound.push_back(unit.clone());
+                    self.recent.hear(&unit);
                 }
                 if self.start.source.video.is_none() {
                     while let Some(boundary) = self.clock.step(unit.pts) {
@@ -331,21 +305,6 @@ impl Running {
         Ok(())
     }
 
-    /// Whether a picture of a source that is passed through comes too late for
-    /// the running segment and cannot begin one.
-    fn is_overdue(&self, unit: &AccessUnit) -> bool {
-        let target = self.start.target;
-        let Some(elapsed) = self.recent.segment.map(|start| unit.dts - start) else {
-            return false;
-        };
-        if unit.sync {
-            return elapsed > target.limit();
-        }
-        // Cut where no picture that follows is shown before the cut.
-        let behind_all = self.recent.newest.is_none_or(|newest| unit.pts > newest);
-        elapsed > target.limit() - FRAME || (elapsed > target.overdue() && behind_all)
-    }
-
     /// Ends the passthrough in the middle of a group of pictures: the next
     /// epoch encodes the source, from this picture on.
     fn break_off(&mut self, core: &mut Core<'_>, unit: AccessUnit) {
@@ -355,36 +314,20 @@ impl Running {
         );
         core.force_encode = true;
         self.segmenter.end_at(unit.pts);
-        let Recent {
-            pictures,
-            sound,
-            newest,
-            ..
-        } = std::mem::take(&mut self.recent);
-        // A keyframe needs none of those before it.
-        let pictures = if unit.sync { Vec::new() } else { pictures };
-        let pictures = pictures.into_iter().chain([unit]).map(|unit| (Track::Video, unit));
-        let sound = sound.into_iter().map(|unit| (Track::Audio, unit));
-        core.continuation = Some(Continuation {
-            source: self.start.source.clone(),
-            units: pictures.chain(sound).collect(),
-            after: newest.unwrap_or(Micros::MIN),
-        });
+        let source = self.start.source.clone();
+        core.continuation = Some(std::mem::take(&mut self.recent).leave(source, unit));
     }
 
     /// A picture of a source that is passed through.
     async fn pass(&mut self, core: &mut Core<'_>, unit: &AccessUnit) -> Result<(), Error> {
-        if unit.sync {
-            self.recent.pictures.clear();
-            if self.clock.keyframe(unit.pts) {
-                self.recent.segment = Some(unit.dts);
-                self.segmenter.boundary(unit.pts);
-                if let Some(chain) = &self.video {
-                    chain.boundary(unit.pts);
-                }
+        if unit.sync && self.clock.keyframe(unit.pts) {
+            self.recent.begin_segment(unit.dts);
+            self.segmenter.boundary(unit.pts);
+            if let Some(chain) = &self.video {
+                chain.boundary(unit.pts);
             }
         }
-        self.recent.take(unit);
+        self.recent.see(unit);
         let mut outputs = self.segmenter.push(0, unit.clone())?;
         outputs.append(&mut self.segmenter.advance(unit.dts)?);
         self.emit(core, outputs).await

@@ -22,6 +22,7 @@ pub mod media;
 mod packager;
 pub mod plan;
 pub mod probe;
+mod recent;
 pub mod report;
 pub mod segmenter;
 pub mod store;
@@ -29,6 +30,7 @@ pub mod target;
 pub mod timeline;
 mod tracks;
 pub mod transcode;
+mod yuv;
 
 pub use app::run;
 pub use config::Config;

@@ -64,3 +64,31 @@ fn a_target_that_comes_late_is_the_same() {
     assert_eq!(scene.media(&fold(&log, at(12)), "source", at(12)), in_order);
     assert_eq!(check::media(&in_order), []);
 }
+
+/// The pipeline announces one target for a session; should it tell another one
+/// later, players still hold the first.
+#[test]
+fn what_was_announced_first_stands() {
+    for other in [4_000, 1_000, 0] {
+        let mut scene = Scene::new();
+        let mut log = scene.opening();
+        log.extend(scene.segments(0..3, 0));
+        let mut state = fold(&log, at(6));
+        let before = scene.media(&state, "source", at(6));
+        let mut later = scene.produced();
+        if let Event::Metadata(pb::Metadata {
+            event: Some(pb::metadata::Event::Produced(produced)),
+        }) = &mut later.event
+        {
+            produced.segment_target_ms = other;
+        }
+        assert_eq!(state.apply(&later, at(6)), Outcome::OtherTarget, "{other} ms");
+        for entry in scene.segments(3..5, 0) {
+            assert_eq!(state.apply(&entry, at(10)), Outcome::Applied);
+        }
+        let after = scene.media(&state, "source", at(10));
+        assert_eq!(check::media(&after), [], "{other} ms");
+        assert_eq!(check::reload(&before, &after), [], "{other} ms");
+        assert_eq!(check::read_media(&after).0.target_duration, 2, "{other} ms");
+    }
+}

@@ -87,10 +87,17 @@ pub(super) fn video(settings: &VideoSettings<'_>) -> String {
             width, height, bitrate, ..
         } = rung;
         let kilobits = bitrate.div_ceil(1000);
+        // The queue's pad scales, see `scale`, or an element behind it does.
+        let scale = if settings.scales_plainly() {
+            String::new()
+        } else {
+            format!(
+                "! videoconvertscale \
+                 ! video/x-raw,format=I420,width={width},height={height},pixel-aspect-ratio=1/1 "
+            )
+        };
         text += &format!(
-            " {above}. ! {queue} ! videoconvertscale \
-             ! video/x-raw,format=I420,width={width},height={height},pixel-aspect-ratio=1/1 \
-             ! tee name=rung{track} rung{track}. ! {queue} \
+            " {above}. ! {queue} name=scale{track} {scale}! tee name=rung{track} rung{track}. ! {queue} \
              ! x264enc tune=zerolatency speed-preset={preset} sliced-threads=false threads=1 \
              bitrate={kilobits} vbv-buf-capacity=1000 key-int-max={KEY_INT_MAX} \
              option-string=scenecut=0:open-gop=0 \

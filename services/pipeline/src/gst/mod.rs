@@ -10,6 +10,7 @@
 mod describe;
 mod frames;
 mod samples;
+mod scale;
 
 use std::{
     collections::VecDeque,
@@ -112,18 +113,28 @@ pub struct VideoSettings<'a> {
     pub thumbnails: bool,
 }
 
+impl VideoSettings<'_> {
+    /// Whether decoded frames are what our own scaler takes. Others are left
+    /// to GStreamer's, which converts on the way.
+    fn scales_plainly(&self) -> bool {
+        let sps = &self.source.sps;
+        sps.chroma_format == 1 && sps.bit_depth == 8 && !sps.interlaced
+    }
+}
+
 impl Chain {
     /// Starts the chain that decodes the source once and encodes every rung.
     pub fn video(settings: &VideoSettings<'_>, out: &Outlet) -> Result<Self, Error> {
         let pipeline = launch(&describe::video(settings))?;
         let boundaries = Boundaries::default();
         let raw = element(&pipeline, "frames")?;
-        let pad = raw
-            .static_pad("src")
-            .ok_or_else(|| Error::Build("no pad for decoded frames".to_owned()))?;
-        frames::watch(&pad, &boundaries, settings, out);
-        for (track, _) in settings.rungs {
+        frames::watch(&source_pad(&raw)?, &boundaries, settings, out);
+        for (track, rung) in settings.rungs {
             collect(&pipeline, *track, out)?;
+            if settings.scales_plainly() {
+                let scaler = element(&pipeline, &format!("scale{track}"))?;
+                scale::watch(&source_pad(&scaler)?, rung, out);
+            }
         }
         if settings.thumbnails {
             collect_thumbnails(&pipeline, out)?;
@@ -243,6 +254,12 @@ fn element(pipeline: &gst::Pipeline, name: &str) -> Result<gst::Element, Error> 
     pipeline
         .by_name(name)
         .ok_or_else(|| Error::Build(format!("no element {name}")))
+}
+
+fn source_pad(element: &gst::Element) -> Result<gst::Pad, Error> {
+    element
+        .static_pad("src")
+        .ok_or_else(|| Error::Build(format!("{} has no pad for what it makes", element.name())))
 }
 
 fn to_clock(time: Micros) -> gst::ClockTime {

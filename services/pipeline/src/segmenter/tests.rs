@@ -195,3 +195,44 @@ fn sound_does_not_wait_for_ever() {
     }
     assert!(parts > 0);
 }
+
+#[test]
+fn no_segment_is_longer_than_the_longest() {
+    // A keyframe and boundary every 4.4 s, more than twice what is aimed at,
+    // with sound and without.
+    for tracks in [vec![Kind::Video], vec![Kind::Video, SOUND]] {
+        let with_sound = tracks.len() > 1;
+        let mut segmenter = segmenter(tracks);
+        let mut out = Vec::new();
+        let mut frame = 0;
+        for picture in 0..330 {
+            let ms = picture * 40;
+            let sync = picture % 110 == 0;
+            if sync {
+                segmenter.boundary(ms * 1000);
+            }
+            out.extend(segmenter.push(0, unit(ms, sync)).unwrap());
+            out.extend(segmenter.advance(ms * 1000).unwrap());
+            while with_sound && frame * 1024 * 1000 / i64::from(RATE) <= ms {
+                out.extend(
+                    segmenter
+                        .push(1, unit(frame * 1024 * 1000 / i64::from(RATE), true))
+                        .unwrap(),
+                );
+                frame += 1;
+            }
+        }
+        out.extend(segmenter.finish().unwrap().0);
+        let durations: Vec<Micros> = out
+            .iter()
+            .filter_map(|output| match output {
+                Output::Segment { parts, .. } => Some(parts.iter().map(|part| part.duration).sum()),
+                Output::Part { .. } => None,
+            })
+            .collect();
+        assert_eq!(durations.len(), if with_sound { 6 } else { 3 });
+        for duration in durations {
+            assert!((2_000_000..=2_400_000).contains(&duration), "{duration}");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The service against a real nats-server, a real folder and a real ffmpeg
+//! behind a small HTTP server: jobs, entries, objects, takeover.
+#![allow(clippy::unwrap_used)]
+
+mod ingest;
+#[path = "../support/mod.rs"]
+mod support;
+mod world;
+
+use std::{collections::BTreeSet, sync::atomic::Ordering, time::Duration};
+
+use castlog_log::{
+    Draft, Publisher,
+    pb::{Metadata, metadata, options},
+};
+use castlog_testkit::until;
+use ingest::Ingest;
+use support::{AAC, h264, picture, tone};
+use world::{World, assert_parts, parts};
+
+/// Bound of every wait: far above what a busy machine needs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn source(seconds: u32) -> String {
+    format!(
+        "{} {} {} {AAC}",
+        picture("426x240", 25, seconds),
+        tone(seconds),
+        h264(25, 0)
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_becomes_segments_and_its_job_is_done() {
+    let world = World::new().await;
+    let ingest = Ingest::start(&source(60)).await;
+    let worker = world.worker().await;
+    let options = options::Changed {
+        ladder: vec![180, 120, 720],
+        ..options::Changed::default()
+    };
+    let options = castlog_log::pb::Options {
+        event: Some(options::Event::Changed(options)),
+    };
+    Publisher::new(&world.log, "test")
+        .publish(Draft::new(world.broadcast, options))
+        .await
+        .unwrap();
+    world.started(&ingest.url).await;
+    world.wait_for_segments(3).await;
+
+    let produced = world.metadata().await.remove(0);
+    assert_eq!(produced.session_id, world.session.to_string());
+    let names: Vec<&str> = produced
+        .renditions
+        .iter()
+        .map(|rendition| rendition.name.as_str())
+        .collect();
+    assert_eq!(names, ["source", "180p", "120p", "audio"]);
+    let video = produced.video.unwrap();
+    assert_eq!((video.width, video.height, video.frame_rate_milli), (426, 240, 25_000));
+    assert!(produced.renditions.iter().all(|rendition| rendition.peak_bitrate > 0));
+    assert_eq!((produced.segment_target_ms, produced.part_target_ms), (2000, 250));
+
+    let segments = world.segments().await;
+    assert_parts(&world, segments.iter().filter(|stored| stored.media_sequence < 2)).await;
+
+    world.ended().await;
+    ingest.over.store(true, Ordering::SeqCst);
+    world.wait_for_empty_queue().await;
+    let renditions = world.check().await;
+    assert_eq!(renditions.len(), 4);
+    let thumbnail = format!("{}/{}/thumb/latest.jpg", world.broadcast, world.session);
+    assert!(world.folder.path().join(thumbnail).is_file());
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_worker_is_succeeded_by_another() {
+    let world = World::new().await;
+    let ingest = Ingest::start(&source(60)).await;
+    let first = world.worker().await;
+    world.started(&ingest.url).await;
+    world.wait_for_segments(2).await;
+    // In the middle of a segment, so that parts are out that no segment names.
+    until("parts of an open segment", PATIENCE, || async {
+        let key = ("source".to_owned(), 2, 2);
+        parts(&world).await.contains_key(&key).then_some(())
+    })
+    .await
+    .unwrap();
+    first.kill().await;
+    let before = world.segments().await.len();
+    let second = world.worker().await;
+    world.wait_for_segments(before / 4 + 3).await;
+    let segments = world.segments().await;
+    assert_parts(
+        &world,
+        segments.iter().filter(|stored| stored.discontinuity_sequence == 1),
+    )
+    .await;
+    world.ended().await;
+    ingest.over.store(true, Ordering::SeqCst);
+    world.wait_for_empty_queue().await;
+    let renditions = world.check().await;
+    let numbers: BTreeSet<u64> = renditions["source"]
+        .iter()
+        .map(|stored| stored.discontinuity_sequence)
+        .collect();
+    assert_eq!(numbers.into_iter().collect::<Vec<_>>(), [0, 1]);
+    let targets = world.metadata().await.into_iter().map(|said| said.segment_target_ms);
+    assert_eq!(targets.collect::<BTreeSet<_>>().len(), 1, "one target for the session");
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_keeps_the_target_that_its_session_announced() {
+    let world = World::new().await;
+    let ingest = Ingest::start(&source(60)).await;
+    let produced = metadata::Produced {
+        session_id: world.session.to_string(),
+        segment_target_ms: 4000,
+        ..metadata::Produced::default()
+    };
+    let announced = Metadata {
+        event: Some(metadata::Event::Produced(produced)),
+    };
+    Publisher::new(&world.log, "test")
+        .publish(Draft::new(world.broadcast, announced))
+        .await
+        .unwrap();
+    let worker = world.worker().await;
+    world.started(&ingest.url).await;
+    world.wait_for_segments(1).await;
+    let said = world.metadata().await;
+    assert_eq!(said.len(), 2);
+    assert_eq!(said[1].segment_target_ms, 4000, "a source of one second asks for 2000");
+    world.ended().await;
+    ingest.over.store(true, Ordering::SeqCst);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_worker_gives_its_job_back_and_loses_nothing() {
+    let world = World::new().await;
+    let ingest = Ingest::start(&source(60)).await;
+    let first = world.worker().await;
+    world.started(&ingest.url).await;
+    world.wait_for_segments(1).await;
+    first.stop().await;
+    let before = world.check().await["source"].len();
+    let second = world.worker().await;
+    world.wait_for_segments(before + 1).await;
+    world.ended().await;
+    ingest.over.store(true, Ordering::SeqCst);
+    world.wait_for_empty_queue().await;
+    world.check().await;
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_may_be_away_for_a_while() {
+    let mut world = World::new().await;
+    let ingest = Ingest::start(&source(60)).await;
+    let worker = world.worker().await;
+    world.started(&ingest.url).await;
+    world.wait_for_segments(2).await;
+    world.nats.kill9();
+    // Long enough for the worker to give its job up.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    world.nats.restart().await.unwrap();
+    world.wait_for_segments(4).await;
+    world.ended().await;
+    ingest.over.store(true, Ordering::SeqCst);
+    world.wait_for_empty_queue().await;
+    world.check().await;
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_connection_is_made_again() {
+    let world = World::new().await;
+    let ingest = Ingest::start(&source(60)).await;
+    ingest.cut_after.store(4500, Ordering::SeqCst);
+    let worker = world.worker().await;
+    world.started(&ingest.url).await;
+    world.wait_for_segments(2).await;
+    until("a second connection", PATIENCE, || async {
+        (ingest.connections.load(Ordering::SeqCst) >= 2).then_some(())
+    })
+    .await
+    .unwrap();
+    ingest.cut_after.store(0, Ordering::SeqCst);
+    world.wait_for(1, |stored| stored.discontinuity_sequence == 1).await;
+    world.ended().await;
+    ingest.over.store(true, Ordering::SeqCst);
+    world.wait_for_empty_queue().await;
+    let renditions = world.check().await;
+    let last = renditions["source"].last().unwrap();
+    assert_eq!(last.discontinuity_sequence, 1);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_codec_that_is_not_taken_settles_the_job() {
+    let world = World::new().await;
+    let ingest = Ingest::start(&format!("{} -c:v flv1 -b:v 300k", picture("320x240", 25, 30))).await;
+    let worker = world.worker().await;
+    world.started(&ingest.url).await;
+    until("a connection", PATIENCE, || async {
+        (ingest.connections.load(Ordering::SeqCst) >= 1).then_some(())
+    })
+    .await
+    .unwrap();
+    world.wait_for_empty_queue().await;
+    assert!(world.metadata().await.is_empty());
+    assert!(world.segments().await.is_empty());
+    worker.stop().await;
+}

@@ -1,0 +1,284 @@
+//! A nats-server, a folder and workers, and what is in them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use castlog_log::{
+    BroadcastId, ConnectConfig, Draft, Event, Followed, From, Kind, Log, Publisher, SessionId,
+    pb::{Segment, Status, metadata, segment, status},
+    provision,
+};
+use castlog_pipeline::Config;
+use castlog_service::{AdminConfig, Context, MediaStoreConfig, Shutdown, open_media_store};
+use castlog_testkit::{NatsOptions, NatsServer, until};
+use tokio::task::JoinHandle;
+
+use crate::{PATIENCE, support::complaints};
+
+/// A nats-server with the project's streams, a folder, and one broadcast.
+pub(crate) struct World {
+    pub(crate) nats: NatsServer,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) log: Log,
+    pub(crate) broadcast: BroadcastId,
+    pub(crate) session: SessionId,
+}
+
+pub(crate) struct Worker {
+    shutdown: Shutdown,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let nats = NatsServer::start_with(NatsOptions::default().lazy_sync())
+            .await
+            .unwrap();
+        let log = connect(&nats, "test").await;
+        provision::apply(&log, provision::Plan::default()).await.unwrap();
+        // A short ack wait, so that a dead worker's job comes back soon.
+        let stream = log.jetstream().get_stream("LIVE_STREAM").await.unwrap();
+        let text = std::fs::read_to_string(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../jetstream/consumers/LIVE_STREAM/pipeline.json"
+        ))
+        .unwrap();
+        let mut consumer: async_nats::jetstream::consumer::Config = serde_json::from_str(&text).unwrap();
+        consumer.ack_wait = Duration::from_secs(2);
+        stream.create_consumer(consumer).await.unwrap();
+        Self {
+            nats,
+            folder: tempfile::tempdir().unwrap(),
+            log,
+            broadcast: BroadcastId::generate(),
+            session: SessionId::generate(),
+        }
+    }
+
+    pub(crate) async fn worker(&self) -> Worker {
+        let shutdown = Shutdown::new();
+        let log = connect(&self.nats, "pipeline").await;
+        let media = open_media_store(&MediaStoreConfig {
+            path: self.folder.path().to_owned(),
+        })
+        .unwrap();
+        let context = Context::start(log, media, shutdown.clone(), &AdminConfig::default())
+            .await
+            .unwrap();
+        let config = Config {
+            preset: "ultrafast".to_owned(),
+            progress_ms: 500,
+            ..Config::default()
+        };
+        Worker {
+            shutdown,
+            task: tokio::spawn(castlog_pipeline::run(config, context)),
+        }
+    }
+
+    async fn status(&self, event: fn(status::Session) -> status::Event, url: &str) {
+        let session = status::Session {
+            session_id: self.session.to_string(),
+            ingest_url: url.to_owned(),
+            ..status::Session::default()
+        };
+        let status = Status {
+            event: Some(event(session)),
+        };
+        Publisher::new(&self.log, "test")
+            .publish(Draft::new(self.broadcast, status))
+            .await
+            .unwrap();
+    }
+
+    pub(crate) async fn started(&self, url: &str) {
+        self.status(
+            |session| status::Event::Started(status::Started { session: Some(session) }),
+            url,
+        )
+        .await;
+    }
+
+    pub(crate) async fn ended(&self) {
+        let event = |session| {
+            status::Event::Ended(status::Ended {
+                session: Some(session),
+                ..status::Ended::default()
+            })
+        };
+        self.status(event, "").await;
+    }
+
+    /// All entries of a kind so far.
+    async fn entries(&self, kind: Kind) -> Vec<Event> {
+        let mut follow = self
+            .log
+            .follow(kind.stream(), &[&kind.of(self.broadcast).to_string()], From::Beginning);
+        let mut events = Vec::new();
+        loop {
+            match follow.next().await.unwrap() {
+                Followed::Entry(entry) => events.push(entry.event),
+                Followed::Undecodable(entry) => panic!("{entry:?}"),
+                Followed::CaughtUp => return events,
+            }
+        }
+    }
+
+    pub(crate) async fn segments(&self) -> Vec<segment::Stored> {
+        let of = |event| match event {
+            Event::Segment(segment) => segment.event.map(|segment::Event::Stored(stored)| stored),
+            _ => None,
+        };
+        self.entries(Kind::Segment).await.into_iter().filter_map(of).collect()
+    }
+
+    pub(crate) async fn metadata(&self) -> Vec<metadata::Produced> {
+        let of = |event| match event {
+            Event::Metadata(metadata) => metadata.event.map(|metadata::Event::Produced(produced)| produced),
+            _ => None,
+        };
+        self.entries(Kind::Metadata).await.into_iter().filter_map(of).collect()
+    }
+
+    /// Waits for so many segments of the rendition `source` that are as wanted.
+    pub(crate) async fn wait_for(&self, count: usize, wanted: impl Fn(&segment::Stored) -> bool) {
+        let subject = Kind::Segment.of(self.broadcast).to_string();
+        let mut follow = self.log.follow(Kind::Segment.stream(), &[&subject], From::Beginning);
+        let mut seen = 0;
+        let wait = async {
+            while seen < count {
+                // Errors pass: the server may be away.
+                let Ok(Followed::Entry(entry)) = follow.next().await else {
+                    continue;
+                };
+                if let Event::Segment(Segment {
+                    event: Some(segment::Event::Stored(stored)),
+                }) = entry.event
+                    && stored.rendition == "source"
+                    && wanted(&stored)
+                {
+                    seen += 1;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect("segments come");
+    }
+
+    pub(crate) async fn wait_for_segments(&self, count: usize) {
+        self.wait_for(count, |_| true).await;
+    }
+
+    /// Waits until nothing is left in the job queue.
+    pub(crate) async fn wait_for_empty_queue(&self) {
+        let stream = self.log.jetstream().get_stream("LIVE_STREAM").await.unwrap();
+        until("an empty queue", PATIENCE, || async {
+            let info = stream.consumer_info("pipeline").await.ok()?;
+            (info.num_pending == 0 && info.num_ack_pending == 0).then_some(())
+        })
+        .await
+        .unwrap();
+    }
+
+    /// Every rendition has every media sequence number once, in order; the
+    /// discontinuity numbers never fall; every object is there and as large as
+    /// its entry says. Answers the segments by rendition.
+    pub(crate) async fn check(&self) -> BTreeMap<String, Vec<segment::Stored>> {
+        let mut renditions: BTreeMap<String, Vec<segment::Stored>> = BTreeMap::new();
+        for stored in self.segments().await {
+            renditions.entry(stored.rendition.clone()).or_default().push(stored);
+        }
+        assert!(!renditions.is_empty());
+        let spans: BTreeSet<usize> = renditions.values().map(Vec::len).collect();
+        assert_eq!(spans.len(), 1, "as many segments of each rendition");
+        for (name, segments) in &renditions {
+            let mut last_discontinuity = 0;
+            for (number, stored) in segments.iter().enumerate() {
+                assert_eq!(stored.media_sequence, number as u64, "{name}");
+                assert_eq!(stored.next_media_sequence, stored.media_sequence + 1);
+                assert!(stored.discontinuity_sequence >= last_discontinuity);
+                last_discontinuity = stored.discontinuity_sequence;
+                let object = self.folder.path().join(&stored.object_key);
+                assert_eq!(
+                    object.metadata().unwrap().len(),
+                    stored.size_bytes,
+                    "{}",
+                    stored.object_key
+                );
+                assert!(self.folder.path().join(&stored.init_object_key).is_file());
+                let parts: u64 = stored.parts.iter().map(|part| part.duration_us).sum();
+                assert_eq!(parts, stored.duration_us);
+                assert!(stored.parts[0].independent);
+                assert!(stored.program_date_time.is_some());
+            }
+            self.decode(name, segments);
+        }
+        renditions
+    }
+
+    /// Each run of segments between discontinuities decodes without complaint.
+    fn decode(&self, name: &str, segments: &[segment::Stored]) {
+        for epoch in segments.chunk_by(|a, b| a.init_object_key == b.init_object_key) {
+            let mut bytes = std::fs::read(self.folder.path().join(&epoch[0].init_object_key)).unwrap();
+            for stored in epoch {
+                bytes.extend(std::fs::read(self.folder.path().join(&stored.object_key)).unwrap());
+            }
+            let path = self.folder.path().join(format!("{name}.mp4"));
+            std::fs::write(&path, bytes).unwrap();
+            assert_eq!(complaints(&path), "", "{name}");
+        }
+    }
+}
+
+impl Worker {
+    pub(crate) async fn stop(self) {
+        self.shutdown.begin();
+        self.task.await.unwrap().unwrap();
+    }
+
+    /// As kill -9 would: nothing is finished, nothing is answered.
+    pub(crate) async fn kill(self) {
+        self.task.abort();
+        assert!(self.task.await.unwrap_err().is_cancelled());
+    }
+}
+
+async fn connect(nats: &NatsServer, name: &str) -> Log {
+    let config = ConnectConfig {
+        url: nats.url(),
+        ..ConnectConfig::default()
+    };
+    Log::connect(&config, name).await.unwrap()
+}
+
+/// The newest parts in the log are what the segments are made of, byte for byte.
+pub(crate) async fn assert_parts(world: &World, segments: impl Iterator<Item = &segment::Stored>) {
+    let parts = parts(world).await;
+    for stored in segments {
+        let object = std::fs::read(world.folder.path().join(&stored.object_key)).unwrap();
+        let joined: Vec<u8> = (0..stored.parts.len() as u32)
+            .flat_map(|part| parts[&(stored.rendition.clone(), stored.media_sequence, part)].clone())
+            .collect();
+        assert!(joined == object, "{} {}", stored.rendition, stored.media_sequence);
+    }
+}
+
+/// The parts in the log by rendition, media sequence number and index.
+pub(crate) async fn parts(world: &World) -> BTreeMap<(String, u64, u32), Vec<u8>> {
+    use castlog_log::header;
+    let stream = world.log.jetstream().get_stream("LIVE_PART").await.unwrap();
+    let state = stream.get_info().await.unwrap().state;
+    let mut parts = BTreeMap::new();
+    for sequence in state.first_sequence..=state.last_sequence {
+        let message = stream.direct_get(sequence).await.unwrap();
+        let text = |name| message.headers.get(name).unwrap().to_string();
+        let key = (
+            text(header::RENDITION),
+            text(header::MEDIA_SEQUENCE).parse().unwrap(),
+            text(header::PART).parse().unwrap(),
+        );
+        parts.insert(key, message.payload.to_vec());
+    }
+    parts
+}
