@@ -55,9 +55,7 @@ fix: _web
 # Checks, then runs every test: units, services against real servers, the web pages, end to end.
 test: check _browser
     npm --prefix web test
-    cargo build --locked --workspace
-    cargo test --locked --workspace --exclude castlog-tests
-    cargo test --locked -p castlog-tests -- --test-threads=1
+    cargo test --locked --workspace
 
 # Measures. ARGS: see the benchmark's `--help`.
 bench *ARGS: build

@@ -17,15 +17,22 @@ use castlog_testkit::{tools, until};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
+use tokio::{
+    process::{Child, Command},
+    sync::{Mutex, MutexGuard},
+};
 
 pub use browser::Browser;
 
 /// How long something that takes a moment may take on a busy machine.
 pub const SOON: Duration = Duration::from_secs(60);
 
+/// One platform runs at a time: several transcoding ladders do not fit two cores.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
 /// A running `castlog up`.
 pub struct System {
+    // Before `_alone`, so that it ends before the next one starts.
     up: Child,
     data: TempDir,
     castlog: PathBuf,
@@ -38,6 +45,7 @@ pub struct System {
     pub hls: String,
     /// RTMP URL without the key.
     pub rtmp: String,
+    _alone: MutexGuard<'static, ()>,
 }
 
 /// Ports that are free now, without one of them twice.
@@ -75,11 +83,13 @@ impl System {
         Self::start_with(&["pipeline.preset=ultrafast"]).await
     }
 
-    /// Starts the platform with more settings and waits until it says where it is.
+    /// Starts the platform with more settings, once no other of this program
+    /// runs, and waits until it says where it is.
     ///
     /// # Errors
     /// It does not come up; the message holds what it printed.
     pub async fn start_with(more: &[&str]) -> anyhow::Result<Self> {
+        let alone = ALONE.lock().await;
         let data = TempDir::new()?;
         let [nats, redis, meili, rtmp, flv, hls, api] = free_ports()?;
         let mut settings = vec![
@@ -126,6 +136,7 @@ impl System {
             api: format!("http://127.0.0.1:{api}"),
             hls: format!("http://127.0.0.1:{hls}"),
             rtmp: format!("rtmp://127.0.0.1:{rtmp}/live"),
+            _alone: alone,
         };
         let printed = system.data.path().join("up.log");
         let ready = until("castlog up", SOON, || async {
