@@ -150,6 +150,11 @@ pub(super) async fn redis_answers(config: &Config) -> Option<()> {
     tokio::time::timeout(PROBE, ping).await.ok()?
 }
 
+/// What Meilisearch sets aside for each batch of documents. Its default is two
+/// thirds of the machine's memory: mapping that takes up to seconds while
+/// encoders are busy, for documents of a kilobyte.
+const INDEXING_MEMORY: &str = "256MiB";
+
 pub(super) fn meilisearch(
     programs: &Binaries,
     folder: &Folder,
@@ -163,6 +168,7 @@ pub(super) fn meilisearch(
         .args(["--db-path".into(), home.join("data")])
         .args(["--dump-dir".into(), home.join("dumps")])
         .args(["--snapshot-dir".into(), home.join("snapshots")])
+        .args(["--max-indexing-memory", INDEXING_MEMORY])
         .env("MEILI_MASTER_KEY", credentials.meilisearch_master_key.expose())
         .env_remove("MEILI_CONFIG_FILE_PATH")
         // It reads any config.toml of the folder that it starts in.

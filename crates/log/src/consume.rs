@@ -125,7 +125,6 @@ pub struct Durable {
     stream: String,
     consumer: String,
     prefetch: usize,
-    connections: tokio::sync::watch::Receiver<u64>,
     messages: Option<pull::Stream>,
 }
 
@@ -148,7 +147,6 @@ impl Log {
             stream: stream.to_owned(),
             consumer: consumer.to_owned(),
             prefetch: prefetch.max(1),
-            connections: self.connections.clone(),
             messages: None,
         }
     }
@@ -194,12 +192,10 @@ impl Durable {
             let Some(messages) = self.messages.as_mut() else {
                 continue;
             };
-            let message = tokio::select! {
-                message = messages.next() => message,
-                // Pull requests die with the connection.
-                Ok(()) = self.connections.changed() => None,
-            };
-            match message {
+            // The client pulls again by itself after it has connected again. Binding
+            // anew instead would drop what has been delivered to the old binding
+            // meanwhile, which comes again only after the ack wait.
+            match messages.next().await {
                 Some(Ok(message)) => {
                     if let Some(delivery) = self.read(message) {
                         return Ok(delivery);
@@ -258,7 +254,6 @@ impl Durable {
     }
 
     async fn bind(&mut self) -> Result<(), ConsumeError> {
-        self.connections.mark_unchanged();
         let failed = |reason: String| ConsumeError::Unavailable {
             stream: self.stream.clone(),
             consumer: self.consumer.clone(),

@@ -54,6 +54,9 @@ impl Meilisearch {
                 // Tests run side by side on few cores.
                 "--max-indexing-threads".to_owned(),
                 "1".to_owned(),
+                // The default is two thirds of the machine's, for each of them.
+                "--max-indexing-memory".to_owned(),
+                "64MiB".to_owned(),
             ];
             Ok(Process::new(&program, path.join("server.log"))
                 .args(args)
