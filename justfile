@@ -57,6 +57,10 @@ test: check _browser
     npm --prefix web test
     cargo test --locked --workspace
 
+# Kills services and servers at random under load, ROUNDS times; every view must equal a replay.
+chaos ROUNDS="200": _web
+    CASTLOG_CHAOS_ROUNDS={{ quote(ROUNDS) }} cargo test --locked --workspace --test chaos -- --nocapture
+
 # Measures. ARGS: see the benchmark's `--help`.
 bench *ARGS: build
     cargo run --locked --release -p castlog-bench -- "$@"

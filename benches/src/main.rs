@@ -2,6 +2,7 @@
 
 mod live;
 mod publish;
+mod replay;
 mod transcode;
 
 use clap::Parser;
@@ -34,6 +35,12 @@ enum Bench {
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
         runs: u32,
     },
+    /// Entries a second that LiveInfo and the indexer replay, beside fetching them alone.
+    Replay {
+        /// Title entries, 1000 to 10000000.
+        #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1000..=10_000_000))]
+        entries: u32,
+    },
     /// Everything.
     All,
 }
@@ -51,8 +58,10 @@ async fn main() -> anyhow::Result<()> {
         Bench::Transcode { seconds } => transcode::run(seconds).await,
         Bench::Findable { changes } => live::findable(changes).await,
         Bench::FirstSegment { runs } => live::first_segment(runs).await,
+        Bench::Replay { entries } => replay::run(entries).await,
         Bench::All => {
             publish::run(2000).await?;
+            replay::run(50_000).await?;
             live::findable(200).await?;
             live::first_segment(5).await?;
             transcode::run(20).await

@@ -394,6 +394,15 @@ impl Encoder {
         Ok(())
     }
 
+    /// Waits until it ends by itself, however long it takes. Cancel-safe.
+    ///
+    /// # Errors
+    /// It cannot be waited for.
+    pub async fn ended(&mut self) -> anyhow::Result<()> {
+        self.0.wait().await?;
+        Ok(())
+    }
+
     /// Waits for its end; whether it succeeded, and what it said.
     ///
     /// # Errors

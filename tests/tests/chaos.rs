@@ -1,0 +1,256 @@
+//! Services and servers are killed at random under load: afterwards every view
+//! equals a replay of the log, and nothing that was acknowledged is missing.
+//!
+//! `CASTLOG_CHAOS_ROUNDS` sets the rounds; `just chaos` runs many.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use castlog_log::{ConnectConfig, Log, Secret};
+use castlog_playlist::check;
+use castlog_service::Shutdown;
+use castlog_testkit::until;
+use castlog_tests::{Encoder, SOON, System};
+use rand::{RngExt as _, seq::IndexedRandom as _};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+/// Rounds without the variable: a few, as one test of many.
+const ROUNDS: u32 = 2;
+/// What is killed, by the name of its pid file.
+const VICTIMS: [&str; 10] = [
+    "rtmp",
+    "pipeline",
+    "hls",
+    "live-info",
+    "live-api",
+    "indexer",
+    "log-sink",
+    "nats-server",
+    "redis-server",
+    "meilisearch",
+];
+/// Broadcasts whose titles and tags change without an encoder.
+const OTHERS: usize = 3;
+/// Changes of each broadcast in a round.
+const CHANGES: u32 = 8;
+/// Every so many rounds the stream is waited for: a dead worker's job is taken
+/// over after its ack wait, which is long.
+const PLAYED: u32 = 10;
+/// Streams that the log sink makes searchable.
+const SINK_STREAMS: [&str; 4] = ["BROAD_INFO", "LIVE_STREAM", "LIVE_SEGMENT", "LIVE_TELEMETRY"];
+
+/// The change of each broadcast that was acknowledged last.
+type Acked = BTreeMap<String, u32>;
+
+#[tokio::test]
+async fn views_equal_a_replay_whatever_is_killed() -> anyhow::Result<()> {
+    let rounds = std::env::var("CASTLOG_CHAOS_ROUNDS").map_or(Ok(ROUNDS), |text| {
+        text.parse().context("CASTLOG_CHAOS_ROUNDS is no number")
+    })?;
+    let system = System::start().await?;
+    let log = log(&system).await?;
+    let (live, key) = system.create(json!({ "title": "chaos", "tags": ["chaos"] })).await?;
+    let mut acked = Acked::from([(live.clone(), 0)]);
+    for _ in 0..OTHERS {
+        let (id, _) = system.create(json!({ "title": "chaos", "tags": ["chaos"] })).await?;
+        acked.insert(id, 0);
+    }
+    let url = format!("{}/{key}", system.rtmp);
+    let on_air = Shutdown::new();
+    let encoder = tokio::spawn(keep_pushing(url, on_air.clone()));
+    system.reaches(&live, "live").await?;
+    plays_on(&system, &live, None).await?;
+
+    let mut kills = BTreeMap::<&str, u32>::new();
+    for round in 1..=rounds {
+        let victims: Vec<&str> = VICTIMS
+            .sample(&mut rand::rng(), rand::rng().random_range(1..=2))
+            .copied()
+            .collect();
+        let begun = Instant::now();
+        let before = newest_segment(&system, &live).await;
+        let told = || format!("round {round}, killed: {}", victims.join(", "));
+        let changes = futures::future::try_join_all(acked.iter().map(|(id, from)| change(&system, id, *from)));
+        let (changed, ()) = tokio::try_join!(changes, kill(&system, &victims)).with_context(told)?;
+        acked = changed.into_iter().collect();
+        for victim in &victims {
+            *kills.entry(victim).or_default() += 1;
+        }
+
+        if round % PLAYED == 0 {
+            system.reaches(&live, "live").await.with_context(told)?;
+            plays_on(&system, &live, before).await.with_context(told)?;
+        }
+        nothing_is_missing(&system, &acked).await.with_context(told)?;
+        for view in ["live-info", "index"] {
+            equal_to_the_log(&system, view).await.with_context(told)?;
+        }
+        every_entry_is_searchable(&system, &log).await.with_context(told)?;
+        println!("{}: equal after {:.1} s", told(), begun.elapsed().as_secs_f64());
+    }
+    println!("{rounds} rounds: {kills:?}");
+    on_air.begin();
+    encoder.await??;
+    system.reaches(&live, "ended").await?;
+    system.stop().await
+}
+
+async fn log(system: &System) -> anyhow::Result<Log> {
+    let config = ConnectConfig {
+        url: system.env("NATS_URL")?.to_owned(),
+        user: system.env("NATS_USER")?.to_owned(),
+        password: Secret::new(system.env("NATS_PASSWORD")?.to_owned()),
+        ..ConnectConfig::default()
+    };
+    Ok(Log::connect(&config, "chaos").await?)
+}
+
+/// Pushes until it is told to stop, as an encoder that connects again by itself.
+async fn keep_pushing(url: String, on_air: Shutdown) -> anyhow::Result<()> {
+    loop {
+        let mut encoder = Encoder::picture(&url)?;
+        tokio::select! {
+            () = on_air.cancelled() => return encoder.stop().await,
+            ended = encoder.ended() => ended?,
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// Kills after a moment of load, and again when it catches one that is only starting.
+async fn kill(system: &System, victims: &[&str]) -> anyhow::Result<()> {
+    let pause = rand::rng().random_range(0..800);
+    tokio::time::sleep(Duration::from_millis(pause)).await;
+    for victim in victims {
+        until("the victim runs", SOON, || async { system.kill9(victim).await.ok() }).await?;
+    }
+    Ok(())
+}
+
+/// Changes title and tags until each change is acknowledged, however often it
+/// takes; returns the last.
+async fn change(system: &System, id: &str, from: u32) -> anyhow::Result<(String, u32)> {
+    for n in from + 1..=from + CHANGES {
+        put(system, id, "title", json!({ "title": title(n) })).await?;
+        put(system, id, "tags", json!({ "tags": ["chaos", format!("tag{n}")] })).await?;
+    }
+    Ok((id.to_owned(), from + CHANGES))
+}
+
+fn title(n: u32) -> String {
+    format!("chaos {n}")
+}
+
+async fn put(system: &System, id: &str, what: &str, body: Value) -> anyhow::Result<()> {
+    let path = format!("/v1/broadcasts/{id}/{what}");
+    until("a change is acknowledged", SOON, || async {
+        match system.call(Method::PUT, &path, Some(body.clone())).await {
+            Ok((status, _)) if status.is_success() => Some(Ok(())),
+            // Only an outage may refuse it.
+            Ok((status, said)) if status.is_client_error() => Some(Err(anyhow::anyhow!("{status} {said}"))),
+            Ok(_) | Err(_) => None,
+        }
+    })
+    .await?
+}
+
+/// The newest title and tags of each broadcast are those acknowledged last.
+async fn nothing_is_missing(system: &System, acked: &Acked) -> anyhow::Result<()> {
+    for (id, n) in acked {
+        until("the last change is told", SOON, || async {
+            let (_, broadcast) = system
+                .call(Method::GET, &format!("/v1/broadcasts/{id}"), None)
+                .await
+                .ok()?;
+            let tags = broadcast["tags"].as_array()?;
+            (broadcast["title"] == title(*n) && tags.contains(&json!(format!("tag{n}")))).then_some(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+async fn equal_to_the_log(system: &System, view: &str) -> anyhow::Result<()> {
+    let mut said = String::new();
+    let deadline = tokio::time::Instant::now() + SOON;
+    while tokio::time::Instant::now() < deadline {
+        let equal;
+        (equal, said) = system.castlog(&["verify", view]).await?;
+        if equal {
+            return Ok(());
+        }
+    }
+    bail!("{view} does not become equal to a replay: {said}")
+}
+
+/// As many entries can be searched as the streams hold.
+async fn every_entry_is_searchable(system: &System, log: &Log) -> anyhow::Result<()> {
+    let mut counts = (0, 0);
+    let deadline = tokio::time::Instant::now() + SOON;
+    while tokio::time::Instant::now() < deadline {
+        // Telemetry goes on meanwhile: the two are equal in some moment, not in each.
+        counts = (searchable(system).await?, stored(log).await?);
+        if counts.0 == counts.1 {
+            return Ok(());
+        }
+        ensure!(
+            counts.0 <= counts.1,
+            "more entries are searchable than stored: {counts:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    bail!("of {} entries only {} are searchable", counts.1, counts.0)
+}
+
+async fn stored(log: &Log) -> anyhow::Result<u64> {
+    let mut entries = 0;
+    for stream in SINK_STREAMS {
+        entries += log.jetstream().get_stream(stream).await?.cached_info().state.messages;
+    }
+    Ok(entries)
+}
+
+async fn searchable(system: &System) -> anyhow::Result<u64> {
+    let url = system.config(["meilisearch", "url"])?;
+    let key = system.config(["meilisearch", "indexer_key"])?;
+    let http = reqwest::Client::new();
+    let get = async |path: String| -> anyhow::Result<Value> {
+        let request = http.get(format!("{url}/{path}")).bearer_auth(&key);
+        Ok(request.send().await?.error_for_status()?.json().await?)
+    };
+    let indexes = get("indexes?limit=1000".to_owned()).await?;
+    let mut documents = 0;
+    for index in indexes["results"].as_array().context("no list of indexes")? {
+        if let Some(name) = index["uid"].as_str().filter(|name| name.starts_with("log-")) {
+            let page = get(format!("indexes/{name}/documents?limit=0")).await?;
+            documents += page["total"].as_u64().context("no total")?;
+        }
+    }
+    Ok(documents)
+}
+
+async fn newest_segment(system: &System, id: &str) -> Option<String> {
+    let text = system
+        .text(&format!("{}/live/{id}/480p/index.m3u8", system.hls))
+        .await
+        .ok()?;
+    text.lines().rfind(|line| line.contains(".m4s")).map(str::to_owned)
+}
+
+/// There are segments after `before`, and the playlist is right.
+async fn plays_on(system: &System, id: &str, before: Option<String>) -> anyhow::Result<()> {
+    until("the stream plays on", SOON, || async {
+        let newest = newest_segment(system, id).await?;
+        (Some(newest) != before).then_some(())
+    })
+    .await?;
+    let text = system
+        .text(&format!("{}/live/{id}/480p/index.m3u8", system.hls))
+        .await?;
+    ensure!(check::media(&text).is_empty(), "{:?} in\n{text}", check::media(&text));
+    Ok(())
+}
