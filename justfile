@@ -36,9 +36,12 @@ tail *ARGS: _built
 nats *ARGS:
     @exec tools/nats.sh "$@"
 
+# `build` and `bench` select the whole workspace: with the same features, one
+# uses what the other has built.
+
 # Builds the release binary with the web pages in it.
 build: _web
-    cargo build --locked --release -p castlog --bin castlog
+    cargo build --locked --release --workspace --bin castlog
 
 # Looks without changing: format, lints, documentation, scripts, the web pages' types.
 check: _web _scripts
@@ -63,7 +66,8 @@ chaos ROUNDS="200": _web
 
 # Measures. ARGS: see the benchmark's `--help`.
 bench *ARGS: build
-    cargo run --locked --release -p castlog-bench -- "$@"
+    cargo build --locked --release --workspace --bin castlog-bench
+    @exec {{ quote(target) }}/release/castlog-bench "$@"
 
 # Writes the API documentation of every crate to target/doc.
 doc: _web
