@@ -3,7 +3,7 @@
 //! This crate is the only place that knows subjects, headers, stream names and
 //! the entry format. Entries go in through [`Publisher`], which waits for the
 //! acknowledgement of JetStream, and come out in one of three ways:
-//! [`Log::last`] reads the current value of a kind, [`Log::follow`] reads a
+//! [`Log::last`] and [`Log::newest`] read current values, [`Log::follow`] reads a
 //! stream in order without leaving a trace on the server, and
 //! [`Log::durable`] shares the work of a durable consumer.
 //!
@@ -15,6 +15,7 @@ pub mod dead_letter;
 mod entry;
 mod event;
 mod id;
+mod newest;
 pub mod provision;
 mod publish;
 mod read;

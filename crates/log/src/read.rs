@@ -37,7 +37,7 @@ pub enum ReadError {
     },
 }
 
-fn unavailable(stream: &str, reason: impl ToString) -> ReadError {
+pub(crate) fn unavailable(stream: &str, reason: impl ToString) -> ReadError {
     ReadError::Unavailable {
         stream: stream.to_owned(),
         reason: reason.to_string(),

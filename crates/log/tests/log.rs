@@ -101,6 +101,52 @@ async fn an_id_is_stored_once_and_a_conflict_is_told() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn the_newest_of_many_subjects() -> anyhow::Result<()> {
+    let nats = NatsServer::start().await?;
+    let log = connect(&nats).await?;
+    provision::apply(&log, provision::Plan::default()).await?;
+    let publisher = Publisher::new(&log, "test");
+    // More than fit one request, of two streams, some without an entry.
+    let ids: Vec<BroadcastId> = (0..300).map(|_| BroadcastId::generate()).collect();
+    let mut sequences = std::collections::BTreeMap::new();
+    for (n, id) in ids.iter().enumerate().skip(1) {
+        publisher.publish(Draft::new(*id, title("old"))).await?;
+        let newest = publisher.publish(Draft::new(*id, title(&n.to_string()))).await?;
+        sequences.insert(*id, newest.sequence);
+    }
+    let garbage = Kind::Status.of(ids[0]);
+    let published = log.jetstream().publish(garbage.to_string(), "garbage".into());
+    published.await?.await?;
+    let subjects: Vec<_> = ids
+        .iter()
+        .flat_map(|id| [Kind::Title.of(*id), Kind::Status.of(*id)])
+        .collect();
+
+    let (entries, others): (Vec<_>, Vec<_>) = log.newest(&subjects).await?.into_iter().partition(Result::is_ok);
+    let found: std::collections::BTreeMap<_, _> = entries
+        .into_iter()
+        .flatten()
+        .map(|entry| {
+            assert_eq!(
+                text(&entry.event),
+                ids.iter()
+                    .position(|id| Some(*id) == entry.subject.broadcast)
+                    .unwrap()
+                    .to_string()
+            );
+            (entry.subject.broadcast.unwrap(), entry.sequence())
+        })
+        .collect();
+    assert_eq!(found, sequences);
+    let others: Vec<_> = others.into_iter().filter_map(Result::err).collect();
+    assert_eq!(others.len(), 1, "{others:?}");
+    assert_eq!(others[0].subject, garbage.to_string());
+    assert_eq!(log.newest(&[Kind::Tags.of(ids[1])]).await?.len(), 0);
+    assert_eq!(log.newest(&[]).await?.len(), 0);
+    Ok(())
+}
+
+#[tokio::test]
 async fn readers_and_consumers_outlive_a_killed_server() -> anyhow::Result<()> {
     let mut nats = NatsServer::start().await?;
     let log = connect(&nats).await?;

@@ -7,9 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use castlog_log::{BroadcastId, Entry, Kind, Log, ReadError};
+use castlog_log::{BroadcastId, Entry, Log, Subject};
 use castlog_meili::{Error, Meili};
-use futures::{StreamExt, TryStreamExt, stream};
 use meilisearch_sdk::settings::{Settings, TypoToleranceSettings};
 
 use crate::{
@@ -18,8 +17,6 @@ use crate::{
     error::Fault,
 };
 
-/// Entries read from the log at the same time.
-const READS: usize = 32;
 /// Broadcasts written at a time: bounds the request and the time of its task.
 pub(crate) const CHUNK: usize = 500;
 
@@ -70,33 +67,22 @@ impl Reconciler {
                 facts.learn_entry(entry);
             }
         }
-        let subjects: Vec<_> = ids
-            .iter()
-            .copied()
-            .flat_map(|id| KINDS.map(|kind| (id, kind)))
-            .collect();
-        let mut reads = stream::iter(subjects)
-            .map(|(id, kind)| self.read(id, kind))
-            .buffer_unordered(READS);
-        while let Some((id, kind, read)) = reads.try_next().await? {
-            if let (Some(facts), Some((sequence, event))) = (facts.get_mut(&id), read) {
+        let subjects: Vec<Subject> = ids.iter().flat_map(|id| KINDS.map(|kind| kind.of(*id))).collect();
+        for newest in self.log.newest(&subjects).await? {
+            let (subject, sequence, event) = match newest {
+                Ok(entry) => (Some(entry.subject), entry.position.sequence, Some(entry.event)),
+                Err(undecodable) => (undecodable.subject.parse().ok(), undecodable.position.sequence, None),
+            };
+            if let Some(Subject {
+                kind,
+                broadcast: Some(id),
+            }) = subject
+                && let Some(facts) = facts.get_mut(&id)
+            {
                 facts.learn(kind, sequence, event);
             }
         }
         Ok(facts.into_iter().map(|(id, facts)| (id, facts.document(id))).collect())
-    }
-
-    async fn read(
-        &self,
-        id: BroadcastId,
-        kind: Kind,
-    ) -> Result<(BroadcastId, Kind, Option<(u64, Option<castlog_log::Event>)>), Fault> {
-        let read = match self.log.last(kind, id).await {
-            Ok(entry) => entry.map(|entry| (entry.sequence(), Some(entry.event))),
-            Err(ReadError::Undecodable { sequence, .. }) => Some((sequence, None)),
-            Err(error) => return Err(error.into()),
-        };
-        Ok((id, kind, read))
     }
 
     async fn write(&self, wanted: &Wanted) -> Result<(), Error> {

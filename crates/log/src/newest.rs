@@ -1,0 +1,127 @@
+//! The newest entries of many subjects in few requests: batched direct gets
+//! with `multi_last` (NATS ADR-31), for which the client has no call.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use async_nats::{Message, StatusCode, header};
+use futures::{StreamExt, future::try_join_all};
+use serde::Serialize;
+
+use crate::{Entry, Log, Position, ReadError, Subject, Undecodable, read::unavailable};
+
+/// Subjects in one request. The server takes 1024, and cuts an answer short at a
+/// third of its `max_pending` (64 MB by default): entries are 64 KiB at most.
+const SUBJECTS: usize = 250;
+/// Requests under way at once.
+const REQUESTS: usize = 4;
+/// How long the next message of an answer may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Status of the message that ends an answer.
+const END: u16 = 204;
+/// Header of that message: how many messages the answer did not bring. The client has no name for it.
+const NUM_PENDING: &str = "Nats-Num-Pending";
+
+#[derive(Serialize)]
+struct MultiLast<'a> {
+    multi_last: &'a [String],
+}
+
+impl Log {
+    /// The newest entry on each subject that has one, in no particular order.
+    /// What cannot be decoded is there as such.
+    ///
+    /// # Errors
+    /// A stream cannot be read.
+    pub async fn newest(&self, subjects: &[Subject]) -> Result<Vec<Result<Entry, Undecodable>>, ReadError> {
+        let mut by_stream = BTreeMap::<&str, Vec<String>>::new();
+        for subject in subjects {
+            by_stream
+                .entry(subject.kind.stream())
+                .or_default()
+                .push(subject.to_string());
+        }
+        let mut requests = Vec::new();
+        for (stream, subjects) in &by_stream {
+            requests.extend(subjects.chunks(SUBJECTS).map(|chunk| (*stream, chunk)));
+        }
+        let mut newest = Vec::new();
+        for requests in requests.chunks(REQUESTS) {
+            let mut answers = Vec::new();
+            for (stream, chunk) in requests {
+                answers.push(self.newest_of(stream, chunk));
+            }
+            newest.extend(try_join_all(answers).await?.into_iter().flatten());
+        }
+        Ok(newest)
+    }
+
+    async fn newest_of(&self, stream: &str, subjects: &[String]) -> Result<Vec<Result<Entry, Undecodable>>, ReadError> {
+        let client = self.jetstream.client();
+        let inbox = client.new_inbox();
+        let mut answers = client
+            .subscribe(inbox.clone())
+            .await
+            .map_err(|e| unavailable(stream, e))?;
+        let request = serde_json::to_vec(&MultiLast { multi_last: subjects }).map_err(|e| unavailable(stream, e))?;
+        // A request with many answers, which `Client::request` cannot make.
+        #[allow(clippy::disallowed_methods)]
+        client
+            .publish_with_reply(format!("$JS.API.DIRECT.GET.{stream}"), inbox, request.into())
+            .await
+            .map_err(|e| unavailable(stream, e))?;
+        let mut newest = Vec::new();
+        loop {
+            let answer = tokio::time::timeout(ANSWER_TIMEOUT, answers.next())
+                .await
+                .map_err(|_| unavailable(stream, "no answer in time"))?
+                .ok_or_else(|| unavailable(stream, "the connection is closed"))?;
+            match answer.status.map(|status| (status, status.as_u16())) {
+                None | Some((StatusCode::OK, _)) => newest.push(decode(stream, &answer)?),
+                Some((_, END)) if pending(&answer) == 0 => return Ok(newest),
+                Some((_, END)) => {
+                    return Err(unavailable(
+                        stream,
+                        "the server cut its answer short: its max_pending is too small",
+                    ));
+                }
+                Some((StatusCode::NOT_FOUND, _)) => return Ok(newest),
+                Some((status, _)) => {
+                    let said = answer.description.as_deref().unwrap_or_default();
+                    return Err(unavailable(stream, format!("{status} {said}")));
+                }
+            }
+        }
+    }
+}
+
+/// How many messages an answer that has ended did not bring.
+fn pending(end: &Message) -> u64 {
+    let headers = end.headers.as_ref();
+    headers
+        .and_then(|headers| headers.get_last(NUM_PENDING)?.as_str().parse().ok())
+        .unwrap_or(0)
+}
+
+fn decode(stream: &str, answer: &Message) -> Result<Result<Entry, Undecodable>, ReadError> {
+    let named = |name| {
+        let headers = answer.headers.as_ref()?;
+        Some(headers.get_last(name)?.as_str())
+    };
+    let (Some(subject), Some(sequence)) = (
+        named(header::NATS_SUBJECT),
+        named(header::NATS_SEQUENCE).and_then(|text| text.parse().ok()),
+    ) else {
+        return Err(unavailable(stream, "an answer without subject or sequence"));
+    };
+    let position = Position {
+        stream: stream.to_owned(),
+        sequence,
+    };
+    let entry = Entry::decode(subject, answer.headers.as_ref(), &answer.payload, position.clone());
+    Ok(entry.map_err(|error| Undecodable {
+        subject: subject.to_owned(),
+        position,
+        error,
+    }))
+}
