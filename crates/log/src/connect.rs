@@ -6,7 +6,10 @@ use async_nats::jetstream;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::Secret;
+use crate::{
+    Secret,
+    commit::{Committers, Wire},
+};
 
 /// Where the log is and how to authenticate to it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -70,6 +73,9 @@ pub struct Log {
     /// requests and ephemeral consumers of its readers, who would otherwise find
     /// out only by missing heartbeats.
     pub(crate) connections: watch::Receiver<u64>,
+    /// Whether the connection stands; changes with each connection and each loss of one.
+    link: watch::Receiver<bool>,
+    pub(crate) committers: Arc<Committers>,
     name: Arc<str>,
 }
 
@@ -80,6 +86,7 @@ impl Log {
     /// The server cannot be reached or refuses the credentials.
     pub async fn connect(config: &ConnectConfig, name: &str) -> Result<Self, ConnectError> {
         let (connected, connections) = watch::channel(0_u64);
+        let (up, mut link) = watch::channel(false);
         let mut options = async_nats::ConnectOptions::new()
             .name(name)
             .connection_timeout(REQUEST_TIMEOUT)
@@ -94,9 +101,15 @@ impl Log {
                     async_nats::Event::Connected => {
                         tracing::debug!("connected to NATS");
                         connected.send_modify(|count| *count += 1);
+                        up.send_replace(true);
                     }
                     async_nats::Event::Closed | async_nats::Event::Draining => {}
-                    event => tracing::warn!(event = %event, "NATS connection changed"),
+                    event => {
+                        if matches!(event, async_nats::Event::Disconnected) {
+                            up.send_replace(false);
+                        }
+                        tracing::warn!(event = %event, "NATS connection changed");
+                    }
                 }
                 std::future::ready(())
             });
@@ -120,10 +133,18 @@ impl Log {
                 url: without_credentials(&config.url),
                 source,
             })?;
-        Ok(Self::new(client, connections, name))
+        // The event comes after the connection, and one that comes later would
+        // look like another connection. It fails only when the client is gone.
+        link.wait_for(|up| *up).await.ok();
+        Ok(Self::new(client, connections, link, name))
     }
 
-    fn new(client: async_nats::Client, connections: watch::Receiver<u64>, name: &str) -> Self {
+    fn new(
+        client: async_nats::Client,
+        connections: watch::Receiver<u64>,
+        link: watch::Receiver<bool>,
+        name: &str,
+    ) -> Self {
         let jetstream = jetstream::context::ContextBuilder::new()
             .timeout(REQUEST_TIMEOUT)
             .ack_timeout(REQUEST_TIMEOUT)
@@ -133,6 +154,8 @@ impl Log {
         Self {
             jetstream,
             connections,
+            link,
+            committers: Arc::default(),
             name: name.into(),
         }
     }
@@ -147,6 +170,20 @@ impl Log {
     #[must_use]
     pub const fn jetstream(&self) -> &jetstream::Context {
         &self.jetstream
+    }
+
+    /// What publishing needs of the connection.
+    pub(crate) fn wire(&self) -> Wire {
+        Wire {
+            jetstream: self.jetstream.clone(),
+            link: self.link.clone(),
+        }
+    }
+
+    /// Waits until every entry that was published through this connection, also
+    /// by callers that did not wait for it, is stored or given up.
+    pub async fn flush(&self) {
+        self.committers.flush().await;
     }
 
     /// Whether the connection stands at this moment.

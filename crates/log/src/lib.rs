@@ -9,6 +9,7 @@
 //!
 //! It knows nothing about what a service makes of an entry.
 
+mod commit;
 mod connect;
 mod consume;
 pub mod dead_letter;

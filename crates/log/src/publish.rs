@@ -1,6 +1,6 @@
 //! Publishing: an entry is published when JetStream has acknowledged it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_nats::{
     HeaderMap,
@@ -12,22 +12,26 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
-use crate::{BroadcastId, EntryId, Event, Kind, Log, SessionId, Subject, entry, header};
+use crate::{
+    BroadcastId, EntryId, Event, Kind, Log, SessionId, Subject,
+    commit::{Fate, Message},
+    entry, header,
+};
 
 /// Largest payload of an entry in bytes; all kinds but parts are far smaller.
 const MAX_ENTRY: usize = 64 * 1024;
 /// Largest media part in bytes: what `max_payload` of the server allows, less the headers.
 const MAX_PART: usize = 8 * 1024 * 1024 - 4096;
-/// Attempts to publish before the caller hears of it: with the delays below
-/// and the ack timeout this rides out a restart of the server.
-const ATTEMPTS: usize = 6;
+/// Attempts to publish a part before the caller hears of it: with the delays
+/// below and the ack timeout this rides out a restart of the server.
+const PART_ATTEMPTS: usize = 6;
 
 /// An entry to publish.
 #[derive(Debug, Clone)]
 pub struct Draft {
     subject: Subject,
     event: Event,
-    id: Option<String>,
+    id: String,
     time: Option<DateTime<Utc>>,
     traceparent: Option<String>,
     expected: Option<u64>,
@@ -46,11 +50,11 @@ impl Draft {
         Self::on(Subject::UNKNOWN_AUTH, event.into())
     }
 
-    const fn on(subject: Subject, event: Event) -> Self {
+    fn on(subject: Subject, event: Event) -> Self {
         Self {
             subject,
             event,
-            id: None,
+            id: EntryId::generate().to_string(),
             time: None,
             traceparent: None,
             expected: None,
@@ -58,10 +62,10 @@ impl Draft {
     }
 
     /// Sets the entry id, which is what duplicates are recognised by. Without
-    /// it, each draft has an id of its own.
+    /// it, each draft has an id of its own, which its clones share.
     #[must_use]
     pub fn id(mut self, id: impl Into<String>) -> Self {
-        self.id = Some(id.into());
+        self.id = id.into();
         self
     }
 
@@ -128,7 +132,7 @@ pub enum PublishError {
         /// Subject of the entry.
         subject: String,
         /// What the client says.
-        source: async_nats::jetstream::context::PublishError,
+        source: Arc<async_nats::jetstream::context::PublishError>,
     },
 }
 
@@ -178,19 +182,21 @@ impl Publisher {
 
     /// Publishes an entry and waits until it is on disk.
     ///
-    /// An outcome that is not known (time-out, lost connection) is resolved by
-    /// publishing again with the same id, which the server recognises.
+    /// Entries that are published at the same time share a commit; a lone one
+    /// waits for nobody. Entries of one subject are stored in the order in which
+    /// they were given. An outcome that is not known (time-out, lost connection)
+    /// is resolved by the entry's id. Dropping the future does not withdraw the
+    /// entry.
     ///
     /// # Errors
     /// See [`PublishError`].
     pub async fn publish(&self, draft: Draft) -> Result<Receipt, PublishError> {
         let subject = draft.subject.to_string();
-        let id = draft.id.unwrap_or_else(|| EntryId::generate().to_string());
         let time = draft.time.unwrap_or_else(Utc::now);
         let (mut headers, payload) = entry::encode(
             draft.subject,
             &draft.event,
-            &id,
+            &draft.id,
             &self.source,
             time,
             draft.traceparent.as_deref(),
@@ -199,19 +205,26 @@ impl Publisher {
         if let Some(expected) = draft.expected {
             headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string().as_str());
         }
-        let outcome = self.send_until_known(&subject, headers, payload).await;
-        match (outcome, draft.expected) {
-            (Ok(receipt), _) => Ok(receipt),
-            // The server compares the expected sequence before it looks for
-            // duplicates, so a conflict may be this very entry, stored by an
-            // attempt whose ack was lost.
-            (Err(error), Some(expected)) if error.kind() == PublishErrorKind::WrongLastSequence => {
-                match self.stored_as(draft.subject.kind, &subject, &id).await {
-                    Some(receipt) => Ok(receipt),
-                    None => Err(PublishError::Conflict { subject, expected }),
-                }
-            }
-            (Err(source), _) => Err(PublishError::Unavailable { subject, source }),
+        let stream = draft.subject.kind.stream();
+        let message = Message {
+            subject: subject.clone(),
+            id: draft.id,
+            headers,
+            payload,
+            expected: draft.expected,
+        };
+        let wire = || self.log.wire();
+        match self.log.committers.commit(wire, stream, message).await {
+            Fate::Stored { sequence, duplicate } => Ok(Receipt {
+                stream: stream.to_owned(),
+                sequence,
+                duplicate,
+            }),
+            Fate::Conflict => Err(PublishError::Conflict {
+                subject,
+                expected: draft.expected.unwrap_or_default(),
+            }),
+            Fate::Unavailable(source) => Err(PublishError::Unavailable { subject, source }),
         }
     }
 
@@ -239,7 +252,10 @@ impl Publisher {
         headers.insert(header::INDEPENDENT, if part.independent { "1" } else { "0" });
         self.send_until_known(&subject, headers, payload)
             .await
-            .map_err(|source| PublishError::Unavailable { subject, source })
+            .map_err(|source| PublishError::Unavailable {
+                subject,
+                source: Arc::new(source),
+            })
     }
 
     async fn send_until_known(
@@ -264,7 +280,7 @@ impl Publisher {
         let backoff = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(50))
             .with_max_delay(Duration::from_secs(2))
-            .with_max_times(ATTEMPTS - 1)
+            .with_max_times(PART_ATTEMPTS - 1)
             .with_jitter();
         attempt
             .retry(backoff)
@@ -274,19 +290,8 @@ impl Publisher {
                     PublishErrorKind::WrongLastSequence | PublishErrorKind::MaxPayloadExceeded
                 )
             })
-            .notify(|error, delay| tracing::warn!(subject, error = %error, ?delay, "publishing an entry again"))
+            .notify(|error, delay| tracing::warn!(subject, error = %error, ?delay, "publishing a part again"))
             .await
-    }
-
-    /// The receipt of the last entry on `subject`, if its id is `id`.
-    async fn stored_as(&self, kind: Kind, subject: &str, id: &str) -> Option<Receipt> {
-        let last = self.log.last_message(kind, subject).await.ok()??;
-        let stored = last.headers.get(NATS_MESSAGE_ID).is_some_and(|v| v.as_str() == id);
-        stored.then(|| Receipt {
-            stream: kind.stream().to_owned(),
-            sequence: last.sequence,
-            duplicate: true,
-        })
     }
 }
 
