@@ -69,6 +69,10 @@ bench *ARGS: build
     cargo build --locked --release --workspace --bin castlog-bench
     @exec {{ quote(target) }}/release/castlog-bench "$@"
 
+# Kills nats-server ROUNDS times under load; what it acknowledged must be there, once and in order.
+durability ROUNDS="300":
+    CASTLOG_DURABILITY_ROUNDS={{ quote(ROUNDS) }} cargo test --locked -p castlog-log --test durability -- --nocapture
+
 # Writes the API documentation of every crate to target/doc.
 doc: _web
     cargo doc --locked --workspace --no-deps

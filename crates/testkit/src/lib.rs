@@ -10,6 +10,7 @@
 //! Keep a server in a local variable of the test: values in a `static` are not
 //! dropped, and their processes outlive the test run.
 
+pub mod durability;
 mod log;
 mod meili;
 mod nats;
