@@ -25,11 +25,10 @@ use async_nats::jetstream::context::PublishError;
 const MAX_BATCH: usize = 1000;
 /// Most bytes of a batch, which the server writes twice: first to stage it.
 const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
-/// Failed attempts before the caller hears of it: with the pauses between them
-/// and the time-out of each this rides out a restart of the server.
+/// Refusals of an entry before the caller hears of it. Nothing behind it is sent meanwhile.
 pub(super) const ATTEMPTS: u32 = 6;
-/// An entry that waited longer is given up with the next failure, so that a
-/// long outage does not take the time of all attempts from each entry in turn.
+/// How long an entry waits for a log that is not there: rides out the restart of
+/// a server and the election of a leader, which takes up to ten seconds.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// How long the server is trusted to recognise an entry's id: half of the
 /// streams' duplicate window, since the server's clock starts later than ours.
@@ -143,7 +142,7 @@ struct Doubt {
 struct Item {
     entry: Entry,
     arrived: Duration,
-    failures: u32,
+    refusals: u32,
     doubt: Option<Doubt>,
 }
 
@@ -229,7 +228,7 @@ impl Core {
         self.queue.push_back(Item {
             entry,
             arrived: now,
-            failures: 0,
+            refusals: 0,
             doubt,
         });
     }
@@ -367,9 +366,11 @@ impl Core {
                 self.stage = Stage::Comparing;
                 self.push_front(shape, items);
             }
-            Sent::Refused(trouble) | Sent::Busy(trouble) | Sent::NoBatches(trouble) => {
+            Sent::Refused(trouble) | Sent::NoBatches(trouble) => {
+                head.refusals += 1;
                 self.failed(now, shape, items, trouble);
             }
+            Sent::Busy(trouble) => self.failed(now, shape, items, trouble),
             Sent::Unknown(trouble) => {
                 // The oldest attempt of unknown fate says what to look for.
                 head.doubt.get_or_insert(attempt);
@@ -453,9 +454,8 @@ impl Core {
     fn failed(&mut self, now: Duration, shape: fn(Vec<Item>) -> Work, items: Vec<Item>, trouble: Trouble) {
         self.failures = self.failures.saturating_add(1);
         let mut kept = Vec::new();
-        for mut item in items {
-            item.failures += 1;
-            if item.failures >= ATTEMPTS || now.saturating_sub(item.arrived) >= PATIENCE {
+        for item in items {
+            if item.refusals >= ATTEMPTS || now.saturating_sub(item.arrived) >= PATIENCE {
                 self.resolve(&item, Fate::Unavailable(trouble.clone()));
                 self.remember(item);
             } else {

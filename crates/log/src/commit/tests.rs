@@ -385,6 +385,7 @@ fn what_the_server_has_forgotten_is_looked_for() {
 fn an_entry_given_up_is_looked_for_when_it_is_published_again() {
     let mut bench = after(Fault::Answer);
     while bench.fates.len() < 5 {
+        bench.now += Duration::from_secs(1);
         assert!(bench.answer(Fault::Request));
     }
     assert!((2..=5).all(|key| matches!(bench.fates[&key], Fate::Unavailable(_))));
@@ -411,15 +412,33 @@ fn a_log_that_is_gone_is_told_in_bounded_time() {
     for key in 1..=50 {
         bench.arrive(entry(key, "a", Some(7)));
     }
-    let mut sends = 0;
     while bench.operation.is_some() {
-        sends += u32::from(matches!(bench.operation, Some(Effect::Send(_))));
         bench.now += Duration::from_secs(1);
         bench.answer(Fault::Busy);
     }
     assert!((1..=50).all(|key| matches!(bench.fates[&key], Fate::Unavailable(_))));
-    assert!(sends >= ATTEMPTS, "{sends}");
+    assert!(bench.now >= PATIENCE, "{:?}", bench.now);
     assert!(bench.now < PATIENCE + Duration::from_secs(120), "{:?}", bench.now);
+}
+
+#[test]
+fn an_entry_that_is_refused_for_itself_gives_way() {
+    let mut bench = Bench::new();
+    bench.arrive(entry(1, "a", None));
+    bench.arrive(entry(2, "a", None));
+    let mut refused = 0;
+    while !bench.fates.contains_key(&1) {
+        if matches!(bench.operation, Some(Effect::Send(_))) {
+            bench.operation = None;
+            refused += 1;
+            bench.input(Input::Sent(Sent::Refused(trouble())));
+        } else {
+            bench.answer(Fault::None);
+        }
+    }
+    assert_eq!(refused, ATTEMPTS);
+    bench.finish();
+    assert_eq!(bench.sequence(2), Some(1));
 }
 
 #[derive(Debug, Clone)]
