@@ -49,8 +49,11 @@ pub(crate) enum Command {
     Decode(Decode),
     /// Prints the log's entries as they come, one JSON object a line.
     Tail(Tail),
-    /// Prints the streams, how far each durable consumer is, and how many dead letters there are.
-    Status,
+    /// Prints the streams, how far each durable consumer is, how many dead letters there are, and what is stuck.
+    Status(Status),
+    /// Entries that a consumer could not apply: look at them, have them applied after all, or remove them.
+    #[command(subcommand)]
+    DeadLetter(DeadLetter),
     /// Makes a view again from the log.
     Rebuild(View),
     /// Compares a view with what the log says; exits 1 on a difference.
@@ -131,6 +134,94 @@ pub(crate) struct Tail {
     /// Ends when everything that was there has been printed.
     #[arg(long)]
     pub(crate) no_follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Prints one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Exits 1 when something is stuck: a stream or consumer is missing, an entry waits too long, or there are dead letters.
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Seconds that an entry may wait before its consumer counts as stuck.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) max_age_s: u64,
+}
+
+/// What to do with dead letters.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadLetter {
+    /// Prints dead letters, the oldest first.
+    List(ListLetters),
+    /// Prints one with its headers and its payload, decoded where it can be.
+    Show(ShowLetter),
+    /// Hands entries to the running consumer that gave them up, and to no other; removes what it applied.
+    ///
+    /// The log is not changed, and what has become newer in the view meanwhile stays. Exits 1 when a letter was kept.
+    Redrive(WhichLetters),
+    /// Removes dead letters for good; the entries stay in the log.
+    Discard(Discard),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListLetters {
+    /// Only those of this consumer, e.g. indexer.
+    #[arg(long, value_name = "NAME", value_parser = token)]
+    pub(crate) consumer: Option<String>,
+    /// Only those of entries of this stream, e.g. `BROAD_INFO`.
+    #[arg(long, value_name = "NAME", value_parser = token)]
+    pub(crate) stream: Option<String>,
+    /// Most that are printed.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub(crate) limit: usize,
+    /// Prints one JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowLetter {
+    /// The letter, by its id in the list.
+    pub(crate) id: u64,
+    /// Prints one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WhichLetters {
+    /// The letters, by their ids in the list.
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) ids: Vec<u64>,
+    /// All of them, or all that --consumer and --stream let through.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// With --all: only those of this consumer.
+    #[arg(long, value_name = "NAME", requires = "all", value_parser = token)]
+    pub(crate) consumer: Option<String>,
+    /// With --all: only those of entries of this stream.
+    #[arg(long, value_name = "NAME", requires = "all", value_parser = token)]
+    pub(crate) stream: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Discard {
+    #[command(flatten)]
+    pub(crate) which: WhichLetters,
+    /// Does not ask.
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// A name that can stand in a subject.
+fn token(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if !text.is_empty() && text.chars().all(fits) {
+        Ok(text.to_owned())
+    } else {
+        Err("a name is of letters, digits, '-' and '_'".to_owned())
+    }
 }
 
 #[derive(Debug, Args)]

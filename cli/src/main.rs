@@ -4,10 +4,12 @@
 mod apply;
 mod args;
 mod config;
+mod dead_letter;
 mod decode;
 mod rebuild;
 mod run;
 mod status;
+mod table;
 mod tail;
 mod up;
 mod verify;
@@ -61,7 +63,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Apply(args) => apply::apply(&global, &args).await,
         Command::Decode(args) => Ok(decode::decode(&args)),
         Command::Tail(args) => tail::tail(&global, &args).await,
-        Command::Status => status::status(&global).await,
+        Command::Status(args) => status::status(&global, &args).await,
+        Command::DeadLetter(command) => dead_letter::dead_letter(&global, &command).await,
         Command::Rebuild(args) => rebuild::rebuild(&global, &args).await,
         Command::Verify(args) => verify::verify(&global, &args).await,
     }

@@ -1,90 +1,242 @@
-//! `castlog status`: streams, durable consumers and dead letters at a glance.
+//! `castlog status`: streams, durable consumers and dead letters at a glance, and
+//! whether something is stuck.
 
-use std::process::ExitCode;
+use std::{collections::BTreeMap, process::ExitCode};
 
-use anyhow::Context as _;
-use castlog_log::dead_letter;
-use comfy_table::{CellAlignment, Table, presets};
-use futures::TryStreamExt as _;
+use castlog_log::{
+    ConsumerStatus, Log, StreamStatus,
+    dead_letter::{self, Filter},
+    provision,
+};
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
 
-use crate::{args::Global, config};
+use crate::{
+    args::{Global, Status},
+    config, table,
+};
 
-pub(crate) async fn status(global: &Global) -> anyhow::Result<ExitCode> {
+/// Holds its entries for as long as a broadcast lasts: that is its work, and only
+/// what nobody has taken waits.
+const QUEUE: &str = "pipeline";
+/// Dead letters that are counted per consumer: beyond, somebody looks anyway.
+const MAX_LETTERS: usize = 10_000;
+
+pub(crate) async fn status(global: &Global, args: &Status) -> anyhow::Result<ExitCode> {
     let log = config::connect(&config::load(global)?, "castlog status").await?;
-    let context = log.jetstream();
-    let mut streams = table(&["STREAM", "ENTRIES", "BYTES", "FIRST", "LAST"]);
-    let mut consumers = table(&[
-        "CONSUMER",
-        "STREAM",
-        "PENDING",
-        "ACK PENDING",
-        "REDELIVERED",
-        "LAST ACKED",
-    ]);
-    let mut dead = None;
-    let mut infos: Vec<_> = context
-        .streams()
-        .try_collect()
-        .await
-        .context("cannot list the streams")?;
-    infos.sort_by(|a, b| a.config.name.cmp(&b.config.name));
-    for info in infos {
-        let (name, state) = (info.config.name, info.state);
-        if name == dead_letter::STREAM {
-            dead = Some(state.messages);
+    let picture = Picture::take(&log, args.max_age_s).await?;
+    if args.json {
+        println!("{:#}", picture.json());
+    } else {
+        picture.print();
+    }
+    Ok(if args.check && !picture.problems.is_empty() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// How the log and its readers are at one moment.
+struct Picture {
+    now: DateTime<Utc>,
+    streams: Vec<StreamStatus>,
+    consumers: Vec<ConsumerStatus>,
+    /// By stream and consumer.
+    dead: BTreeMap<(String, String), u64>,
+    /// Dead letters, also those of consumers that are no more.
+    letters: u64,
+    problems: Vec<String>,
+}
+
+impl Picture {
+    async fn take(log: &Log, max_age_s: u64) -> anyhow::Result<Self> {
+        let (streams, consumers) = log.status().await?;
+        let mut picture = Self {
+            now: Utc::now(),
+            dead: BTreeMap::new(),
+            letters: 0,
+            problems: Vec::new(),
+            streams,
+            consumers,
+        };
+        let is_there = |name: &str| picture.streams.iter().any(|stream| stream.name == name);
+        if is_there(dead_letter::STREAM) {
+            let (letters, more) = dead_letter::list(log, &Filter::default(), MAX_LETTERS).await?;
+            picture.letters = more + u64::try_from(letters.len()).unwrap_or(u64::MAX);
+            for letter in letters {
+                *picture
+                    .dead
+                    .entry((letter.position.stream, letter.consumer))
+                    .or_default() += 1;
+            }
         }
-        let stream = context
-            .get_stream(&name)
-            .await
-            .with_context(|| format!("cannot read stream {name}"))?;
-        streams.add_row([
-            name.clone(),
-            state.messages.to_string(),
-            state.bytes.to_string(),
-            state.first_sequence.to_string(),
-            state.last_sequence.to_string(),
-        ]);
-        let mut infos: Vec<_> = stream
-            .consumers()
-            .try_collect()
-            .await
-            .with_context(|| format!("cannot list the consumers of {name}"))?;
-        infos.sort_by(|a, b| a.name.cmp(&b.name));
-        // Readers without a durable name come and go with the processes that read.
-        for info in infos.into_iter().filter(|info| info.config.durable_name.is_some()) {
-            consumers.add_row([
-                info.name,
-                name.clone(),
-                info.num_pending.to_string(),
-                info.num_ack_pending.to_string(),
-                info.num_redelivered.to_string(),
-                info.ack_floor.stream_sequence.to_string(),
+        picture.judge(&provision::names(), max_age_s);
+        Ok(picture)
+    }
+
+    /// Finds what is stuck. `wanted` are the streams and `stream/consumer`s that there must be.
+    fn judge(&mut self, wanted: &[String], max_age_s: u64) {
+        let consumer_names = self.consumers.iter().map(|c| format!("{}/{}", c.stream, c.name));
+        let there: Vec<String> = self
+            .streams
+            .iter()
+            .map(|s| s.name.clone())
+            .chain(consumer_names)
+            .collect();
+        for name in wanted.iter().filter(|name| !there.contains(name)) {
+            self.problems.push(format!("{name} is not there: run `castlog apply`"));
+        }
+        for consumer in &self.consumers {
+            let waiting = if consumer.name == QUEUE {
+                consumer.oldest_pending
+            } else {
+                consumer.oldest_unacked
+            };
+            let age = waiting.map_or(0, |since| self.age(since));
+            if age > max_age_s {
+                self.problems.push(format!(
+                    "{} of {}: the oldest entry has waited for {age} s, which is over {max_age_s} s",
+                    consumer.name, consumer.stream
+                ));
+            }
+        }
+        if self.letters > 0 {
+            self.problems
+                .push(format!("{} dead letters: see `castlog dead-letter list`", self.letters));
+        }
+    }
+
+    fn age(&self, since: DateTime<Utc>) -> u64 {
+        u64::try_from((self.now - since).num_seconds()).unwrap_or_default()
+    }
+
+    fn dead_of(&self, consumer: &ConsumerStatus) -> u64 {
+        let key = (consumer.stream.clone(), consumer.name.clone());
+        self.dead.get(&key).copied().unwrap_or_default()
+    }
+
+    fn json(&self) -> Value {
+        let streams = self.streams.iter().map(|stream| {
+            json!({
+                "name": stream.name, "entries": stream.entries, "bytes": stream.bytes,
+                "first": stream.first, "last": stream.last,
+            })
+        });
+        let consumers = self.consumers.iter().map(|consumer| {
+            json!({
+                "name": consumer.name,
+                "stream": consumer.stream,
+                "lag": consumer.backlog.pending,
+                "unacked": consumer.backlog.unacked,
+                "redelivered": consumer.backlog.redelivered,
+                "acked": consumer.acked,
+                "oldest_unacked_s": consumer.oldest_unacked.map(|since| self.age(since)),
+                "dead_letters": self.dead_of(consumer),
+            })
+        });
+        json!({
+            "streams": streams.collect::<Vec<_>>(),
+            "consumers": consumers.collect::<Vec<_>>(),
+            "dead_letters": self.letters,
+            "problems": self.problems,
+        })
+    }
+
+    fn print(&self) {
+        let mut streams = table::new(&["STREAM", "ENTRIES", "BYTES", "FIRST", "LAST"]);
+        for stream in &self.streams {
+            streams.add_row([
+                stream.name.clone(),
+                stream.entries.to_string(),
+                stream.bytes.to_string(),
+                stream.first.to_string(),
+                stream.last.to_string(),
             ]);
         }
-    }
-    right_align(&mut streams, 1..5);
-    right_align(&mut consumers, 2..6);
-    println!("{streams}\n\n{consumers}\n");
-    match dead {
-        Some(dead) => println!("dead letters: {dead}"),
-        None => println!(
-            "dead letters: stream {} is not there; run `castlog apply`",
-            dead_letter::STREAM
-        ),
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(header);
-    table
-}
-
-fn right_align(table: &mut Table, columns: std::ops::Range<usize>) {
-    for column in columns {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
+        let mut consumers = table::new(&[
+            "CONSUMER",
+            "STREAM",
+            "LAG",
+            "UNACKED",
+            "OLDEST UNACKED",
+            "REDELIVERED",
+            "LAST ACKED",
+            "DEAD LETTERS",
+        ]);
+        for consumer in &self.consumers {
+            let oldest = consumer.oldest_unacked.map(|since| self.age(since));
+            consumers.add_row([
+                consumer.name.clone(),
+                consumer.stream.clone(),
+                consumer.backlog.pending.to_string(),
+                consumer.backlog.unacked.to_string(),
+                oldest.map_or_else(|| "-".to_owned(), |age| format!("{age} s")),
+                consumer.backlog.redelivered.to_string(),
+                consumer.acked.to_string(),
+                self.dead_of(consumer).to_string(),
+            ]);
         }
+        table::right_align(&mut streams, 1..5);
+        table::right_align(&mut consumers, 2..8);
+        println!("{streams}\n\n{consumers}\n\ndead letters: {}", self.letters);
+        for problem in &self.problems {
+            println!("problem: {problem}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use castlog_log::Backlog;
+    use chrono::TimeDelta;
+
+    use super::*;
+
+    fn consumer(name: &str, now: DateTime<Utc>, unacked_s: i64, pending_s: Option<i64>) -> ConsumerStatus {
+        ConsumerStatus {
+            name: name.to_owned(),
+            stream: "S".to_owned(),
+            backlog: Backlog {
+                pending: 1,
+                unacked: 1,
+                redelivered: 0,
+            },
+            acked: 0,
+            oldest_unacked: Some(now - TimeDelta::seconds(unacked_s)),
+            oldest_pending: pending_s.map(|age| now - TimeDelta::seconds(age)),
+        }
+    }
+
+    #[test]
+    fn what_is_stuck_is_told() {
+        let now = Utc::now();
+        let mut picture = Picture {
+            now,
+            streams: Vec::new(),
+            consumers: vec![
+                consumer("quick", now, 5, None),
+                consumer("slow", now, 61, None),
+                // A broadcast that lasts for hours.
+                consumer(QUEUE, now, 9000, Some(3)),
+            ],
+            dead: BTreeMap::new(),
+            letters: 0,
+            problems: Vec::new(),
+        };
+        let wanted = ["S/quick".to_owned(), "S/gone".to_owned()];
+        picture.judge(&wanted, 60);
+        assert_eq!(
+            picture.problems,
+            [
+                "S/gone is not there: run `castlog apply`",
+                "slow of S: the oldest entry has waited for 61 s, which is over 60 s",
+            ]
+        );
+        picture.problems.clear();
+        picture.letters = 2;
+        picture.consumers = vec![consumer(QUEUE, now, 9000, Some(61))];
+        picture.judge(&[], 60);
+        assert_eq!(picture.problems.len(), 2, "{:?}", picture.problems);
     }
 }

@@ -1,16 +1,25 @@
 //! Dead letters: entries that a consumer could not decode or apply. They are
 //! kept, with the reason, on `castlog.dead_letter.<stream>.<consumer>`, and
-//! nothing stalls behind them.
+//! nothing stalls behind them. They can be listed, looked at, handed to their
+//! consumer again, and removed.
+
+mod letters;
+mod redrive;
 
 use async_nats::{HeaderMap, header::NATS_MESSAGE_ID};
 
 use crate::{ConsumeError, Delivery, Log};
+
+pub use letters::{Filter, Letter, LetterError, get, list, remove};
+pub use redrive::{Redrive, RedriveError, Redrives, redrive};
 
 /// The stream that keeps dead letters.
 pub const STREAM: &str = "DEAD_LETTER";
 
 /// Headers of a dead letter, beside those of the entry itself.
 pub mod header {
+    /// What they all begin with.
+    pub(crate) const PREFIX: &str = "Castlog-Dead-Letter-";
     /// Stream of the entry.
     pub const STREAM: &str = "Castlog-Dead-Letter-Stream";
     /// Sequence of the entry.
@@ -25,6 +34,11 @@ pub mod header {
 
 /// Longest reason that is kept, in characters.
 const MAX_REASON: usize = 500;
+
+/// The subject that keeps the dead letters of a consumer of a stream.
+fn subject(stream: &str, consumer: &str) -> String {
+    format!("castlog.dead_letter.{stream}.{consumer}")
+}
 
 /// Keeps an entry as a dead letter of `consumer`, then ends its delivery.
 ///
@@ -51,7 +65,7 @@ pub async fn bury(log: &Log, consumer: &str, delivery: &Delivery, reason: &str) 
     headers.insert(header::SUBJECT, message.subject.as_str());
     headers.insert(header::CONSUMER, consumer);
     headers.insert(header::REASON, reason.as_str());
-    let subject = format!("castlog.dead_letter.{}.{consumer}", position.stream);
+    let subject = subject(&position.stream, consumer);
     let not_kept = |reason: String| ConsumeError::Ack {
         stream: position.stream.clone(),
         sequence: position.sequence,

@@ -21,6 +21,7 @@ pub mod provision;
 mod publish;
 mod read;
 mod secret;
+mod status;
 mod subject;
 
 pub use castlog_proto as pb;
@@ -32,4 +33,5 @@ pub use id::{BroadcastId, EntryId, InvalidId, SessionId};
 pub use publish::{Draft, PartHeader, PublishError, Publisher, Receipt};
 pub use read::{Follow, Followed, From, ReadError};
 pub use secret::{InvalidPublishKey, KeyHash, PublishKey, Secret};
+pub use status::{Backlog, ConsumerStatus, StatusError, StreamStatus};
 pub use subject::{InvalidSubject, Kind, Subject};

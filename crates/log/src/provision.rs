@@ -139,6 +139,19 @@ pub async fn apply(log: &Log, plan: Plan) -> Result<Vec<Change>, ProvisionError>
     Ok(changes)
 }
 
+/// The names of all streams, and of all consumers as `stream/consumer`.
+#[must_use]
+pub fn names() -> Vec<String> {
+    // The definitions are part of this program, and a test reads each.
+    let name = |text: &&str| parse(text).and_then(|definition| name_of(&definition)).ok();
+    let streams = STREAMS.iter().filter_map(name);
+    let consumers = CONSUMERS.iter().flat_map(|(stream, definitions)| {
+        let names = definitions.iter().filter_map(name);
+        names.map(move |consumer| format!("{stream}/{consumer}"))
+    });
+    streams.chain(consumers).collect()
+}
+
 fn parse(text: &str) -> Result<Map<String, Value>, ProvisionError> {
     serde_json::from_str(text).map_err(|e| ProvisionError::Malformed {
         name: text.chars().take(60).collect(),

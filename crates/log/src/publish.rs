@@ -1,6 +1,9 @@
 //! Publishing: an entry is published when JetStream has acknowledged it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_nats::{
     HeaderMap,
@@ -9,6 +12,7 @@ use async_nats::{
 };
 use backon::{ExponentialBuilder, Retryable};
 use bytes::Bytes;
+use castlog_metrics::{Publish, Stream, metrics};
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
@@ -191,6 +195,13 @@ impl Publisher {
     /// # Errors
     /// See [`PublishError`].
     pub async fn publish(&self, draft: Draft) -> Result<Receipt, PublishError> {
+        let (stream, begun) = (draft.subject.kind.stream(), Instant::now());
+        let outcome = self.store(draft).await;
+        count(stream, &outcome, begun.elapsed());
+        outcome
+    }
+
+    async fn store(&self, draft: Draft) -> Result<Receipt, PublishError> {
         let subject = draft.subject.to_string();
         let time = draft.time.unwrap_or_else(Utc::now);
         let (mut headers, payload) = entry::encode(
@@ -250,12 +261,14 @@ impl Publisher {
         headers.insert(header::PART, part.part.to_string().as_str());
         headers.insert(header::DURATION_US, part.duration_us.to_string().as_str());
         headers.insert(header::INDEPENDENT, if part.independent { "1" } else { "0" });
-        self.send_until_known(&subject, headers, payload)
-            .await
-            .map_err(|source| PublishError::Unavailable {
-                subject,
-                source: Arc::new(source),
-            })
+        let begun = Instant::now();
+        let stored = self.send_until_known(&subject, headers, payload).await;
+        let outcome = stored.map_err(|source| PublishError::Unavailable {
+            subject,
+            source: Arc::new(source),
+        });
+        count(Kind::Part.stream(), &outcome, begun.elapsed());
+        outcome
     }
 
     async fn send_until_known(
@@ -293,6 +306,20 @@ impl Publisher {
             .notify(|error, delay| tracing::warn!(subject, error = %error, ?delay, "publishing a part again"))
             .await
     }
+}
+
+/// Counts a publish in the metrics.
+fn count(stream: &'static str, outcome: &Result<Receipt, PublishError>, took: Duration) {
+    let outcome = match outcome {
+        Ok(receipt) if receipt.duplicate => "duplicate",
+        Ok(_) => "stored",
+        Err(PublishError::Conflict { .. }) => "conflict",
+        Err(PublishError::TooLarge { .. }) => "too_large",
+        Err(_) => "unknown",
+    };
+    metrics().publishes.get_or_create(&Publish { stream, outcome }).inc();
+    let seconds = metrics().publish_seconds.get_or_create(&Stream { stream });
+    seconds.observe(took.as_secs_f64());
 }
 
 fn check_size(subject: &str, actual: usize, limit: usize) -> Result<(), PublishError> {

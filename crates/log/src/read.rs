@@ -67,6 +67,16 @@ impl Log {
             })
     }
 
+    /// The sequence of the newest message of a stream; 0 when it has never had one.
+    ///
+    /// # Errors
+    /// The log cannot be reached.
+    pub async fn last_sequence(&self, stream: &str) -> Result<u64, ReadError> {
+        let handle = self.jetstream.get_stream(stream).await;
+        let handle = handle.map_err(|e| unavailable(stream, e))?;
+        Ok(handle.cached_info().state.last_sequence)
+    }
+
     /// The last message on a subject, by direct get.
     pub(crate) async fn last_message(&self, kind: Kind, subject: &str) -> Result<Option<StreamMessage>, ReadError> {
         let stream = kind.stream();
@@ -94,6 +104,7 @@ impl Log {
             filters: filters.iter().map(|&f| f.to_owned()).collect(),
             from,
             last: 0,
+            pending: 0,
             caught_up: false,
             connections: self.connections.clone(),
             reader: None,
@@ -136,6 +147,8 @@ pub struct Follow {
     filters: Vec<String>,
     from: From,
     last: u64,
+    /// Entries behind the newest that was received.
+    pending: u64,
     caught_up: bool,
     connections: tokio::sync::watch::Receiver<u64>,
     reader: Option<pull::Ordered>,
@@ -185,6 +198,12 @@ impl Follow {
         }
     }
 
+    /// How many entries are there behind the one that [`Self::next`] yielded last.
+    #[must_use]
+    pub fn pending(&self) -> u64 {
+        self.pending
+    }
+
     fn take(&mut self, message: &async_nats::jetstream::Message) {
         let Ok(info) = message.info() else { return };
         let (sequence, pending) = (info.stream_sequence, info.pending);
@@ -192,6 +211,7 @@ impl Follow {
             return;
         }
         self.last = sequence;
+        self.pending = pending;
         let position = Position {
             stream: self.stream.clone(),
             sequence,

@@ -1,23 +1,33 @@
-//! `/healthz` and `/readyz` for supervisors and load balancers.
+//! `/healthz` and `/readyz` for supervisors and load balancers, `/metrics` for Prometheus.
 
-use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header::CONTENT_TYPE},
+    routing::get,
+};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
 use crate::{Health, Shutdown};
 
-/// The listener for health checks.
+/// The listener for health checks and metrics.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdminConfig {
-    /// Address of the health endpoints, e.g. `127.0.0.1:9640`; empty = none. Default: none.
+    /// Address of `/healthz`, `/readyz` and `/metrics`, e.g. `127.0.0.1:9640`; empty = none. Default: none.
     pub listen: String,
 }
 
-/// `/healthz` (the process lives) and `/readyz` (every part is ready: 200, else 503).
+/// `/healthz` (the process lives), `/readyz` (every part is ready: 200, else 503)
+/// and `/metrics` (what the process has counted).
 pub(crate) fn router(health: Health) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok" }))
+        .route(
+            "/metrics",
+            get(|| async { ([(CONTENT_TYPE, castlog_metrics::CONTENT_TYPE)], castlog_metrics::text()) }),
+        )
         .route(
             "/readyz",
             get(|State(health): State<Health>| async move {

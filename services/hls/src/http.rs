@@ -10,13 +10,15 @@ use std::{
 use axum::{
     Router,
     body::Body,
-    extract::{ConnectInfo, Path, Query, State},
+    extract::{ConnectInfo, Path, Query, Request, State},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
 use bytes::Bytes;
 use castlog_log::{BroadcastId, SessionId};
+use castlog_metrics::{Answer, metrics};
 use castlog_service::{MediaStore, Peer};
 use chrono::Utc;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
@@ -103,7 +105,20 @@ pub(crate) fn router(edge: Edge) -> Router {
         .fallback(|| async { Problem::NoPage })
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIMEOUT))
         .layer(cors)
+        .layer(middleware::from_fn(count))
         .with_state(Arc::new(edge))
+}
+
+/// Counts the answers in the metrics.
+async fn count(request: Request, next: Next) -> Response {
+    let media = request.uri().path().starts_with("/media/");
+    let answer = next.run(request).await;
+    let of = Answer {
+        kind: if media { "media" } else { "playlist" },
+        status: answer.status().as_u16(),
+    };
+    metrics().hls_answers.get_or_create(&of).inc();
+    answer
 }
 
 async fn multivariant(

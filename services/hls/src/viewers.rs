@@ -12,6 +12,7 @@ use std::{
 };
 
 use castlog_log::{BroadcastId, Draft, Publisher, pb};
+use castlog_metrics::metrics;
 use castlog_service::Shutdown;
 use futures::StreamExt as _;
 use tokio::time::Instant;
@@ -80,7 +81,10 @@ pub(crate) async fn publish(audience: &Audience, publisher: &Publisher, edge: &s
             () = shutdown.cancelled() => return,
             _ = interval.tick() => {}
         }
-        let counts = futures::stream::iter(audience.count(Instant::now()));
+        let counts = audience.count(Instant::now());
+        let viewers = counts.iter().map(|(_, viewers)| i64::from(*viewers)).sum();
+        metrics().hls_viewers.set(viewers);
+        let counts = futures::stream::iter(counts);
         let published = counts.for_each_concurrent(IN_FLIGHT, |(broadcast, concurrent)| async move {
             let counted = pb::viewers::Counted {
                 edge: edge.to_owned(),

@@ -13,6 +13,7 @@ use castlog_log::{
     BroadcastId, Delivery, Event, Followed, From, Kind, Publisher, SessionId,
     pb::{Status, metadata, options, segment, status},
 };
+use castlog_metrics::{Counted, metrics};
 use castlog_service::Context;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
@@ -189,6 +190,7 @@ impl Worker {
         state: Session,
         _permit: OwnedSemaphorePermit,
     ) {
+        let _counted = Counted::new(&metrics().pipeline_jobs);
         let stop = CancellationToken::new();
         let work = self.work(broadcast, session, state, &stop, delivery.delivered);
         tokio::pin!(work);

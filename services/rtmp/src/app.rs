@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use crate::{
     Config, http,
     listen::{self, Guests},
-    log,
+    log, refused,
     server::Server,
     tls,
 };
@@ -57,6 +57,7 @@ pub async fn start(config: Config, ctx: Context) -> anyhow::Result<Running> {
     let problems = config.validate();
     ensure!(problems.is_empty(), "rtmp: {}", problems.join("; "));
     ctx.health.set(PART, false);
+    refused::announce();
 
     let rtmp_listener = bind("rtmp.listen", config.listen).await?;
     let rtmps_listener = match config.tls_listen {

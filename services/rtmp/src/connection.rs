@@ -5,6 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use castlog_flv::Tag;
 use castlog_log::{BroadcastId, Draft, SessionId, pb};
+use castlog_metrics::{Counted, metrics};
 use castlog_rtmp_core::{Connect, Event as RtmpEvent, Limits, Phase, PublishRequest, Session as Rtmp};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -41,6 +42,7 @@ struct Live {
     session: SessionId,
     hub: Arc<Hub>,
     meter: Meter,
+    _on_air: Counted,
     broken_tags: u64,
 }
 
@@ -72,6 +74,7 @@ pub(crate) async fn serve<S>(stream: S, peer: SocketAddr, server: Arc<Server>, a
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
+    let _counted = Counted::new(&metrics().rtmp_connections);
     let (id, cut) = server.register();
     let rtmp = Rtmp::new(Limits::default(), rand::random());
     let mut connection = Connection {
@@ -99,6 +102,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 Ok(refused) = &mut cut => {
                     // The session is settled by whoever cuts.
                     self.live = None;
+                    refused.count();
                     self.rtmp.reject(&refused.to_rtmp());
                     return End::Refused;
                 }
@@ -201,6 +205,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                     session: granted.session,
                     hub: granted.hub,
                     meter: Meter::default(),
+                    _on_air: Counted::new(&metrics().rtmp_sessions),
                     broken_tags: 0,
                 });
                 Ok(())
@@ -212,6 +217,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     /// Answers a request with no, and logs the attempt behind the answer.
     async fn refuse(&mut self, refused: Refused, broadcast: Option<BroadcastId>, encoder: String) -> End {
         tracing::info!(peer = %self.peer, encoder, refused = %refused, broadcast_id = ?broadcast, "encoder refused");
+        refused.count();
         self.rtmp.reject(&refused.to_rtmp());
         // What cannot be sent is told by the end of the connection.
         self.send().await.ok();
@@ -256,6 +262,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
             Ok(role) => {
                 live.meter.count(tag, role);
+                metrics()
+                    .rtmp_received_bytes
+                    .inc_by(u64::try_from(tag.data.len()).unwrap_or_default());
                 live.hub.push(self.id, tag, role);
             }
             Err(refused) => self.cut_self(refused),
@@ -325,6 +334,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             End::Closed(reason) => reason,
             End::Broken(refused) => {
                 tracing::info!(peer = %self.peer, refused = %refused, "connection broken off");
+                refused.count();
                 refused.to_string()
             }
             End::Refused => {

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use castlog_rtmp_core::Refusal;
+use castlog_metrics::{Refusal, metrics};
 
 /// The stable part; `docs/error-codes.md` says what to do about each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,6 +24,26 @@ pub enum Code {
     TimedOut,
     /// R08: the log cannot be reached or is not read yet.
     LogUnavailable,
+}
+
+impl Code {
+    const ALL: [Self; 8] = [
+        Self::UnknownKey,
+        Self::Malformed,
+        Self::AlreadyLive,
+        Self::KeyRevoked,
+        Self::UnsupportedCodec,
+        Self::LimitExceeded,
+        Self::TimedOut,
+        Self::LogUnavailable,
+    ];
+}
+
+/// Shows every code in the metrics from the start: a rate needs a zero to begin with.
+pub(crate) fn announce() {
+    for code in Code::ALL.map(|code| code.to_string()) {
+        metrics().rtmp_refusals.get_or_create(&Refusal { code }).inc_by(0);
+    }
 }
 
 impl fmt::Display for Code {
@@ -60,8 +80,14 @@ impl Refused {
         }
     }
 
+    /// Counts it in the metrics.
+    pub(crate) fn count(&self) {
+        let code = self.code.to_string();
+        metrics().rtmp_refusals.get_or_create(&Refusal { code }).inc();
+    }
+
     /// As the encoder is told.
-    pub(crate) fn to_rtmp(&self) -> Refusal {
-        Refusal::new(self.to_string())
+    pub(crate) fn to_rtmp(&self) -> castlog_rtmp_core::Refusal {
+        castlog_rtmp_core::Refusal::new(self.to_string())
     }
 }

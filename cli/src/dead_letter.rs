@@ -1,0 +1,183 @@
+//! `castlog dead-letter`: entries that a consumer gave up, one by one.
+
+use std::{io::IsTerminal as _, process::ExitCode};
+
+use anyhow::{Context as _, bail};
+use castlog_log::{
+    Log,
+    dead_letter::{self, Filter, Letter},
+    decode_json,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    args::{DeadLetter, Discard, Global, ListLetters, ShowLetter, WhichLetters},
+    config, table,
+};
+
+pub(crate) async fn dead_letter(global: &Global, command: &DeadLetter) -> anyhow::Result<ExitCode> {
+    let log = config::connect(&config::load(global)?, "castlog dead-letter").await?;
+    match command {
+        DeadLetter::List(args) => list(&log, args).await,
+        DeadLetter::Show(args) => show(&log, args).await,
+        DeadLetter::Redrive(which) => redrive(&log, which).await,
+        DeadLetter::Discard(args) => discard(&log, args).await,
+    }
+}
+
+async fn list(log: &Log, args: &ListLetters) -> anyhow::Result<ExitCode> {
+    let (letters, more) = dead_letter::list(log, &filter(&args.consumer, &args.stream), args.limit).await?;
+    if args.json {
+        for letter in &letters {
+            println!("{}", summary(letter));
+        }
+    } else if letters.is_empty() {
+        println!("no dead letters");
+    } else {
+        let header = ["ID", "WHEN", "STREAM", "SEQ", "CONSUMER", "REASON", "SUBJECT"];
+        let mut table = table::new(&header);
+        for letter in &letters {
+            table.add_row([
+                letter.id.to_string(),
+                letter.time.format("%Y-%m-%d %H:%M:%S").to_string(),
+                letter.position.stream.clone(),
+                letter.position.sequence.to_string(),
+                letter.consumer.clone(),
+                letter.reason.clone(),
+                letter.subject.clone(),
+            ]);
+        }
+        println!("{table}");
+    }
+    if more > 0 {
+        eprintln!("{more} more: see --limit");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn filter(consumer: &Option<String>, stream: &Option<String>) -> Filter {
+    Filter {
+        consumer: consumer.clone(),
+        stream: stream.clone(),
+    }
+}
+
+fn summary(letter: &Letter) -> Value {
+    json!({
+        "id": letter.id,
+        "time": letter.time,
+        "stream": letter.position.stream,
+        "seq": letter.position.sequence,
+        "consumer": letter.consumer,
+        "reason": letter.reason,
+        "subject": letter.subject,
+    })
+}
+
+async fn show(log: &Log, args: &ShowLetter) -> anyhow::Result<ExitCode> {
+    let letter = dead_letter::get(log, args.id).await?;
+    let decoded = decode_json(&letter.subject, &letter.payload);
+    if args.json {
+        let mut shown = summary(&letter);
+        shown["headers"] = letter
+            .headers
+            .iter()
+            .map(|(name, value)| json!([name, value]))
+            .collect();
+        match decoded {
+            Ok(data) => shown["data"] = data,
+            Err(_) => shown["payload_hex"] = hex::encode(&letter.payload).into(),
+        }
+        println!("{shown:#}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("id:       {}", letter.id);
+    println!("when:     {}", letter.time.to_rfc3339());
+    println!("entry:    {} {}", letter.position.stream, letter.position.sequence);
+    println!("subject:  {}", letter.subject);
+    println!("consumer: {}", letter.consumer);
+    println!("reason:   {}", letter.reason);
+    println!("headers:");
+    for (name, value) in &letter.headers {
+        println!("  {name}: {value}");
+    }
+    match decoded {
+        Ok(data) => println!("payload:\n{data:#}"),
+        Err(error) => println!(
+            "payload of {} bytes, not an entry ({error}):\n{}",
+            letter.payload.len(),
+            beginning(&letter.payload)
+        ),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The first bytes of what cannot be decoded, as text where they are.
+fn beginning(payload: &[u8]) -> String {
+    /// A screen full.
+    const SHOWN: usize = 1024;
+    payload[..payload.len().min(SHOWN)].escape_ascii().to_string()
+}
+
+/// The letters that are meant: by their ids, or all that a filter lets through.
+async fn chosen(log: &Log, which: &WhichLetters) -> anyhow::Result<Vec<u64>> {
+    /// Those beyond wait for another call.
+    const ALL: usize = 100_000;
+    if !which.all {
+        return Ok(which.ids.clone());
+    }
+    let (letters, more) = dead_letter::list(log, &filter(&which.consumer, &which.stream), ALL).await?;
+    if more > 0 {
+        eprintln!("{more} more wait for another call");
+    }
+    Ok(letters.iter().map(|letter| letter.id).collect())
+}
+
+async fn redrive(log: &Log, which: &WhichLetters) -> anyhow::Result<ExitCode> {
+    let mut failed = 0_usize;
+    let ids = chosen(log, which).await?;
+    for id in &ids {
+        let letter = dead_letter::get(log, *id).await?;
+        match dead_letter::redrive(log, &letter).await {
+            Ok(()) => println!("{id}: applied by {}", letter.consumer),
+            Err(error) => {
+                failed += 1;
+                println!("{id}: kept: {error}");
+            }
+        }
+    }
+    println!("{} applied, {failed} kept", ids.len() - failed);
+    Ok(if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+async fn discard(log: &Log, args: &Discard) -> anyhow::Result<ExitCode> {
+    let ids = chosen(log, &args.which).await?;
+    if !args.yes && !ids.is_empty() {
+        if !std::io::stdin().is_terminal() {
+            bail!(
+                "{} dead letters would be removed for good: confirm with --yes",
+                ids.len()
+            );
+        }
+        eprint!("Remove {} dead letters for good? [y/N] ", ids.len());
+        let mut answer = String::new();
+        std::io::stdin()
+            .read_line(&mut answer)
+            .context("cannot read the answer")?;
+        if !matches!(answer.trim(), "y" | "Y" | "yes") {
+            println!("nothing was removed");
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    for id in &ids {
+        // A wrong number is told instead of passing for a removed letter.
+        dead_letter::get(log, *id).await?;
+        dead_letter::remove(log, *id).await?;
+        println!("{id}: removed");
+    }
+    Ok(ExitCode::SUCCESS)
+}
