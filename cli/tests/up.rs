@@ -170,18 +170,34 @@ impl Site {
         until("readiness", START, probe).await.unwrap();
     }
 
-    async fn log(&self) -> anyhow::Result<Log> {
+    /// What every service has counted, in one text.
+    async fn metrics(&self) -> anyhow::Result<String> {
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        let mut all = String::new();
+        for n in 0..u16::try_from(SERVICES.len())? {
+            let url = format!("http://127.0.0.1:{}/metrics", self.admin_port + n);
+            let answer = client.get(&url).send().await?.error_for_status()?;
+            let media_type = answer.headers()["content-type"].to_str()?;
+            anyhow::ensure!(media_type.starts_with("application/openmetrics-text"), "{media_type}");
+            all.push_str(&answer.text().await?);
+        }
+        Ok(all)
+    }
+
+    /// A value of the data folder's `env` file.
+    fn env(&self, key: &str) -> anyhow::Result<String> {
         let env = std::fs::read_to_string(self.data.join("env"))?;
-        let value = |key: &str| {
-            env.lines()
-                .find_map(|line| line.strip_prefix(&format!("{key}=")))
-                .map(str::to_owned)
-                .context("not in env")
-        };
-        let password = Secret::new(value("NATS_PASSWORD")?);
+        env.lines()
+            .find_map(|line| line.strip_prefix(&format!("{key}=")))
+            .map(str::to_owned)
+            .context("not in env")
+    }
+
+    async fn log(&self) -> anyhow::Result<Log> {
+        let password = Secret::new(self.env("NATS_PASSWORD")?);
         let config = ConnectConfig {
-            url: value("NATS_URL")?,
-            user: value("NATS_USER")?,
+            url: self.env("NATS_URL")?,
+            user: self.env("NATS_USER")?,
             password,
             ..Default::default()
         };
@@ -256,6 +272,18 @@ async fn the_whole_life_of_a_platform() {
         .await
         .unwrap();
 
+    every_number_of_the_dashboard_is_counted(&site).await;
+    a_poisoned_entry_is_found_and_removed(&site, &log).await;
+    for view in ["live-info", "index"] {
+        let rebuilt = site.castlog(&["rebuild", view]);
+        assert!(rebuilt.status.success(), "{}", text(&rebuilt));
+        // Plain lines, since nobody looks on.
+        assert!(text(&rebuilt).contains(" in place: "), "{}", text(&rebuilt));
+        assert!(!text(&rebuilt).contains('\u{1b}'), "{}", text(&rebuilt));
+        let verified = || async { site.castlog(&["verify", view]).status.success().then_some(()) };
+        until("a view that is equal to the log", START, verified).await.unwrap();
+    }
+
     // What is killed comes back: a service, and the log with its streams in memory.
     site.kill9_and_wait("hls").await;
     site.ready("hls").await;
@@ -292,6 +320,107 @@ async fn the_whole_life_of_a_platform() {
     let down = site.castlog(&["down", "--wipe"]);
     assert!(down.status.success(), "{}", text(&down));
     assert!(!site.data.exists());
+}
+
+/// Every metric that the dashboard draws is shown by some service.
+async fn every_number_of_the_dashboard_is_counted(site: &Site) {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let (api, hls) = (site.admin_port + 11, site.admin_port + 10);
+    let created = client
+        .post(format!("http://127.0.0.1:{api}/v1/broadcasts"))
+        .bearer_auth(site.env("CASTLOG_ADMIN_TOKEN").unwrap())
+        .header("content-type", "application/json")
+        .body(r#"{"title":"counted"}"#);
+    assert_eq!(created.send().await.unwrap().status(), 201);
+    let url = format!("http://127.0.0.1:{hls}/live/{}/index.m3u8", BroadcastId::generate());
+    assert_eq!(client.get(url).send().await.unwrap().status(), 404);
+
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/grafana/castlog.json");
+    let dashboard: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let mut expressions = Vec::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            expressions.push(target["expr"].as_str().unwrap().to_owned());
+        }
+    }
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let names = expressions.iter().flat_map(|expression| {
+        let words = expression.split(move |c| !is_name(c));
+        words.filter(|word| word.starts_with("castlog_"))
+    });
+    let names: std::collections::BTreeSet<&str> = names.collect();
+    assert!(names.len() > 15, "{names:?}");
+    let missing = || async {
+        let all = site.metrics().await.ok()?;
+        let shown = |name: &&str| {
+            let of = |line: &str| {
+                line.strip_prefix(*name)
+                    .is_some_and(|rest| rest.starts_with(['{', ' ']))
+            };
+            !all.lines().any(of)
+        };
+        let missing: Vec<&str> = names.iter().copied().filter(shown).collect();
+        missing.is_empty().then_some(())
+    };
+    until("every metric", START, missing).await.unwrap();
+    let all = site.metrics().await.unwrap();
+    let applied = all
+        .lines()
+        .find(|line| line.starts_with(r#"castlog_entries_applied_total{consumer="live_info",stream="BROAD_INFO"}"#));
+    assert!(applied.is_some_and(|line| !line.ends_with(" 0")), "{applied:?}");
+}
+
+async fn a_poisoned_entry_is_found_and_removed(site: &Site, log: &Log) {
+    let healthy = || async { site.castlog(&["status", "--check"]).status.success().then_some(()) };
+    until("nothing is stuck", START, healthy).await.unwrap();
+    let subject = Kind::Title.of(BroadcastId::generate()).to_string();
+    let publish = log.jetstream().publish(subject.clone(), "garbage".into());
+    publish.await.unwrap().await.unwrap();
+
+    let letters = || async {
+        let listed = site.castlog(&["dead-letter", "list", "--json", "--stream", "BROAD_INFO"]);
+        let text = String::from_utf8(listed.stdout).ok()?;
+        let letters: Result<Vec<serde_json::Value>, _> = text.lines().map(serde_json::from_str).collect();
+        letters.ok().filter(|letters| letters.len() == 3)
+    };
+    let letters = until("a letter of each projection", START, letters).await.unwrap();
+    let of = |consumer: &str| letters.iter().find(|letter| letter["consumer"] == consumer).unwrap();
+    let id = of("live_info")["id"].to_string();
+    assert_eq!(of("indexer")["subject"], subject);
+    let shown = text(&site.castlog(&["dead-letter", "show", &id]));
+    assert!(
+        shown.contains("garbage") && shown.contains("reason:   header ce-id"),
+        "{shown}"
+    );
+
+    // Something is stuck, and who asks is told.
+    let checked = site.castlog(&["status", "--check", "--json"]);
+    assert_eq!(checked.status.code(), Some(1));
+    let status: serde_json::Value = serde_json::from_slice(&checked.stdout).unwrap();
+    assert_eq!(status["dead_letters"], 3);
+    let consumers = status["consumers"].as_array().unwrap();
+    let live_info = consumers
+        .iter()
+        .find(|consumer| consumer["name"] == "live_info" && consumer["stream"] == "BROAD_INFO");
+    assert_eq!(live_info.unwrap()["dead_letters"], 1);
+    assert!(site.castlog(&["status"]).status.success(), "only --check judges");
+
+    // It is garbage for good: no consumer takes it, and only what is confirmed is removed.
+    let redriven = site.castlog(&["dead-letter", "redrive", &id]);
+    assert_eq!(redriven.status.code(), Some(1), "{}", text(&redriven));
+    assert!(
+        text(&redriven).contains("live_info still cannot apply it"),
+        "{}",
+        text(&redriven)
+    );
+    assert!(!site.castlog(&["dead-letter", "discard", &id]).status.success());
+    let discarded = site.castlog(&["dead-letter", "discard", &id, "--yes"]);
+    assert!(discarded.status.success(), "{}", text(&discarded));
+    let table = text(&site.castlog(&["dead-letter", "list", "--consumer", "live_info"]));
+    assert_eq!(table, "no dead letters\n");
+    let rest = site.castlog(&["dead-letter", "discard", "--all", "--yes"]);
+    assert!(rest.status.success(), "{}", text(&rest));
+    assert!(site.castlog(&["status", "--check"]).status.success());
 }
 
 #[tokio::test]

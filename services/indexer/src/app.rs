@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
 use castlog_log::{BroadcastId, Entry, EntryId, Log};
 use castlog_meili::{apply_error, within_grace};
-use castlog_projector::{ApplyError, Options, Projection};
+use castlog_projector::{ApplyError, Options, Progress, Projection};
 use castlog_service::{Context, Shutdown, Tasks};
 use meilisearch_sdk::{client::SwapIndexes, indexes::IndexesQuery};
 
@@ -16,7 +16,7 @@ use crate::{
     document::Document,
     error::Fault,
     fold,
-    reconcile::{Reconciler, settings},
+    reconcile::{CHUNK, Reconciler, settings},
     sweep::documents,
 };
 
@@ -74,8 +74,16 @@ pub struct Report {
 /// The configuration, the log or Meilisearch cannot be used. The old index is
 /// untouched, unless the error came after the swap.
 pub async fn rebuild(config: &Config, log: &Log) -> anyhow::Result<Report> {
+    rebuild_with(config, log, &Progress::none()).await
+}
+
+/// As [`rebuild`], and tells how far it is.
+///
+/// # Errors
+/// As [`rebuild`].
+pub async fn rebuild_with(config: &Config, log: &Log, progress: &Progress) -> anyhow::Result<Report> {
     let reconciler = open(config, log)?;
-    Ok(build(&reconciler).await?)
+    Ok(build(&reconciler, progress).await?)
 }
 
 /// Where the index is not what the log says, one line each; empty when it is.
@@ -183,26 +191,33 @@ async fn sweep(reconciler: &Reconciler, interval: Duration, shutdown: &Shutdown)
     }
 }
 
-async fn build(reconciler: &Reconciler) -> Result<Report, Fault> {
+async fn build(reconciler: &Reconciler, progress: &Progress) -> Result<Report, Fault> {
     let Reconciler { meili, index, .. } = reconciler;
     drop_leftovers(reconciler).await?;
     // A swap needs both sides.
     reconciler.prepare().await?;
     let fresh = format!("{index}{REBUILD}{}", EntryId::generate());
     meili.ensure(&fresh, &settings()).await?;
-    let facts = fold::live(&reconciler.log).await?;
+    let facts = fold::live(&reconciler.log, progress).await?;
     let documents: Vec<Document> = documents(&facts).collect();
-    reconciler.put(&fresh, &documents.iter().collect::<Vec<_>>()).await?;
+    let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    let mut written = 0;
+    for chunk in documents.chunks(CHUNK) {
+        reconciler.put(&fresh, &chunk.iter().collect::<Vec<_>>()).await?;
+        written += chunk.len();
+        progress.tell("writing the index", count(written), count(documents.len()));
+    }
     let swap = SwapIndexes {
         indexes: (index.clone(), fresh.clone()),
         rename: None,
     };
     meili.write(index, meili.client().swap_indexes([&swap])).await?;
+    progress.tell("index in place", count(written), count(written));
     meili.delete_index(&fresh).await?;
     // Entries that came while it was built went to the old index only.
     reconciler.mend().await?;
     Ok(Report {
-        documents: documents.len() as u64,
+        documents: count(written),
     })
 }
 

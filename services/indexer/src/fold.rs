@@ -5,17 +5,20 @@ use std::collections::BTreeMap;
 
 use castlog_log::{BroadcastId, Followed, From, Kind, Log, Subject};
 
+use castlog_projector::Progress;
+
 use crate::{document::Facts, error::Fault};
 
 /// Reads the log. Broadcasts that are off the air are left out, of which there
 /// are many more.
-pub(crate) async fn live(log: &Log) -> Result<BTreeMap<BroadcastId, Facts>, Fault> {
+pub(crate) async fn live(log: &Log, progress: &Progress) -> Result<BTreeMap<BroadcastId, Facts>, Fault> {
     let mut found = BTreeMap::new();
-    read(log, &[Kind::Status, Kind::Metadata], &mut found, Scope::Everyone).await?;
+    let kinds = [Kind::Status, Kind::Metadata];
+    read(log, &kinds, &mut found, Scope::Everyone, progress).await?;
     found.retain(|_, facts| facts.session().is_some());
     if !found.is_empty() {
         let kinds = [Kind::Registration, Kind::Title, Kind::Tags, Kind::Options];
-        read(log, &kinds, &mut found, Scope::Known).await?;
+        read(log, &kinds, &mut found, Scope::Known, progress).await?;
     }
     Ok(found)
 }
@@ -28,7 +31,13 @@ enum Scope {
 }
 
 /// Reads the newest entries of some kinds, all of one stream.
-async fn read(log: &Log, kinds: &[Kind], found: &mut BTreeMap<BroadcastId, Facts>, scope: Scope) -> Result<(), Fault> {
+async fn read(
+    log: &Log,
+    kinds: &[Kind],
+    found: &mut BTreeMap<BroadcastId, Facts>,
+    scope: Scope,
+    progress: &Progress,
+) -> Result<(), Fault> {
     let Some(stream) = kinds.first().map(|kind| kind.stream()) else {
         return Ok(());
     };
@@ -41,6 +50,7 @@ async fn read(log: &Log, kinds: &[Kind], found: &mut BTreeMap<BroadcastId, Facts
             found.entry(id).or_default().learn(subject.kind, sequence, event);
         }
     };
+    let mut done = 0;
     loop {
         match follow.next().await? {
             Followed::Entry(entry) => learn(entry.subject, entry.sequence(), Some(entry.event)),
@@ -51,5 +61,7 @@ async fn read(log: &Log, kinds: &[Kind], found: &mut BTreeMap<BroadcastId, Facts
             }
             Followed::CaughtUp => return Ok(()),
         }
+        done += 1;
+        progress.tell("reading the log", done, done + follow.pending());
     }
 }

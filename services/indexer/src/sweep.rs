@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use castlog_log::BroadcastId;
 use castlog_meili::{PRIMARY_KEY, differing};
+use castlog_projector::Progress;
 use meilisearch_sdk::documents::DocumentsQuery;
 use serde_json::{Map, Value};
 
@@ -70,7 +71,7 @@ impl Reconciler {
     }
 
     async fn differences(&self) -> Result<Vec<Difference>, Fault> {
-        let facts = fold::live(&self.log).await?;
+        let facts = fold::live(&self.log, &Progress::none()).await?;
         let documents: BTreeMap<String, Document> = documents(&facts).map(|d| (d.id.to_string(), d)).collect();
         let stored = self.stored(None).await?;
         let suspects = compare(&documents, &stored);

@@ -11,6 +11,7 @@
 //! may come twice, late, or from several instances at once.
 
 mod app;
+mod beside;
 mod config;
 mod keys;
 mod reader;
@@ -21,6 +22,6 @@ mod store;
 pub use app::{LiveInfo, run};
 pub use config::{Config, RedisConfig};
 pub use reader::{Newest, ReadError, Reader};
-pub use rebuild::{Report, rebuild, verify};
+pub use rebuild::{Report, rebuild, rebuild_with, verify};
 pub use state::KINDS;
 pub use store::Store;

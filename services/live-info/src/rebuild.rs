@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use castlog_log::{Followed, From, Kind, Log};
+use castlog_log::{Entry, Followed, From, Kind, Log, Subject};
+use castlog_projector::Progress;
 use serde_json::Value;
 
 use crate::{
     Config, Store,
+    beside::{Beside, Known, Taken},
     state::{self, View},
 };
 
@@ -17,37 +19,59 @@ pub struct Report {
     pub broadcasts: usize,
     /// Entries that were read.
     pub entries: usize,
-    /// Broadcasts removed because the log knows nothing of them.
+    /// Broadcasts of the old view that the log knows nothing of.
     pub removed: usize,
 }
 
-/// Makes the view equal to the log. Readers see each broadcast either as it
-/// was or as it is; a running LiveInfo may go on, since writes are guarded by
-/// sequence. Safe to interrupt and to run twice.
+/// Makes the view equal to the log. It is built beside the view that readers use
+/// and put in its place in one step, so that they see the one or the other, never a
+/// mixture. A LiveInfo that runs may go on meanwhile. Safe to interrupt and to run
+/// twice: what was not put in place goes away by itself.
 ///
 /// # Errors
 /// The log or Redis cannot be reached.
 pub async fn rebuild(config: &Config, log: &Log) -> anyhow::Result<Report> {
-    let store = Store::new(&config.redis)?;
-    let entries = newest(log).await?;
-    let wanted = entries.iter().fold(View::default(), |mut view, entry| {
-        view.apply(entry);
-        view
-    });
-    let known: BTreeSet<_> = wanted.ids().collect();
-    let removed = store.retain(&known).await?;
-    for id in damaged(&store.snapshot().await?, &wanted) {
-        store.forget(id).await?;
-    }
-    for batch in entries.chunks(config.batch.max(1)) {
-        let writes: Vec<_> = batch.iter().filter_map(state::write).collect();
-        store.apply(&writes).await?;
-    }
+    rebuild_with(config, log, &Progress::none()).await
+}
+
+/// As [`rebuild`], and tells how far it is.
+///
+/// # Errors
+/// The log or Redis cannot be reached.
+pub async fn rebuild_with(config: &Config, log: &Log, progress: &Progress) -> anyhow::Result<Report> {
+    let replay = Replay::read(log, progress).await?;
+    let beside = Beside::new(&config.redis)?;
+    let broadcasts = replay.view.broadcasts().count();
+    let tell = |done: usize| progress.tell("writing the view", count(done), count(broadcasts));
+    beside.write(&replay.view, tell).await?;
+    let (removed, taken) = beside.swap(&replay.view, &replay.known).await?;
+    progress.tell("view in place", count(broadcasts), count(broadcasts));
+    mend(&Store::new(&config.redis)?, &beside, log, &taken).await?;
     Ok(Report {
-        broadcasts: known.len(),
-        entries: entries.len(),
+        broadcasts,
+        entries: replay.entries,
         removed,
     })
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+/// What was taken over from the old view came from entries behind those that the new
+/// one was made from. A value from beyond the end of the log did not: it is of another
+/// log, or somebody's invention.
+async fn mend(store: &Store, beside: &Beside, log: &Log, taken: &[Taken]) -> anyhow::Result<()> {
+    for value in taken {
+        let newest = log.last_sequence(value.kind.stream()).await?;
+        if value.sequence > newest {
+            beside.drop(value).await?;
+            let history = history(log, &value.kind.of(value.broadcast).to_string(), value.kind).await?;
+            let writes: Vec<_> = history.iter().filter_map(state::write).collect();
+            store.apply(&writes).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Compares the view with a fresh replay of the log: one line per difference.
@@ -56,27 +80,8 @@ pub async fn rebuild(config: &Config, log: &Log) -> anyhow::Result<Report> {
 /// The log or Redis cannot be reached.
 pub async fn verify(config: &Config, log: &Log) -> anyhow::Result<Vec<String>> {
     let store = Store::new(&config.redis)?;
-    let mut view = View::default();
-    for entry in newest(log).await? {
-        view.apply(&entry);
-    }
-    Ok(differences(&store.snapshot().await?, &view.snapshot()))
-}
-
-/// Broadcasts whose stored state is not what the log says, and that guarded
-/// writes cannot mend: the stored sequence is as new or newer.
-fn damaged(stored: &Value, wanted: &View) -> Vec<castlog_log::BroadcastId> {
-    let wanted_view = wanted.snapshot();
-    wanted
-        .ids()
-        .filter(|id| {
-            let id = id.to_string();
-            stored["broadcasts"]
-                .get(&id)
-                .is_some_and(|s| s != &wanted_view["broadcasts"][&id])
-                || stored["live"].get(&id) != wanted_view["live"].get(&id)
-        })
-        .collect()
+    let replay = Replay::read(log, &Progress::none()).await?;
+    Ok(differences(&store.snapshot().await?, &replay.view.snapshot()))
 }
 
 fn differences(stored: &Value, wanted: &Value) -> Vec<String> {
@@ -98,24 +103,75 @@ fn differences(stored: &Value, wanted: &Value) -> Vec<String> {
     lines
 }
 
-/// The newest entry of each kind of each broadcast.
-async fn newest(log: &Log) -> anyhow::Result<Vec<castlog_log::Entry>> {
-    let (status, metadata) = (Kind::Status.filter(), Kind::Metadata.filter());
-    let mut entries = Vec::new();
-    for (stream, filters) in [
-        ("BROAD_INFO", vec!["media.broad_info.>"]),
-        ("LIVE_STREAM", vec![status.as_str(), metadata.as_str()]),
-    ] {
-        let mut reader = log.follow(stream, &filters, From::LastPerSubject);
-        loop {
-            match reader.next().await? {
-                Followed::Entry(entry) => entries.push(*entry),
-                Followed::Undecodable(bad) => {
-                    tracing::warn!(subject = bad.subject, seq = bad.position.sequence, "entry left out");
+/// The view as the log has it.
+struct Replay {
+    view: View,
+    known: Known,
+    entries: usize,
+}
+
+impl Replay {
+    /// Reads the newest entry of each kind of each broadcast. Where that one says
+    /// nothing that is known, the one before it stands, as it does in a LiveInfo that
+    /// came by both.
+    async fn read(log: &Log, progress: &Progress) -> anyhow::Result<Self> {
+        let (status, metadata) = (Kind::Status.filter(), Kind::Metadata.filter());
+        let mut replay = Self {
+            view: View::default(),
+            known: Known::new(),
+            entries: 0,
+        };
+        let mut unsaid = Vec::new();
+        for (stream, filters) in [
+            (Kind::Title.stream(), vec!["media.broad_info.>"]),
+            (Kind::Status.stream(), vec![status.as_str(), metadata.as_str()]),
+        ] {
+            let mut reader = log.follow(stream, &filters, From::LastPerSubject);
+            let mut last = 0;
+            loop {
+                match reader.next().await? {
+                    Followed::Entry(entry) => {
+                        last = entry.sequence();
+                        match state::write(&entry) {
+                            Some(write) => replay.view.put(write),
+                            None => unsaid.push(entry.subject),
+                        }
+                    }
+                    Followed::Undecodable(bad) => {
+                        tracing::warn!(subject = bad.subject, seq = bad.position.sequence, "entry left out");
+                        last = bad.position.sequence;
+                        unsaid.extend(bad.subject.parse::<Subject>());
+                    }
+                    Followed::CaughtUp => break,
                 }
-                Followed::CaughtUp => break,
+                replay.entries += 1;
+                let done = count(replay.entries);
+                progress.tell("reading the log", done, done + reader.pending());
+            }
+            replay.known.insert(stream, last);
+        }
+        for subject in unsaid {
+            for entry in history(log, &subject.to_string(), subject.kind).await? {
+                // What has come since the view was read counts with the next look.
+                let known = replay.known.get(subject.kind.stream()).copied().unwrap_or_default();
+                if entry.sequence() <= known {
+                    replay.view.apply(&entry);
+                }
             }
         }
+        Ok(replay)
     }
-    Ok(entries)
+}
+
+/// Every entry on a subject that can be decoded, the oldest first.
+async fn history(log: &Log, subject: &str, kind: Kind) -> anyhow::Result<Vec<Entry>> {
+    let mut reader = log.follow(kind.stream(), &[subject], From::Beginning);
+    let mut entries = Vec::new();
+    loop {
+        match reader.next().await? {
+            Followed::Entry(entry) => entries.push(*entry),
+            Followed::Undecodable(_) => {}
+            Followed::CaughtUp => return Ok(entries),
+        }
+    }
 }

@@ -86,15 +86,20 @@ pub(crate) struct View {
 
 impl View {
     pub(crate) fn apply(&mut self, entry: &Entry) {
-        let Some(write) = write(entry) else { return };
+        if let Some(write) = write(entry) {
+            self.put(write);
+        }
+    }
+
+    pub(crate) fn put(&mut self, write: Write) {
         let kinds = self.broadcasts.entry(write.broadcast).or_default();
         if kinds.get(&write.kind).is_none_or(|old| old.sequence < write.sequence) {
             kinds.insert(write.kind, write);
         }
     }
 
-    pub(crate) fn ids(&self) -> impl Iterator<Item = BroadcastId> + '_ {
-        self.broadcasts.keys().copied()
+    pub(crate) fn broadcasts(&self) -> impl Iterator<Item = (BroadcastId, &BTreeMap<Kind, Write>)> {
+        self.broadcasts.iter().map(|(id, kinds)| (*id, kinds))
     }
 
     /// The view in the shape of [`crate::Store::snapshot`].

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use castlog_log::BroadcastId;
 use redis::{AsyncCommands as _, Pipeline, Script, aio::ConnectionManager};
 use serde_json::{Value, json};
 
@@ -103,41 +102,5 @@ impl Store {
         let live: serde_json::Map<String, Value> =
             live.into_iter().map(|(id, score)| (id, json!(score as i64))).collect();
         Ok(json!({ "broadcasts": broadcasts, "live": live }))
-    }
-
-    /// Removes broadcasts of which the log knows nothing.
-    pub(crate) async fn retain(&self, known: &std::collections::BTreeSet<BroadcastId>) -> anyhow::Result<usize> {
-        let mut redis = self.redis.clone();
-        let stored: Vec<String> = redis.smembers(IDS).await.context("cannot read from Redis")?;
-        let is_stray = |id: &&String| id.parse().map_or(true, |id: BroadcastId| !known.contains(&id));
-        let strays: Vec<&String> = stored.iter().filter(is_stray).collect();
-        for id in &strays {
-            let mut pipeline = Pipeline::new();
-            pipeline
-                .atomic()
-                .del(keys::hash(id))
-                .ignore()
-                .srem(IDS, id)
-                .ignore()
-                .zrem(LIVE, id)
-                .ignore();
-            pipeline
-                .query_async::<()>(&mut redis)
-                .await
-                .context("Redis did not remove a broadcast")?;
-        }
-        Ok(strays.len())
-    }
-
-    /// Removes the fields that a rebuild sets anew.
-    pub(crate) async fn forget(&self, id: BroadcastId) -> anyhow::Result<()> {
-        let mut redis = self.redis.clone();
-        let id = id.to_string();
-        let mut pipeline = Pipeline::new();
-        pipeline.atomic().del(keys::hash(&id)).ignore().zrem(LIVE, &id).ignore();
-        pipeline
-            .query_async::<()>(&mut redis)
-            .await
-            .context("Redis did not remove a broadcast")
     }
 }

@@ -1,111 +1,16 @@
 //! LiveInfo against a real nats-server and a real Redis.
 
+mod support;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
-use castlog_live_info::{Config, LiveInfo, Reader, RedisConfig, Store, rebuild, run, verify};
-use castlog_log::{BroadcastId, Draft, Entry, Event, Followed, From, Kind, Log, Publisher, Secret, SessionId, pb};
+use castlog_live_info::{LiveInfo, Reader, RedisConfig, Store, rebuild, run, verify};
+use castlog_log::{BroadcastId, Entry, Event, Kind, Secret};
 use castlog_projector::{Projection as _, compliance};
-use castlog_testkit::{NatsOptions, NatsServer, RedisServer, Service, TestLog, until};
+use castlog_testkit::{RedisServer, Service, until};
 use serde_json::Value;
-
-const WITHIN: Duration = Duration::from_secs(20);
-
-struct World {
-    _nats: NatsServer,
-    redis: RedisServer,
-    log: Log,
-    publisher: Publisher,
-}
-
-impl World {
-    async fn start() -> anyhow::Result<Self> {
-        let TestLog { nats, log, publisher } = TestLog::start(NatsOptions::default()).await?;
-        let redis = RedisServer::start().await?;
-        Ok(Self {
-            _nats: nats,
-            redis,
-            log,
-            publisher,
-        })
-    }
-
-    fn config(&self) -> Config {
-        Config {
-            redis: RedisConfig {
-                url: Secret::new(self.redis.url()),
-            },
-            ..Default::default()
-        }
-    }
-
-    async fn title(&self, id: BroadcastId, title: &str) -> anyhow::Result<()> {
-        let changed = pb::title::Changed {
-            title: title.to_owned(),
-        };
-        self.publisher
-            .publish(Draft::new(
-                id,
-                pb::Title {
-                    event: Some(pb::title::Event::Changed(changed)),
-                },
-            ))
-            .await?;
-        Ok(())
-    }
-
-    async fn status(&self, id: BroadcastId, event: pb::status::Event) -> anyhow::Result<()> {
-        self.publisher
-            .publish(Draft::new(id, pb::Status { event: Some(event) }))
-            .await?;
-        Ok(())
-    }
-
-    /// Two broadcasts: one went live and ended, one is live; titles change in between.
-    async fn play(&self) -> anyhow::Result<[BroadcastId; 2]> {
-        let ids = [BroadcastId::generate(), BroadcastId::generate()];
-        for id in ids {
-            self.title(id, "first").await?;
-            let session = Some(pb::status::Session {
-                session_id: SessionId::generate().to_string(),
-                started_at: Some(pb::Timestamp {
-                    seconds: 1_800_000_000,
-                    nanos: 0,
-                }),
-                server: "rtmp-1".to_owned(),
-                ingest_url: "http://127.0.0.1:8082/flv/x".to_owned(),
-            });
-            self.status(
-                id,
-                pb::status::Event::Started(pb::status::Started {
-                    session: session.clone(),
-                }),
-            )
-            .await?;
-            self.title(id, "둘째 제목").await?;
-            if id == ids[0] {
-                let ended = pb::status::Ended {
-                    session,
-                    ended_at: None,
-                    reason: "encoder stopped".to_owned(),
-                };
-                self.status(id, pb::status::Event::Ended(ended)).await?;
-            }
-        }
-        Ok(ids)
-    }
-
-    async fn entries(&self) -> anyhow::Result<Vec<Entry>> {
-        let mut entries = Vec::new();
-        for stream in ["BROAD_INFO", "LIVE_STREAM"] {
-            let mut reader = self.log.follow(stream, &["media.>"], From::Beginning);
-            while let Followed::Entry(entry) = reader.next().await? {
-                entries.push(*entry);
-            }
-        }
-        Ok(entries)
-    }
-}
+use support::{WITHIN, World, flush};
 
 struct Kit {
     store: Store,
@@ -136,11 +41,6 @@ impl compliance::Harness for Kit {
     }
 }
 
-async fn flush(url: &str) -> anyhow::Result<()> {
-    let mut redis = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
-    Ok(redis::cmd("FLUSHALL").query_async(&mut redis).await?)
-}
-
 #[tokio::test]
 async fn the_view_passes_the_compliance_kit() -> anyhow::Result<()> {
     let world = World::start().await?;
@@ -162,6 +62,18 @@ async fn the_view_passes_the_compliance_kit() -> anyhow::Result<()> {
     world.title(live, "not applied").await?;
     assert_eq!(verify(&world.config(), &world.log).await?.len(), 1);
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_view_withstands_any_history_and_any_delivery() -> anyhow::Result<()> {
+    let redis = RedisServer::start().await?;
+    let store = Store::new(&RedisConfig::new(redis.url()))?;
+    let mut kit = Kit {
+        view: LiveInfo::new(store.clone()),
+        store,
+        url: redis.url(),
+    };
+    compliance::explore(&mut kit, 100).await
 }
 
 #[tokio::test]
