@@ -23,6 +23,9 @@ use async_nats::jetstream::context::PublishError;
 
 /// Most entries of a batch: the server's limit.
 const MAX_BATCH: usize = 1000;
+/// Fewer entries are sent one by one, which takes less than the files that the
+/// server makes for a batch.
+pub(super) const MIN_BATCH: usize = 8;
 /// Most bytes of a batch, which the server writes twice: first to stage it.
 const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Refusals of an entry before the caller hears of it. Nothing behind it is sent meanwhile.
@@ -63,7 +66,7 @@ pub(super) enum Input {
     Sent(Sent),
     /// The answer to [`Effect::Ask`]: the entry's sequence, if it is there.
     Found(Result<Option<u64>, Trouble>),
-    /// [`Effect::Rest`] is over.
+    /// [`Effect::Rest`] or [`Effect::Gather`] is over.
     Rested,
 }
 
@@ -109,6 +112,9 @@ pub(super) enum Effect {
     Ask(Key, Place),
     /// Wait before the next attempt, longer after more failures in a row.
     Rest(u32),
+    /// Wait a moment for those who waited for a batch to come again; the next
+    /// operation may replace it.
+    Gather,
     /// Tell the caller.
     Resolve(Key, Fate),
 }
@@ -169,11 +175,17 @@ enum Stage {
         first: u64,
     },
     Resting,
+    /// After a batch, until as many have come again or a moment has passed: what
+    /// is sent before them has a commit of its own.
+    Gathering {
+        crowd: usize,
+    },
 }
 
 /// The state of one stream's group commit.
 #[derive(Debug)]
 pub(super) struct Core {
+    min_batch: usize,
     queue: VecDeque<Item>,
     work: VecDeque<Work>,
     stage: Stage,
@@ -186,8 +198,10 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) const fn new() -> Self {
+    /// With fewer than `min_batch` entries, each is sent alone.
+    pub(super) const fn new(min_batch: usize) -> Self {
         Self {
+            min_batch,
             queue: VecDeque::new(),
             work: VecDeque::new(),
             stage: Stage::Idle,
@@ -200,7 +214,7 @@ impl Core {
 
     /// Whether nothing waits and nothing is under way.
     pub(super) fn is_idle(&self) -> bool {
-        matches!(self.stage, Stage::Idle) && self.queue.is_empty() && self.work.is_empty()
+        matches!(self.stage, Stage::Idle | Stage::Gathering { .. }) && self.queue.is_empty() && self.work.is_empty()
     }
 
     /// Takes note of what happened; `now` is the time since any fixed moment.
@@ -209,13 +223,22 @@ impl Core {
             Input::Arrived(entry) => self.arrived(now, entry),
             Input::Sent(sent) => self.sent(now, sent),
             Input::Found(found) => self.found(now, found),
-            Input::Rested => self.stage = Stage::Idle,
+            Input::Rested => {
+                if matches!(self.stage, Stage::Resting | Stage::Gathering { .. }) {
+                    self.stage = Stage::Idle;
+                }
+            }
         }
     }
 
     /// What to do now: any number of [`Effect::Resolve`], and an operation
     /// unless one is under way or nothing waits.
     pub(super) fn effects(&mut self, now: Duration) -> Vec<Effect> {
+        if let Stage::Gathering { crowd } = self.stage
+            && self.queue.len() >= crowd
+        {
+            self.stage = Stage::Idle;
+        }
         if matches!(self.stage, Stage::Idle) {
             self.proceed(now);
         }
@@ -236,7 +259,11 @@ impl Core {
     fn proceed(&mut self, now: Duration) {
         if self.work.is_empty() {
             let batch = self.take();
-            self.push_front(Work::Together, batch);
+            if batch.len() < self.min_batch {
+                self.push_singles(batch);
+            } else {
+                self.push_front(Work::Together, batch);
+            }
         }
         let (items, all) = match self.work.front() {
             None => return,
@@ -334,7 +361,13 @@ impl Core {
 
     fn sent_together(&mut self, now: Duration, mut items: Vec<Item>, attempt: Doubt, sent: Sent) {
         match sent {
-            Sent::Stored { sequence, .. } => self.stored_in_a_row(&items, sequence, false),
+            Sent::Stored { sequence, .. } => {
+                self.stored_in_a_row(&items, sequence, false);
+                if self.work.is_empty() {
+                    self.stage = Stage::Gathering { crowd: items.len() };
+                    self.effects.push(Effect::Gather);
+                }
+            }
             Sent::WrongSequence | Sent::Refused(_) => {
                 let right = items.split_off(items.len() / 2);
                 self.push_front(Work::Together, right);

@@ -31,7 +31,7 @@ use tokio::{
     task::unconstrained,
 };
 
-use self::core::{Core, Effect, Entry, Input, Key};
+use self::core::{Core, Effect, Entry, Input, Key, MIN_BATCH};
 pub(crate) use self::{core::Fate, send::Wire};
 
 /// Bytes of entries that wait or are on their way, per stream: several full
@@ -41,6 +41,9 @@ const BUDGET: usize = 16 * 1024 * 1024;
 const MIN_COST: usize = 4 * 1024;
 /// Wait before the first repetition; doubles with each failure in a row.
 const MIN_REST: Duration = Duration::from_millis(50);
+/// How long a batch waits for those whom the one before it has let go: much
+/// shorter than a batch takes. A publisher that comes alone does not wait.
+const GATHER: Duration = Duration::from_millis(1);
 /// Longest wait before a repetition.
 const MAX_REST: Duration = Duration::from_secs(2);
 
@@ -153,7 +156,7 @@ fn ended() -> Fate {
 /// Serves one stream until its connection is dropped and everything given is settled.
 async fn run(wire: Wire, stream: &'static str, mut queue: mpsc::UnboundedReceiver<Request>) {
     let begun = Instant::now();
-    let mut core = Core::new();
+    let mut core = Core::new(MIN_BATCH);
     let mut requests: HashMap<Key, Request> = HashMap::new();
     let mut keys: Key = 0;
     let mut open = true;
@@ -195,6 +198,7 @@ async fn run(wire: Wire, stream: &'static str, mut queue: mpsc::UnboundedReceive
                         operation = async move { Input::Found(wire.find(stream, &message, place).await) }.boxed();
                     }
                 }
+                Effect::Gather => operation = tokio::time::sleep(GATHER).map(|()| Input::Rested).boxed(),
                 Effect::Rest(failures) => {
                     let rest = rest(failures);
                     tracing::warn!(stream, failures, ?rest, "publishing entries again");

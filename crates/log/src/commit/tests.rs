@@ -9,7 +9,7 @@ use std::{
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use proptest::prelude::*;
 
-use super::core::{ATTEMPTS, Core, Effect, Entry, Fate, Input, Key, PATIENCE, Place, Sent, Trouble};
+use super::core::{ATTEMPTS, Core, Effect, Entry, Fate, Input, Key, MIN_BATCH, PATIENCE, Place, Sent, Trouble};
 
 fn trouble() -> Trouble {
     Arc::new(PublishError::new(PublishErrorKind::TimedOut))
@@ -169,7 +169,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         Self {
-            core: Core::new(),
+            core: Core::new(2),
             now: Duration::ZERO,
             stream: Stream::default(),
             entries: HashMap::new(),
@@ -193,7 +193,7 @@ impl Bench {
                 }
                 operation => {
                     assert!(
-                        self.operation.is_none(),
+                        matches!(self.operation, None | Some(Effect::Gather)),
                         "{operation:?} beside {:?}",
                         self.operation.as_ref().unwrap()
                     );
@@ -219,7 +219,7 @@ impl Bench {
             }
             Effect::Ask(..) if !matches!(fault, Fault::None) => Input::Found(Err(trouble())),
             Effect::Ask(key, place) => Input::Found(Ok(self.stream.find(&self.entries[&key], place))),
-            Effect::Rest(_) => Input::Rested,
+            Effect::Rest(_) | Effect::Gather => Input::Rested,
             Effect::Resolve(..) => unreachable!(),
         };
         self.input(input);
@@ -289,6 +289,44 @@ fn a_lone_entry_goes_at_once_and_what_comes_meanwhile_is_one_batch() {
         (1..=4).map(|key| bench.sequence(key)).collect::<Vec<_>>(),
         [1, 2, 3, 4].map(Some)
     );
+}
+
+#[test]
+fn a_few_are_sent_one_by_one() {
+    let mut bench = Bench::new();
+    bench.core = Core::new(MIN_BATCH);
+    for key in 1..=MIN_BATCH as Key {
+        bench.arrive(entry(key, "a", None));
+    }
+    bench.finish();
+    assert!(bench.sent.iter().all(|sent| sent.len() == 1));
+    for key in 1..=MIN_BATCH as Key + 1 {
+        bench.arrive(entry(key + 100, "a", None));
+    }
+    bench.finish();
+    assert_eq!(bench.sent.iter().map(Vec::len).max(), Some(MIN_BATCH));
+}
+
+#[test]
+fn those_who_come_again_after_a_batch_are_the_next_one() {
+    let mut bench = Bench::new();
+    for key in 1..=4 {
+        bench.arrive(entry(key, "a", None));
+    }
+    bench.answer(Fault::None);
+    bench.answer(Fault::None);
+    assert!(matches!(bench.operation, Some(Effect::Gather)));
+    bench.arrive(entry(5, "a", None));
+    bench.arrive(entry(6, "a", None));
+    assert_eq!(bench.sent.len(), 2, "the crowd of three is not there yet");
+    bench.arrive(entry(7, "a", None));
+    assert_eq!(bench.sent.last(), Some(&vec![5, 6, 7]));
+    bench.answer(Fault::None);
+    bench.arrive(entry(8, "a", None));
+    assert!(bench.answer(Fault::None), "a moment passes");
+    assert_eq!(bench.sent.last(), Some(&vec![8]));
+    bench.finish();
+    bench.check();
 }
 
 #[test]
