@@ -1,66 +1,168 @@
-//! The publish path: what durability costs, and what concurrency wins back.
+//! The publish path: what durability costs, and what the group commit wins back.
 
-use std::time::{Duration, Instant};
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
 
-use castlog_log::{BroadcastId, Draft, Publisher, pb};
+use async_nats::{HeaderMap, jetstream};
+use castlog_log::{BroadcastId, Draft, EntryId, Kind, Publisher, pb};
 use castlog_testkit::{NatsOptions, TestLog};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
-/// Publishes under way at once in the pipelined measurement.
+/// Publishes under way at once.
 const IN_FLIGHT: usize = 256;
+/// The same for the line that shows what larger batches win.
+const CROWD: usize = 1024;
+/// Lone publishes whose latency is measured.
+const LONE: usize = 1000;
 
-/// Prints entries a second, one at a time and pipelined, with each entry synced
-/// to disk before its ack and with lazy sync.
+/// Prints entries a second acknowledged by one server that syncs each
+/// acknowledgement, and by one that syncs lazily: plain publishes one at a time
+/// and pipelined, and castlog's group commit; then the latency of a lone publish.
 pub(crate) async fn run(entries: u32) -> anyhow::Result<()> {
-    println!("publish: {entries} title entries, one server per line of figures");
-    let lazy = server(entries, NatsOptions::default().lazy_sync()).await?;
-    let durable = server(entries, NatsOptions::default()).await?;
-    for (name, (serial, pipelined)) in [("sync lazily", lazy), ("sync always", durable)] {
+    println!("publish: {entries} title entries per figure, entries/s acknowledged");
+    let mut durable = None;
+    for (name, options) in [
+        ("sync always", NatsOptions::default()),
+        ("sync lazily", NatsOptions::default().lazy_sync()),
+    ] {
+        let log = TestLog::start(options).await?;
+        let rates = Rates::measure(&log, entries).await?;
         println!(
-            "  {name}: one at a time {:>8.0}/s, {IN_FLIGHT} in flight {:>8.0}/s, ratio {:.2}",
-            rate(entries, serial),
-            rate(entries, pipelined),
-            serial.as_secs_f64() / pipelined.as_secs_f64(),
+            "  {name}: plain awaited {:>6.0}, plain pipelined ({IN_FLIGHT} in flight) {:>6.0}, group commit ({IN_FLIGHT}) \
+             {:>6.0}, ({CROWD}) {:>6.0}",
+            rates.awaited, rates.pipelined, rates.grouped, rates.crowded
         );
+        println!(
+            "    group commit to plain pipelining: {:.1} ({IN_FLIGHT} in flight), {:.1} ({CROWD}); to plain awaited: {:.1}",
+            rates.grouped / rates.pipelined,
+            rates.crowded / rates.pipelined,
+            rates.grouped / rates.awaited,
+        );
+        let (plain, castlog) = lone(&log).await?;
+        println!(
+            "    a lone publish: plain p50 {:.2?} p99 {:.2?}, castlog p50 {:.2?} p99 {:.2?}, ratio p50 {:.2} p99 {:.2}",
+            plain.p50,
+            plain.p99,
+            castlog.p50,
+            castlog.p99,
+            castlog.p50.as_secs_f64() / plain.p50.as_secs_f64(),
+            castlog.p99.as_secs_f64() / plain.p99.as_secs_f64(),
+        );
+        match durable {
+            None => durable = Some(rates),
+            Some(durable) => println!(
+                "  durable to lazy: plain pipelined {:.3}, group commit ({IN_FLIGHT}) {:.3}",
+                durable.pipelined / rates.pipelined,
+                durable.grouped / rates.grouped,
+            ),
+        }
     }
-    println!(
-        "  durable to lazy, {IN_FLIGHT} in flight: {:.3}",
-        lazy.1.as_secs_f64() / durable.1.as_secs_f64()
-    );
     Ok(())
 }
 
-fn rate(entries: u32, took: Duration) -> f64 {
-    f64::from(entries) / took.as_secs_f64()
+/// Entries a second.
+#[derive(Clone, Copy)]
+struct Rates {
+    awaited: f64,
+    pipelined: f64,
+    grouped: f64,
+    crowded: f64,
 }
 
-async fn server(entries: u32, options: NatsOptions) -> anyhow::Result<(Duration, Duration)> {
-    let log = TestLog::start(options).await?;
-    Ok((
-        publish(&log.publisher, entries, 1).await?,
-        publish(&log.publisher, entries, IN_FLIGHT).await?,
-    ))
+impl Rates {
+    async fn measure(log: &TestLog, entries: u32) -> anyhow::Result<Self> {
+        let jetstream = log.log.jetstream();
+        let plain = |n| plain(jetstream, n);
+        let castlog = |n| castlog(&log.publisher, n);
+        // The first publishes of a connection are slower.
+        rate(entries.min(200), IN_FLIGHT, castlog).await?;
+        Ok(Self {
+            awaited: rate(entries, 1, plain).await?,
+            pipelined: rate(entries, IN_FLIGHT, plain).await?,
+            grouped: rate(entries, IN_FLIGHT, castlog).await?,
+            crowded: rate(entries, CROWD, castlog).await?,
+        })
+    }
 }
 
-async fn publish(publisher: &Publisher, entries: u32, in_flight: usize) -> anyhow::Result<Duration> {
-    let id = BroadcastId::generate();
+async fn rate<F>(entries: u32, in_flight: usize, publish: impl Fn(u32) -> F) -> anyhow::Result<f64>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
     let begun = Instant::now();
     stream::iter(0..entries)
-        .map(|n| async move {
-            let changed = pb::title::Changed {
-                title: format!("title {n}"),
-            };
-            publisher
-                .publish(Draft::new(
-                    id,
-                    pb::Title {
-                        event: Some(pb::title::Event::Changed(changed)),
-                    },
-                ))
-                .await
-        })
+        .map(publish)
         .buffer_unordered(in_flight)
-        .try_for_each(|_| async { Ok(()) })
+        .try_for_each(|()| async { Ok(()) })
         .await?;
-    Ok(begun.elapsed())
+    Ok(f64::from(entries) / begun.elapsed().as_secs_f64())
+}
+
+fn title(n: u32) -> pb::Title {
+    let title = format!("title {n}");
+    pb::Title {
+        event: Some(pb::title::Event::Changed(pb::title::Changed { title })),
+    }
+}
+
+async fn castlog(publisher: &Publisher, n: u32) -> anyhow::Result<()> {
+    publisher.publish(Draft::new(BroadcastId::generate(), title(n))).await?;
+    Ok(())
+}
+
+/// A message as large as castlog's entry, by the client alone.
+async fn plain(jetstream: &jetstream::Context, n: u32) -> anyhow::Result<()> {
+    let broadcast = BroadcastId::generate();
+    let id = EntryId::generate().to_string();
+    let mut headers = HeaderMap::new();
+    headers.insert(async_nats::header::NATS_MESSAGE_ID, id.as_str());
+    for (name, value) in [
+        ("ce-specversion", "1.0"),
+        ("ce-id", &id),
+        ("ce-type", "castlog.broad_info.title.changed"),
+        ("ce-source", "castlog/bench"),
+        ("ce-time", "2026-01-01T00:00:00.000Z"),
+        ("ce-subject", &broadcast.to_string()),
+        ("content-type", "application/protobuf"),
+    ] {
+        headers.insert(name, value);
+    }
+    let payload = castlog_log::Event::from(title(n)).encode();
+    jetstream
+        .publish_with_headers(Kind::Title.of(broadcast).to_string(), headers, payload)
+        .await?
+        .await?;
+    Ok(())
+}
+
+struct Latency {
+    p50: Duration,
+    p99: Duration,
+}
+
+impl Latency {
+    fn of(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        let at = |share: usize| times[(times.len() - 1) * share / 100];
+        Self {
+            p50: at(50),
+            p99: at(99),
+        }
+    }
+}
+
+/// One publish at a time, plain and castlog's by turns, so that both meet the same disk.
+async fn lone(log: &TestLog) -> anyhow::Result<(Latency, Latency)> {
+    let (mut plains, mut castlogs) = (Vec::new(), Vec::new());
+    for n in (0..).take(LONE) {
+        let begun = Instant::now();
+        plain(log.log.jetstream(), n).await?;
+        plains.push(begun.elapsed());
+        let begun = Instant::now();
+        castlog(&log.publisher, n).await?;
+        castlogs.push(begun.elapsed());
+    }
+    Ok((Latency::of(plains), Latency::of(castlogs)))
 }
