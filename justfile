@@ -15,6 +15,11 @@ _default:
 up *ARGS: build
     @exec {{ quote(release) }} up "$@"
 
+# The same with a NATS cluster of three, of which one can be missing, on a data folder of its own.
+[no-exit-message]
+cluster *ARGS: build
+    @exec {{ quote(release) }} up --set up.nats_nodes=3 --data "${CASTLOG_DATA:-.castlog-cluster}" "$@"
+
 # Stops a castlog that runs elsewhere; `--wipe` also removes its data.
 [no-exit-message]
 down *ARGS: _built

@@ -10,11 +10,12 @@ use crate::{
 };
 
 pub(crate) async fn apply(global: &Global, args: &Apply) -> anyhow::Result<ExitCode> {
-    let log = config::connect(&config::load(global)?, "castlog apply").await?;
+    let config = config::load(global)?;
+    let log = config::connect(&config, "castlog apply").await?;
     let plan = Plan {
         check: args.check,
         allow_destructive: args.allow_destructive,
-        replicas: args.replicas,
+        replicas: args.replicas.unwrap_or(config.jetstream.replicas),
     };
     let changes = provision::apply(&log, plan).await?;
     for change in &changes {

@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Run(Run),
     /// Creates or updates the streams and durable consumers of the log, and prints what differed.
     Apply(Apply),
+    /// Prints the users of the log with their permissions, for a nats-server of your own.
+    Users(Users),
     /// Prints the payload on standard input as JSON; for `nats … --translate 'castlog decode {{Subject}}'`.
     Decode(Decode),
     /// Prints the log's entries as they come, one JSON object a line.
@@ -106,9 +108,27 @@ pub(crate) struct Apply {
     /// Allow changes that can lose entries.
     #[arg(long)]
     pub(crate) allow_destructive: bool,
-    /// Replicas of each stream: 1 on one machine, 3 in a cluster.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
-    pub(crate) replicas: u8,
+    /// Replicas of each stream, in place of jetstream.replicas of the configuration.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=5))]
+    pub(crate) replicas: Option<u8>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Users {
+    /// What is printed.
+    #[arg(long, value_enum, default_value_t = UserFormat::Passwords)]
+    pub(crate) format: UserFormat,
+}
+
+/// How a user tells the server who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum UserFormat {
+    /// Server configuration: a password each, as variables like $LIVE_API_PASSWORD.
+    Passwords,
+    /// Server configuration: a public nkey each, as variables like $LIVE_API_NKEY.
+    Nkeys,
+    /// Commands that make a user of the account CASTLOG and its credentials file.
+    NatsAuth,
 }
 
 #[derive(Debug, Args)]

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use castlog_live_info::RedisConfig;
-use castlog_log::{ConnectConfig, Log, Secret};
+use castlog_log::{ConnectConfig, Log, Secret, access};
 use castlog_service::{AdminConfig, ConfigError, MediaStoreConfig, TelemetryConfig};
 use serde::{Deserialize, Serialize};
 
-use crate::{args::Global, up};
+use crate::{args::Global, run::Service, up};
 
 /// Configuration file of this folder.
 const FILE: &str = "castlog.toml";
@@ -16,8 +16,12 @@ const FILE: &str = "castlog.toml";
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
-    /// Where the log is.
+    /// Where the log is, and who tools are to it.
     pub(crate) nats: ConnectConfig,
+    /// Who each service is to the log.
+    pub(crate) nats_users: NatsUsers,
+    /// How streams are kept.
+    pub(crate) jetstream: JetStream,
     /// Redis, for every service that does not name another one.
     pub(crate) redis: RedisConfig,
     /// Meilisearch, for every service that does not name another one.
@@ -44,6 +48,73 @@ pub(crate) struct Config {
     pub(crate) log_sink: castlog_log_sink::Config,
     /// What `castlog up` starts.
     pub(crate) up: up::Config,
+}
+
+/// How streams are kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct JetStream {
+    /// Replicas of each stream: 1 on one server, 3 in a cluster. 1, 3 or 5. Default 1.
+    pub(crate) replicas: u8,
+}
+
+impl Default for JetStream {
+    fn default() -> Self {
+        Self { replicas: 1 }
+    }
+}
+
+/// Who the services are to the log.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct NatsUsers {
+    pub(crate) rtmp: NatsUser,
+    pub(crate) pipeline: NatsUser,
+    pub(crate) hls: NatsUser,
+    pub(crate) live_info: NatsUser,
+    pub(crate) live_api: NatsUser,
+    pub(crate) indexer: NatsUser,
+    pub(crate) log_sink: NatsUser,
+}
+
+/// Who a service is to the log; where all is empty, what `[nats]` says.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct NatsUser {
+    /// User name.
+    pub(crate) user: String,
+    /// Password of `user`.
+    pub(crate) password: Secret<String>,
+    /// Path of a credentials file.
+    pub(crate) credentials: String,
+    /// Path of a file that holds the seed of an nkey.
+    pub(crate) nkey: String,
+}
+
+impl NatsUsers {
+    pub(crate) const fn of(&self, service: Service) -> &NatsUser {
+        match service {
+            Service::Rtmp => &self.rtmp,
+            Service::Pipeline => &self.pipeline,
+            Service::Hls => &self.hls,
+            Service::LiveInfo => &self.live_info,
+            Service::LiveApi => &self.live_api,
+            Service::Indexer => &self.indexer,
+            Service::LogSink => &self.log_sink,
+        }
+    }
+
+    pub(crate) const fn of_mut(&mut self, service: Service) -> &mut NatsUser {
+        match service {
+            Service::Rtmp => &mut self.rtmp,
+            Service::Pipeline => &mut self.pipeline,
+            Service::Hls => &mut self.hls,
+            Service::LiveInfo => &mut self.live_info,
+            Service::LiveApi => &mut self.live_api,
+            Service::Indexer => &mut self.indexer,
+            Service::LogSink => &mut self.log_sink,
+        }
+    }
 }
 
 /// A Meilisearch server.
@@ -93,6 +164,22 @@ impl Config {
         }
     }
 
+    /// How a service connects to the log.
+    pub(crate) fn nats_of(&self, service: Service) -> ConnectConfig {
+        let mut nats = self.nats.clone();
+        let own = self.nats_users.of(service);
+        if *own != NatsUser::default() {
+            nats.user.clone_from(&own.user);
+            nats.password = own.password.clone();
+            nats.credentials.clone_from(&own.credentials);
+            nats.nkey.clone_from(&own.nkey);
+        }
+        if nats.inbox_prefix.is_empty() {
+            nats.inbox_prefix = access::inbox_prefix(service.name());
+        }
+        nats
+    }
+
     /// All that is wrong with the values; empty when they can be used.
     pub(crate) fn validate(&self) -> Vec<String> {
         let sections = [
@@ -104,6 +191,7 @@ impl Config {
             ("indexer", self.indexer.validate()),
             ("log_sink", self.log_sink.validate()),
             ("up", self.up.validate()),
+            ("nats", self.nats.validate()),
         ];
         let named = |(section, problems): (&str, Vec<String>)| {
             let prefix = format!("{section}.");
@@ -117,8 +205,19 @@ impl Config {
             problems.into_iter().map(name).collect::<Vec<_>>()
         };
         let mut problems: Vec<String> = sections.into_iter().flat_map(named).collect();
-        if self.nats.url.is_empty() {
-            problems.push("nats.url is empty".to_owned());
+        if ![1, 3, 5].contains(&self.jetstream.replicas) {
+            problems.push(format!(
+                "jetstream.replicas = {} is not 1, 3 or 5",
+                self.jetstream.replicas
+            ));
+        }
+        for service in Service::ALL {
+            if self.nats.validate().is_empty() && !self.nats_of(service).validate().is_empty() {
+                problems.push(format!(
+                    "nats_users.{}: of user, credentials and nkey only one can be set",
+                    service.name().replace('-', "_")
+                ));
+            }
         }
         if !self.admin.listen.is_empty() && self.admin.listen.parse::<std::net::SocketAddr>().is_err() {
             problems.push(format!(
@@ -203,6 +302,23 @@ mod tests {
         assert_eq!(config.live_info.redis.url.expose(), "redis://shared/");
         assert_eq!(config.live_api.redis.url.expose(), "redis://own/");
         assert_eq!(config.live_api.meilisearch.key.expose(), "search");
+    }
+
+    #[test]
+    fn each_service_is_its_own_user() {
+        let mut config = Config::default();
+        config.nats.user = "shared".to_owned();
+        config.nats_users.live_api.nkey = "live-api.nk".to_owned();
+        let of = |service| config.nats_of(service);
+        assert_eq!(of(Service::Hls).user, "shared");
+        assert_eq!(of(Service::Hls).inbox_prefix, "_INBOX_hls");
+        assert_eq!(
+            (of(Service::LiveApi).user, of(Service::LiveApi).nkey),
+            (String::new(), "live-api.nk".to_owned())
+        );
+        assert_eq!(config.validate(), Vec::<String>::new());
+        config.nats_users.live_api.user = "live-api".to_owned();
+        assert_eq!(config.validate().len(), 1, "{:?}", config.validate());
     }
 
     #[test]

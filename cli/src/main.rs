@@ -12,6 +12,7 @@ mod status;
 mod table;
 mod tail;
 mod up;
+mod users;
 mod verify;
 
 use std::process::ExitCode;
@@ -61,6 +62,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Reap => up::reap(&global).await,
         Command::Down(args) => up::down(&global, &args).await,
         Command::Apply(args) => apply::apply(&global, &args).await,
+        Command::Users(args) => Ok(users::users(&args)),
         Command::Decode(args) => Ok(decode::decode(&args)),
         Command::Tail(args) => tail::tail(&global, &args).await,
         Command::Status(args) => status::status(&global, &args).await,

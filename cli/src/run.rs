@@ -89,16 +89,24 @@ pub(crate) async fn run(global: &Global, args: &Run) -> anyhow::Result<ExitCode>
         end_with_supervisor(shutdown.clone());
     }
     let services = chosen(&args.services);
-    let names: Vec<&str> = services.iter().map(|service| service.name()).collect();
-    let name = format!("castlog {}", names.join(" "));
-    let Some(log) = castlog_service::connect_log(&config.nats, &name, &shutdown).await? else {
+    // A connection each, for each is a user of its own with its own permissions.
+    let connections = services.iter().map(async |service| {
+        let name = format!("castlog {}", service.name());
+        castlog_service::connect_log(&config.nats_of(*service), &name, &shutdown).await
+    });
+    let logs = futures::future::try_join_all(connections).await?;
+    let Some(logs) = logs.into_iter().collect::<Option<Vec<_>>>() else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let Some(first) = logs.first() else {
         return Ok(ExitCode::SUCCESS);
     };
     let media = castlog_service::open_media_store(&config.media)?;
-    let ctx = Context::start(log, media, shutdown.clone(), &config.admin).await?;
+    let ctx = Context::start(first.clone(), media, shutdown.clone(), &config.admin).await?;
     let mut tasks = Tasks::new(&shutdown);
-    for service in services {
-        tasks.spawn(service.name(), service.run(config.clone(), ctx.clone()));
+    for (service, log) in services.into_iter().zip(logs) {
+        let ctx = Context { log, ..ctx.clone() };
+        tasks.spawn(service.name(), service.run(config.clone(), ctx));
     }
     tasks.wait().await?;
     Ok(ExitCode::SUCCESS)

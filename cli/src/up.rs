@@ -23,7 +23,7 @@ use std::{
 use anyhow::Context as _;
 use castlog_log::{
     Log,
-    provision::{self, Plan, ProvisionError},
+    provision::{self, Change, Plan, ProvisionError},
 };
 use castlog_service::Shutdown;
 use tokio::signal::unix::{SignalKind, signal};
@@ -95,11 +95,12 @@ pub(crate) async fn down(global: &Global, args: &Down) -> anyhow::Result<ExitCod
 /// What runs, in the order of its start.
 #[derive(Default)]
 struct Platform {
-    nats: Option<Supervised>,
+    nats: Vec<Supervised>,
     redis: Option<Supervised>,
     meilisearch: Option<Supervised>,
     services: Vec<Supervised>,
     log: Option<Log>,
+    plan: Plan,
 }
 
 impl Platform {
@@ -113,10 +114,12 @@ impl Platform {
         let mut config = settings::local(config, folder, &credentials);
 
         let began = Instant::now();
-        let program = servers::nats(programs, folder, &config, &credentials)?;
-        let nats = self.nats.insert(Supervised::start(program)?);
+        for program in servers::nats(programs, folder, &config, &credentials)? {
+            self.nats.push(Supervised::start(program)?);
+        }
+        let first = self.nats.first().context("there is no nats-server")?;
         let nats_config = config.nats.clone();
-        let log = process::ready(nats, SERVER_START, || async {
+        let log = process::ready(first, SERVER_START, || async {
             Log::connect(&nats_config, "castlog up").await.ok()
         });
         let log = log.await?;
@@ -138,13 +141,14 @@ impl Platform {
         step("meilisearch", began);
 
         let began = Instant::now();
-        let changes = provision::apply(&log, Plan::default())
+        self.plan.replicas = config.jetstream.replicas;
+        let changes = apply_first(&log, self.plan)
             .await
             .context("cannot apply the stream definitions")?;
         self.log = Some(log);
         step(&format!("streams and consumers ({} changed)", changes.len()), began);
 
-        settings::write(&config, folder)?;
+        settings::write(&config, folder, &credentials)?;
         let began = Instant::now();
         for service in Service::ALL {
             self.services
@@ -162,18 +166,20 @@ impl Platform {
     /// Until the shutdown: a nats-server that was started again has lost the
     /// streams it held in memory, so the definitions are applied again.
     async fn keep(&self, shutdown: &Shutdown) {
-        let (Some(nats), Some(log)) = (&self.nats, &self.log) else {
+        let Some(log) = &self.log else { return };
+        let mut starts: Vec<_> = self.nats.iter().map(Supervised::starts).collect();
+        if starts.is_empty() {
             return;
-        };
-        let mut starts = nats.starts();
+        }
         loop {
+            let started = futures::future::select_all(starts.iter_mut().map(|one| Box::pin(one.changed())));
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                Ok(()) = starts.changed() => {}
+                (Ok(()), ..) = started => {}
             }
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = apply_again(log) => {}
+                () = apply_again(log, self.plan) => {}
             }
         }
     }
@@ -182,21 +188,43 @@ impl Platform {
     async fn stop(self) {
         futures::future::join_all(self.services.into_iter().map(Supervised::stop)).await;
         drop(self.log);
-        for server in [self.meilisearch, self.redis, self.nats].into_iter().flatten() {
+        for server in [self.meilisearch, self.redis].into_iter().flatten() {
             server.stop().await;
+        }
+        futures::future::join_all(self.nats.into_iter().map(Supervised::stop)).await;
+    }
+}
+
+/// Applies the definitions once the servers of a cluster have found each other:
+/// before, they refuse.
+async fn apply_first(log: &Log, plan: Plan) -> Result<Vec<Change>, ProvisionError> {
+    const DELAY: Duration = Duration::from_millis(250);
+    let began = Instant::now();
+    loop {
+        match provision::apply(log, plan).await {
+            Err(ProvisionError::Unavailable { .. } | ProvisionError::Refused { .. })
+                if plan.replicas > 1 && began.elapsed() < SERVER_START =>
+            {
+                tokio::time::sleep(DELAY).await;
+            }
+            outcome => return outcome,
         }
     }
 }
 
-async fn apply_again(log: &Log) {
+async fn apply_again(log: &Log, plan: Plan) {
     const DELAY: Duration = Duration::from_millis(500);
     loop {
-        match provision::apply(log, Plan::default()).await {
+        match provision::apply(log, plan).await {
             Ok(changes) => {
                 tracing::warn!(changed = changes.len(), "stream definitions applied again");
                 return;
             }
-            Err(error @ ProvisionError::Unavailable { .. }) => {
+            // The servers of a cluster refuse while they elect.
+            Err(error)
+                if matches!(error, ProvisionError::Unavailable { .. })
+                    || (plan.replicas > 1 && matches!(error, ProvisionError::Refused { .. })) =>
+            {
                 tracing::debug!(error = %error, "stream definitions wait for nats-server");
                 tokio::time::sleep(DELAY).await;
             }

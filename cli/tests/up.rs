@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use castlog_log::{BroadcastId, ConnectConfig, Draft, Kind, Log, Publisher, Secret, pb};
+use castlog_log::{BroadcastId, ConnectConfig, Draft, Kind, Log, PublishError, Publisher, Secret, access, pb};
 use castlog_testkit::{Process, tools, until};
 use nix::{
     sys::signal::{Signal, kill},
@@ -56,10 +56,11 @@ impl Site {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().to_owned();
-        let first = free_ports(15);
+        let first = free_ports(21);
         let port = |n: u16| first + n;
         let settings = vec![
-            format!("up.nats_port={}", port(0)),
+            format!("up.nats_port={}", port(15)),
+            format!("up.nats_cluster_port={}", port(18)),
             format!("up.redis_port={}", port(1)),
             format!("up.meilisearch_port={}", port(2)),
             format!("up.admin_port={}", port(3)),
@@ -75,7 +76,7 @@ impl Site {
             _dir: dir,
             settings,
             admin_port: port(3),
-            nats_port: port(0),
+            nats_port: port(15),
         }
     }
 
@@ -193,12 +194,26 @@ impl Site {
             .context("not in env")
     }
 
-    async fn log(&self) -> anyhow::Result<Log> {
-        let password = Secret::new(self.env("NATS_PASSWORD")?);
+    /// The log as one of the platform's users sees it.
+    async fn log(&self, user: &str) -> anyhow::Result<Log> {
+        self.log_at(user, format!("nats://127.0.0.1:{}", self.nats_port)).await
+    }
+
+    async fn log_at(&self, user: &str, url: String) -> anyhow::Result<Log> {
+        let text = std::fs::read_to_string(self.data.join("config.toml"))?;
+        let config: toml::Value = toml::from_str(&text)?;
+        let value = |key: &str| {
+            let value = config["nats_users"].get(user).and_then(|user| user.get(key));
+            value
+                .and_then(toml::Value::as_str)
+                .map(str::to_owned)
+                .context("not in config.toml")
+        };
         let config = ConnectConfig {
-            url: self.env("NATS_URL")?,
-            user: self.env("NATS_USER")?,
-            password,
+            url,
+            user: value("user")?,
+            password: Secret::new(value("password")?),
+            inbox_prefix: access::inbox_prefix(&value("user")?),
             ..Default::default()
         };
         Ok(Log::connect(&config, "test").await?)
@@ -262,13 +277,13 @@ async fn the_whole_life_of_a_platform() {
     assert_eq!(second.status.code(), Some(1), "{}", text(&second));
     assert!(text(&second).contains("runs on"), "{}", text(&second));
 
-    let log = site.log().await.unwrap();
+    let log = site.log("live_api").await.unwrap();
     let id = BroadcastId::generate();
     let title = pb::Title {
         event: Some(pb::title::Event::Changed(pb::title::Changed { title: "kept".into() })),
     };
     Publisher::new(&log, "test")
-        .publish(Draft::new(id, title))
+        .publish(Draft::new(id, title.clone()))
         .await
         .unwrap();
 
@@ -295,6 +310,16 @@ async fn the_whole_life_of_a_platform() {
         "{}",
         up.output()
     );
+
+    // Each service has come this far with the permissions of its own user.
+    let said = std::fs::read_to_string(site.data.join("logs/nats-server.log")).unwrap();
+    assert!(!said.contains("Violation"), "{said}");
+    let id_of_another = BroadcastId::generate();
+    let log = site.log("indexer").await.unwrap();
+    let refused = Publisher::new(&log, "test")
+        .publish(Draft::new(id_of_another, title))
+        .await;
+    assert!(matches!(refused, Err(PublishError::NotPermitted(_))), "{refused:?}");
 
     // Ctrl-C.
     let pids = site.pids();
@@ -421,6 +446,54 @@ async fn a_poisoned_entry_is_found_and_removed(site: &Site, log: &Log) {
     let rest = site.castlog(&["dead-letter", "discard", "--all", "--yes"]);
     assert!(rest.status.success(), "{}", text(&rest));
     assert!(site.castlog(&["status", "--check"]).status.success());
+}
+
+#[tokio::test]
+async fn a_cluster_goes_on_without_any_one_of_its_servers() {
+    let mut site = Site::new();
+    site.settings.push("up.nats_nodes=3".to_owned());
+    let up = site.start(1).await;
+    // The replicas are part of the definitions, and of the running configuration.
+    let applied = site.castlog(&["apply", "--check"]);
+    assert!(applied.status.success(), "{}", text(&applied));
+    let one = site.castlog(&["apply", "--check", "--replicas", "1"]);
+    assert!(text(&one).contains("num_replicas: 3 -> 1"), "{}", text(&one));
+
+    // One server is gone, the others take entries and serve them.
+    let servers: Vec<String> = (0..3)
+        .map(|n| format!("nats://127.0.0.1:{}", site.nats_port + n))
+        .collect();
+    let log = site.log_at("live_api", servers.join(",")).await.unwrap();
+    let publisher = Publisher::new(&log, "test");
+    let title = pb::Title {
+        event: Some(pb::title::Event::Changed(pb::title::Changed { title: "kept".into() })),
+    };
+    let mut published = Vec::new();
+    for server in ["nats-server", "nats-server-2", "nats-server-3"] {
+        site.kill9_and_wait(server).await;
+        let id = BroadcastId::generate();
+        let kept = || async { publisher.publish(Draft::new(id, title.clone())).await.ok() };
+        until("an entry", START, kept).await.unwrap();
+        published.push(id.to_string());
+        let as_defined = || async { site.castlog(&["apply", "--check"]).status.success().then_some(()) };
+        until("the server's return", START, as_defined).await.unwrap();
+    }
+    let tail = text(&site.castlog(&["tail", "--all", "--no-follow"]));
+    assert!(
+        published.iter().all(|id| tail.matches(id.as_str()).count() >= 1),
+        "{tail}"
+    );
+
+    // The log of a cluster is not taken for that of a single server.
+    drop(up);
+    site.castlog(&["down"]);
+    site.settings.push("up.nats_nodes=1".to_owned());
+    let single = site.up_again();
+    assert!(
+        text(&single).contains("holds the log of a cluster"),
+        "{}",
+        text(&single)
+    );
 }
 
 #[tokio::test]

@@ -329,6 +329,13 @@ impl System {
             .await
             .context("castlog up does not end")??;
         ensure!(status.success(), "castlog up ended with {status}");
+        // Each service is a user of its own, and did nothing that it may not.
+        let said = std::fs::read_to_string(self.folder().join("logs/nats-server.log"))?;
+        let refused: Vec<&str> = said.lines().filter(|line| line.contains("Violation")).collect();
+        ensure!(
+            refused.is_empty(),
+            "the log does not permit what was tried: {refused:?}"
+        );
         Ok(())
     }
 

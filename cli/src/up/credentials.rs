@@ -1,8 +1,13 @@
 //! Credentials of the local servers: made once, kept in the data folder, and
 //! readable by its owner only.
 
+use std::collections::BTreeMap;
+
 use anyhow::Context as _;
-use castlog_log::Secret;
+use castlog_log::{
+    Secret,
+    access::{self, Role},
+};
 use rand::Rng as _;
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +17,7 @@ use super::folder::{Folder, write_private};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Credentials {
+    /// The operator, whom tools are.
     pub(super) nats_user: String,
     pub(super) nats_password: Secret<String>,
     pub(super) redis_password: Secret<String>,
@@ -20,19 +26,39 @@ pub(super) struct Credentials {
     pub(super) meilisearch_search_uid: String,
     pub(super) meilisearch_indexer_uid: String,
     pub(super) admin_token: Secret<String>,
+    /// Passwords of the other users of the log. A table comes last in TOML.
+    #[serde(default)]
+    pub(super) nats_users: BTreeMap<String, Secret<String>>,
 }
 
 impl Credentials {
     pub(super) fn load_or_make(folder: &Folder) -> anyhow::Result<Self> {
         let file = folder.path().join("credentials.toml");
-        if file.exists() {
+        let (mut credentials, mut changed) = if file.exists() {
             let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
             // What the parser says is left out: it repeats the line, and with it the secret.
-            return toml::from_str(&text)
+            let read = toml::from_str(&text)
                 .ok()
-                .with_context(|| format!("{} is damaged", file.display()));
+                .with_context(|| format!("{} is damaged", file.display()))?;
+            (read, false)
+        } else {
+            (Self::make(), true)
+        };
+        // A release can bring users that the folder does not know.
+        for user in access::USERS.iter().filter(|user| user.role != Role::Operator) {
+            credentials.nats_users.entry(user.name.to_owned()).or_insert_with(|| {
+                changed = true;
+                secret()
+            });
         }
-        let made = Self {
+        if changed {
+            write_private(&file, &toml::to_string(&credentials)?)?;
+        }
+        Ok(credentials)
+    }
+
+    fn make() -> Self {
+        Self {
             nats_user: "castlog".to_owned(),
             nats_password: secret(),
             redis_password: secret(),
@@ -40,9 +66,16 @@ impl Credentials {
             meilisearch_search_uid: uuid(),
             meilisearch_indexer_uid: uuid(),
             admin_token: secret(),
-        };
-        write_private(&file, &toml::to_string(&made)?)?;
-        Ok(made)
+            nats_users: BTreeMap::new(),
+        }
+    }
+
+    /// The name and password of a user of the log.
+    pub(super) fn nats(&self, user: &str) -> (&str, &Secret<String>) {
+        match self.nats_users.get_key_value(user) {
+            Some((name, password)) => (name, password),
+            None => (&self.nats_user, &self.nats_password),
+        }
     }
 }
 
@@ -97,5 +130,22 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         assert!(!format!("{first:?}").contains(first.admin_token.expose()));
         assert_eq!(uuid().len(), 36);
+    }
+
+    #[test]
+    fn users_that_an_older_folder_lacks_are_added() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::claim(&dir.path().join("data")).unwrap();
+        let file = folder.path().join("credentials.toml");
+        let old = "nats_user = \"castlog\"\nnats_password = \"kept\"\nredis_password = \"a\"\n\
+                   meilisearch_master_key = \"b\"\nmeilisearch_search_uid = \"c\"\n\
+                   meilisearch_indexer_uid = \"d\"\nadmin_token = \"e\"\n";
+        std::fs::write(&file, old).unwrap();
+        let read = Credentials::load_or_make(&folder).unwrap();
+        assert_eq!(read.nats("castlog"), ("castlog", &Secret::new("kept".to_owned())));
+        assert_eq!(read.nats("hls").0, "hls");
+        let again = Credentials::load_or_make(&folder).unwrap();
+        assert_eq!(again.nats("hls"), read.nats("hls"));
+        assert_ne!(read.nats("hls").1, read.nats("rtmp").1);
     }
 }

@@ -32,7 +32,12 @@ fn wanted(config: &Config) -> Vec<Wanted> {
     };
     let address = |ip: SocketAddr, key: &str| format!("{key}={}:PORT", ip.ip());
     let rtmp = &config.rtmp;
-    add("NATS", Some(local(config.up.nats_port)), "up.nats_port=PORT");
+    for port in config.up.nats_ports() {
+        add("NATS", Some(local(port)), "up.nats_port=PORT");
+    }
+    for port in config.up.nats_cluster_ports() {
+        add("NATS cluster", Some(local(port)), "up.nats_cluster_port=PORT");
+    }
     add("Redis", Some(local(config.up.redis_port)), "up.redis_port=PORT");
     add(
         "Meilisearch",

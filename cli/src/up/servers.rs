@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use castlog_log::Secret;
+use castlog_log::{Secret, access};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -91,28 +91,81 @@ fn quoted(path: &Path) -> anyhow::Result<String> {
     Ok(format!("\"{text}\""))
 }
 
+/// The names of the nats-servers' processes.
+const NATS: [&str; 3] = ["nats-server", "nats-server-2", "nats-server-3"];
+
+/// One nats-server, or the servers of a cluster.
 pub(super) fn nats(
     programs: &Binaries,
     folder: &Folder,
     config: &Config,
     credentials: &Credentials,
-) -> anyhow::Result<Program> {
-    let home = folder.path().join("nats");
-    let file = home.join("nats-server.conf");
-    // Without `always` an acknowledged entry can be lost with the machine's power.
-    let text = format!(
-        "server_name: castlog\n\
-         listen: \"127.0.0.1:{port}\"\n\
-         max_payload: 8MB\n\
-         jetstream {{ store_dir: {store}, sync_interval: always }}\n\
-         authorization {{ user: \"{user}\", password: \"{password}\" }}\n",
-        port = config.up.nats_port,
-        store = quoted(&home)?,
-        user = credentials.nats_user,
-        password = credentials.nats_password.expose(),
-    );
-    write_private(&file, &text)?;
-    Ok(Program::new("nats-server", programs.nats.clone(), folder).args(["-c".into(), file.into_os_string()]))
+) -> anyhow::Result<Vec<Program>> {
+    let single = folder.path().join("nats");
+    let cluster = folder.path().join("nats-cluster");
+    let clustered = config.up.nats_nodes > 1;
+    // Each would start without a stream, and nobody would see why.
+    let other = if clustered {
+        single.join("jetstream")
+    } else {
+        cluster.clone()
+    };
+    if other.exists() {
+        let (holds, wants) = if clustered {
+            ("a single nats-server", "a cluster")
+        } else {
+            ("a cluster", "a single nats-server")
+        };
+        bail!(
+            "the data folder holds the log of {holds}, which {wants} cannot take over: choose another folder with \
+             --data DIR, or another up.nats_nodes"
+        );
+    }
+    let users = access::server_users(|user| {
+        let (name, password) = credentials.nats(user.name);
+        format!("user: \"{name}\", password: \"{}\"", password.expose())
+    });
+    let routes: Vec<String> = config
+        .up
+        .nats_cluster_ports()
+        .map(|port| format!("\"nats://127.0.0.1:{port}\""))
+        .collect();
+    let mut cluster_ports = config.up.nats_cluster_ports();
+    let nodes = NATS.into_iter().zip(1..).zip(config.up.nats_ports());
+    nodes
+        .map(|((name, number), port)| {
+            let home = if clustered {
+                cluster.join(number.to_string())
+            } else {
+                single.clone()
+            };
+            std::fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
+            let file = home.join("nats-server.conf");
+            let route = cluster_ports.next().map_or_else(String::new, |port| {
+                format!(
+                    "cluster {{ name: castlog, listen: \"127.0.0.1:{port}\", routes: [{}] }}\n",
+                    routes.join(", ")
+                )
+            });
+            let server_name = if clustered {
+                format!("castlog-{number}")
+            } else {
+                "castlog".to_owned()
+            };
+            // Without `always` an acknowledged entry can be lost with the machine's power.
+            let text = format!(
+                "server_name: {server_name}\n\
+                 listen: \"127.0.0.1:{port}\"\n\
+                 max_payload: 8MB\n\
+                 jetstream {{ store_dir: {store}, sync_interval: always }}\n\
+                 {route}\
+                 authorization {{\n{users}}}\n",
+                store = quoted(&home)?,
+            );
+            write_private(&file, &text)?;
+            Ok(Program::new(name, programs.nats.clone(), folder).args(["-c".into(), file.into_os_string()]))
+        })
+        .collect()
 }
 
 pub(super) fn redis(

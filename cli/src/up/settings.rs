@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use castlog_log::Secret;
+use castlog_log::{ConnectConfig, Secret};
 use castlog_service::TelemetryConfig;
 use serde::{Deserialize, Serialize};
 
@@ -18,8 +18,12 @@ use crate::{config, run::Service};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
-    /// Port of nats-server. Default 4222.
+    /// Port of nats-server; the servers of a cluster have it and the two behind it. Default 4222.
     pub(crate) nats_port: u16,
+    /// How many nats-servers there are: 1, or 3 that are a cluster. Default 1.
+    pub(crate) nats_nodes: u8,
+    /// First of the three ports on which the servers of a cluster reach each other. Default 6222.
+    pub(crate) nats_cluster_port: u16,
     /// Port of Redis. Default 6390.
     pub(crate) redis_port: u16,
     /// Port of Meilisearch. Default 7700.
@@ -32,6 +36,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             nats_port: 4222,
+            nats_nodes: 1,
+            nats_cluster_port: 6222,
             redis_port: 6390,
             meilisearch_port: 7700,
             admin_port: 9640,
@@ -44,12 +50,27 @@ impl Config {
         let mut problems = Vec::new();
         let ports = [
             ("nats_port", self.nats_port),
+            ("nats_cluster_port", self.nats_cluster_port),
             ("redis_port", self.redis_port),
             ("meilisearch_port", self.meilisearch_port),
             ("admin_port", self.admin_port),
         ];
         for (name, _) in ports.into_iter().filter(|(_, port)| *port == 0) {
             problems.push(format!("up.{name} = 0 is not a port"));
+        }
+        if ![1, 3].contains(&self.nats_nodes) {
+            problems.push(format!(
+                "up.nats_nodes = {} is neither 1 nor 3: of two servers neither may be missing",
+                self.nats_nodes
+            ));
+        }
+        for (name, port) in [
+            ("nats_port", self.nats_port),
+            ("nats_cluster_port", self.nats_cluster_port),
+        ] {
+            if self.nats_nodes == 3 && port > u16::MAX - 2 {
+                problems.push(format!("up.{name} = {port} leaves no three ports: at most 65533"));
+            }
         }
         if self.admin_port > u16::MAX - 6 {
             problems.push(format!(
@@ -58,6 +79,17 @@ impl Config {
             ));
         }
         problems
+    }
+
+    /// The ports of the nats-servers.
+    pub(crate) fn nats_ports(&self) -> impl Iterator<Item = u16> {
+        (self.nats_port..=u16::MAX).take(self.nats_nodes.into())
+    }
+
+    /// The ports on which they reach each other; none when there is only one.
+    pub(crate) fn nats_cluster_ports(&self) -> impl Iterator<Item = u16> {
+        let count = if self.nats_nodes > 1 { self.nats_nodes } else { 0 };
+        (self.nats_cluster_port..=u16::MAX).take(count.into())
     }
 
     /// The port of a service's health endpoints.
@@ -81,10 +113,26 @@ pub(crate) fn quiet_telemetry(config: &config::Config) -> anyhow::Result<()> {
 /// The configuration with the local servers, the data folder and public URLs in it.
 pub(super) fn local(mut config: config::Config, folder: &Folder, credentials: &Credentials) -> config::Config {
     let default = config::Config::default();
-    config.nats.url = format!("nats://127.0.0.1:{}", config.up.nats_port);
-    config.nats.user.clone_from(&credentials.nats_user);
-    config.nats.password = credentials.nats_password.clone();
-    config.nats.credentials.clear();
+    let servers: Vec<String> = config
+        .up
+        .nats_ports()
+        .map(|port| format!("nats://127.0.0.1:{port}"))
+        .collect();
+    config.jetstream.replicas = config.up.nats_nodes;
+    config.nats = ConnectConfig {
+        url: servers.join(","),
+        user: credentials.nats_user.clone(),
+        password: credentials.nats_password.clone(),
+        ..ConnectConfig::default()
+    };
+    for service in Service::ALL {
+        let (user, password) = credentials.nats(service.name());
+        *config.nats_users.of_mut(service) = config::NatsUser {
+            user: user.to_owned(),
+            password: password.clone(),
+            ..config::NatsUser::default()
+        };
+    }
     config.redis.url = Secret::new(format!(
         "redis://:{}@127.0.0.1:{}/",
         credentials.redis_password.expose(),
@@ -146,17 +194,21 @@ pub(super) fn add_keys(config: &mut config::Config, keys: MeilisearchKeys) {
 }
 
 /// Writes the files that services and scripts read.
-pub(super) fn write(config: &config::Config, folder: &Folder) -> anyhow::Result<()> {
+pub(super) fn write(config: &config::Config, folder: &Folder, credentials: &Credentials) -> anyhow::Result<()> {
     let text = toml::to_string(config)?;
     write_private(
         &folder.config_file(),
         &format!("# Written by `castlog up` at each start; holds secrets.\n{text}"),
     )?;
     let api = &config.live_api;
+    // The nats command looks; what changes the log needs the operator.
+    let (observer, password) = credentials.nats("observer");
     let env = [
-        ("NATS_URL", &config.nats.url),
-        ("NATS_USER", &config.nats.user),
-        ("NATS_PASSWORD", config.nats.password.expose()),
+        ("NATS_URL", config.nats.url.as_str()),
+        ("NATS_USER", observer),
+        ("NATS_PASSWORD", password.expose()),
+        ("NATS_OPERATOR_USER", &config.nats.user),
+        ("NATS_OPERATOR_PASSWORD", config.nats.password.expose()),
         ("CASTLOG_ADMIN_TOKEN", api.admin_token.expose()),
         ("CASTLOG_API_URL", &api.public_url),
         ("CASTLOG_RTMP_URL", &api.rtmp_public_url),
@@ -197,7 +249,7 @@ mod tests {
         let made = local(given, &folder, &credentials);
         assert_eq!(made.live_api.rtmp_public_url, "rtmp://127.0.0.1:2935/live");
         assert_eq!(made.validate(), Vec::<String>::new());
-        write(&made, &folder).unwrap();
+        write(&made, &folder, &credentials).unwrap();
         let read: config::Config = castlog_service::load(Some(&folder.config_file()), &[]).unwrap();
         assert_eq!(toml::to_string(&read).unwrap(), toml::to_string(&made).unwrap());
         assert_eq!(read.live_info.redis.url, made.redis.url);

@@ -13,7 +13,10 @@ pub(super) fn summary(config: &Config, folder: &Folder) -> String {
         ("RTMP", format!("{}/<publish key>", api.rtmp_public_url)),
         ("RTMPS", format!("{}/<publish key>", api.rtmps_public_url)),
         ("HLS", format!("{}/live/<broadcast id>/index.m3u8", api.hls_public_url)),
-        ("NATS", format!("{} (user and password: {folder}/env)", config.nats.url)),
+        (
+            "NATS",
+            format!("{} (users and passwords: {folder}/env)", config.nats.url),
+        ),
         ("Admin token", api.admin_token.expose().clone()),
         ("Logs", format!("{folder}/logs")),
         ("Data", folder.to_string()),

@@ -36,7 +36,8 @@ pub mod header {
 const MAX_REASON: usize = 500;
 
 /// The subject that keeps the dead letters of a consumer of a stream.
-fn subject(stream: &str, consumer: &str) -> String {
+#[must_use]
+pub fn subject(stream: &str, consumer: &str) -> String {
     format!("castlog.dead_letter.{stream}.{consumer}")
 }
 

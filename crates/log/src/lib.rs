@@ -9,6 +9,7 @@
 //!
 //! It knows nothing about what a service makes of an entry.
 
+pub mod access;
 mod commit;
 mod connect;
 mod consume;
@@ -25,7 +26,7 @@ mod status;
 mod subject;
 
 pub use castlog_proto as pb;
-pub use connect::{ConnectConfig, ConnectError, Log};
+pub use connect::{ConnectConfig, ConnectError, Log, NotPermitted};
 pub use consume::{ConsumeError, Delivery, Durable};
 pub use entry::{DecodeError, Entry, Position, Undecodable, decode_json, header};
 pub use event::Event;

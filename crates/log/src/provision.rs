@@ -2,11 +2,15 @@
 //! `nats stream add --config` and `nats consumer add --config` read.
 //!
 //! Wanted and actual are compared as JSON: each key of the file against what
-//! the server echoes, since a server may change what it is asked for.
+//! the server echoes, since a server may change what it is asked for. What can
+//! lose entries is refused before anything is changed.
+
+mod diff;
 
 use async_nats::jetstream::response::Response;
 use serde_json::{Map, Value, json};
 
+use self::diff::Difference;
 use crate::Log;
 
 macro_rules! definitions {
@@ -70,13 +74,11 @@ pub enum ProvisionError {
         /// JetStream's error code.
         code: u64,
     },
-    /// A change could lose entries.
-    #[error("{name}: changing {keys} can lose entries; allow it with --allow-destructive")]
+    /// Changes could lose entries; nothing has been changed.
+    #[error("changing {changes} can lose entries; allow it with --allow-destructive")]
     Destructive {
-        /// The stream.
-        name: String,
-        /// The keys in question.
-        keys: String,
+        /// The streams, each with the keys in question.
+        changes: String,
     },
     /// A definition is not what it should be.
     #[error("definition {name} is malformed: {reason}")]
@@ -114,10 +116,20 @@ impl Default for Plan {
 pub struct Change {
     /// Stream, or `stream/consumer`.
     pub name: String,
-    /// One line per key, `key: actual -> wanted`; empty when it was not there.
+    /// One line per key, `key: actual -> wanted`, which says so where the change
+    /// can lose entries; empty when it was not there.
     pub lines: Vec<String>,
     /// It was not there.
     pub created: bool,
+}
+
+/// A change, and the request that makes it.
+struct Step {
+    change: Change,
+    /// Keys whose change can lose entries.
+    loses: Vec<String>,
+    request: String,
+    body: Value,
 }
 
 /// Creates or updates every stream and consumer; returns what differed.
@@ -125,16 +137,31 @@ pub struct Change {
 /// # Errors
 /// See [`ProvisionError`].
 pub async fn apply(log: &Log, plan: Plan) -> Result<Vec<Change>, ProvisionError> {
-    let mut changes = Vec::new();
+    let mut steps = Vec::new();
     for text in STREAMS {
         let mut wanted = parse(text)?;
         wanted.insert("num_replicas".to_owned(), json!(plan.replicas));
-        changes.extend(apply_stream(log, wanted, plan).await?);
+        steps.extend(stream_step(log, wanted).await?);
     }
     for (stream, definitions) in CONSUMERS {
         for text in *definitions {
-            changes.extend(apply_consumer(log, stream, parse(text)?, plan).await?);
+            steps.extend(consumer_step(log, stream, parse(text)?).await?);
         }
+    }
+    if plan.check {
+        return Ok(steps.into_iter().map(|step| step.change).collect());
+    }
+    let losing = |step: &Step| format!("{} ({})", step.change.name, step.loses.join(", "));
+    let losing: Vec<String> = steps.iter().filter(|step| !step.loses.is_empty()).map(losing).collect();
+    if !losing.is_empty() && !plan.allow_destructive {
+        return Err(ProvisionError::Destructive {
+            changes: losing.join(", "),
+        });
+    }
+    let mut changes = Vec::with_capacity(steps.len());
+    for step in steps {
+        call(log, &step.change.name, &step.request, &step.body).await?;
+        changes.push(step.change);
     }
     Ok(changes)
 }
@@ -150,6 +177,82 @@ pub fn names() -> Vec<String> {
         names.map(move |consumer| format!("{stream}/{consumer}"))
     });
     streams.chain(consumers).collect()
+}
+
+async fn stream_step(log: &Log, wanted: Map<String, Value>) -> Result<Option<Step>, ProvisionError> {
+    let name = name_of(&wanted)?;
+    let actual = find(log, &name, &format!("STREAM.INFO.{name}")).await?;
+    let request = match actual {
+        Some(_) => format!("STREAM.UPDATE.{name}"),
+        None => format!("STREAM.CREATE.{name}"),
+    };
+    Ok(step(name, &wanted, actual.as_ref()).map(|(change, differences)| Step {
+        loses: differences
+            .iter()
+            .filter(|difference| difference.can_lose_entries())
+            .map(|difference| difference.key().to_owned())
+            .collect(),
+        change,
+        request,
+        body: Value::Object(wanted),
+    }))
+}
+
+async fn consumer_step(log: &Log, stream: &str, wanted: Map<String, Value>) -> Result<Option<Step>, ProvisionError> {
+    let consumer = name_of(&wanted)?;
+    let actual = find(
+        log,
+        &format!("{stream}/{consumer}"),
+        &format!("CONSUMER.INFO.{stream}.{consumer}"),
+    )
+    .await?;
+    let name = format!("{stream}/{consumer}");
+    Ok(step(name, &wanted, actual.as_ref()).map(|(change, _)| Step {
+        change,
+        // Its entries are those of the stream.
+        loses: Vec::new(),
+        request: format!("CONSUMER.CREATE.{stream}.{consumer}"),
+        body: json!({ "stream_name": stream, "config": wanted, "action": "" }),
+    }))
+}
+
+/// What must change, if anything.
+fn step(
+    name: String,
+    wanted: &Map<String, Value>,
+    actual: Option<&Map<String, Value>>,
+) -> Option<(Change, Vec<Difference>)> {
+    let created = actual.is_none();
+    let differences = actual
+        .map(|actual| diff::differences(wanted, actual))
+        .unwrap_or_default();
+    let lines = differences.iter().map(Difference::line).collect();
+    (created || !differences.is_empty()).then_some((Change { name, lines, created }, differences))
+}
+
+/// The streams that must never lose an entry: those that refuse deletes.
+pub(crate) fn never_deleted() -> Vec<String> {
+    let denies = |definition: &Map<String, Value>| definition.get("deny_delete") == Some(&Value::Bool(true));
+    STREAMS
+        .iter()
+        .filter_map(|text| parse(text).ok())
+        .filter(denies)
+        .filter_map(|definition| name_of(&definition).ok())
+        .collect()
+}
+
+/// The durable consumers, each with its stream.
+pub(crate) fn durables() -> Vec<(String, String)> {
+    let name = |text: &&str| parse(text).and_then(|definition| name_of(&definition)).ok();
+    CONSUMERS
+        .iter()
+        .flat_map(|(stream, definitions)| {
+            definitions
+                .iter()
+                .filter_map(name)
+                .map(|name| ((*stream).to_owned(), name))
+        })
+        .collect()
 }
 
 fn parse(text: &str) -> Result<Map<String, Value>, ProvisionError> {
@@ -170,139 +273,11 @@ fn name_of(definition: &Map<String, Value>) -> Result<String, ProvisionError> {
         })
 }
 
-async fn apply_stream(log: &Log, wanted: Map<String, Value>, plan: Plan) -> Result<Option<Change>, ProvisionError> {
-    let name = name_of(&wanted)?;
-    let actual = find(log, &name, &format!("STREAM.INFO.{name}"), &json!({})).await?;
-    let Some(actual) = actual else {
-        if !plan.check {
-            call(log, &name, &format!("STREAM.CREATE.{name}"), &Value::Object(wanted)).await?;
-        }
-        return Ok(Some(Change {
-            name,
-            lines: Vec::new(),
-            created: true,
-        }));
-    };
-    let differing = differing(&wanted, &actual);
-    if differing.is_empty() {
-        return Ok(None);
-    }
-    let lost: Vec<&str> = differing
-        .iter()
-        .map(String::as_str)
-        .filter(|key| is_destructive(key, &wanted, &actual))
-        .collect();
-    if !lost.is_empty() && !plan.allow_destructive {
-        return Err(ProvisionError::Destructive {
-            name,
-            keys: lost.join(", "),
-        });
-    }
-    let lines = describe(&differing, &wanted, &actual);
-    if !plan.check {
-        call(log, &name, &format!("STREAM.UPDATE.{name}"), &Value::Object(wanted)).await?;
-    }
-    Ok(Some(Change {
-        name,
-        lines,
-        created: false,
-    }))
-}
-
-async fn apply_consumer(
-    log: &Log,
-    stream: &str,
-    wanted: Map<String, Value>,
-    plan: Plan,
-) -> Result<Option<Change>, ProvisionError> {
-    let consumer = name_of(&wanted)?;
-    let name = format!("{stream}/{consumer}");
-    let actual = find(log, &name, &format!("CONSUMER.INFO.{stream}.{consumer}"), &json!({})).await?;
-    let differing = actual.as_ref().map(|actual| differing(&wanted, actual));
-    if differing.as_ref().is_some_and(Vec::is_empty) {
-        return Ok(None);
-    }
-    let lines = match (&differing, &actual) {
-        (Some(differing), Some(actual)) => describe(differing, &wanted, actual),
-        _ => Vec::new(),
-    };
-    if !plan.check {
-        let request = json!({ "stream_name": stream, "config": wanted, "action": "" });
-        call(log, &name, &format!("CONSUMER.CREATE.{stream}.{consumer}"), &request).await?;
-    }
-    Ok(Some(Change {
-        name,
-        lines,
-        created: actual.is_none(),
-    }))
-}
-
-/// Keys of the file whose value the server does not have. Keys that it leaves
-/// out because they are zero, false or empty count as equal to that.
-fn differing(wanted: &Map<String, Value>, actual: &Map<String, Value>) -> Vec<String> {
-    let is_default = |v: &Value| match v {
-        Value::Null => true,
-        Value::Bool(b) => !b,
-        Value::Number(n) => n.as_i64() == Some(0),
-        Value::String(s) => s.is_empty(),
-        Value::Array(a) => a.is_empty(),
-        Value::Object(o) => o.is_empty(),
-    };
-    wanted
-        .iter()
-        .filter(|(key, value)| match actual.get(*key) {
-            Some(echoed) => echoed != *value,
-            None => !is_default(value),
-        })
-        // A single filter is echoed in the singular.
-        .filter(|(key, value)| {
-            *key != "filter_subjects"
-                || value
-                    .as_array()
-                    .is_none_or(|a| a.len() != 1 || actual.get("filter_subject") != a.first())
-        })
-        .map(|(key, _)| key.clone())
-        .collect()
-}
-
-fn describe(keys: &[String], wanted: &Map<String, Value>, actual: &Map<String, Value>) -> Vec<String> {
-    let show = |map: &Map<String, Value>, key: &str| map.get(key).map_or_else(|| "unset".to_owned(), Value::to_string);
-    keys.iter()
-        .map(|key| format!("{key}: {} -> {}", show(actual, key), show(wanted, key)))
-        .collect()
-}
-
-fn is_destructive(key: &str, wanted: &Map<String, Value>, actual: &Map<String, Value>) -> bool {
-    // 0 and -1 both mean without limit.
-    let limit = |map: &Map<String, Value>| {
-        map.get(key)
-            .and_then(Value::as_i64)
-            .filter(|n| *n > 0)
-            .unwrap_or(i64::MAX)
-    };
-    match key {
-        "max_age" | "max_bytes" | "max_msgs" | "max_msgs_per_subject" => limit(wanted) < limit(actual),
-        "subjects" => {
-            let subjects =
-                |map: &Map<String, Value>| map.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
-            let kept = subjects(wanted);
-            subjects(actual).iter().any(|s| !kept.contains(s))
-        }
-        "storage" | "retention" | "deny_delete" | "deny_purge" | "allow_rollup_hdrs" | "discard" => true,
-        _ => false,
-    }
-}
-
 /// The `config` that the server echoes; `None` when there is no such thing.
-async fn find(
-    log: &Log,
-    name: &str,
-    request: &str,
-    body: &Value,
-) -> Result<Option<Map<String, Value>>, ProvisionError> {
+async fn find(log: &Log, name: &str, request: &str) -> Result<Option<Map<String, Value>>, ProvisionError> {
     /// JetStream: stream not found, consumer not found.
     const NOT_FOUND: [u64; 2] = [10059, 10014];
-    match call(log, name, request, body).await {
+    match call(log, name, request, &json!({})).await {
         Ok(answer) => Ok(answer.get("config").and_then(Value::as_object).cloned()),
         Err(ProvisionError::Refused { code, .. }) if NOT_FOUND.contains(&code) => Ok(None),
         Err(error) => Err(error),
@@ -344,14 +319,5 @@ mod tests {
                 parse(text).unwrap();
             }
         }
-    }
-
-    #[test]
-    fn shrinking_a_limit_is_destructive() {
-        let of = |age: i64| parse(&json!({ "name": "S", "max_age": age }).to_string()).unwrap();
-        assert!(is_destructive("max_age", &of(5), &of(10)));
-        assert!(is_destructive("max_age", &of(5), &of(0)));
-        assert!(!is_destructive("max_age", &of(10), &of(5)));
-        assert!(!is_destructive("max_age", &of(0), &of(5)));
     }
 }

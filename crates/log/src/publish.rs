@@ -129,6 +129,10 @@ pub enum PublishError {
         /// Limit in bytes.
         limit: usize,
     },
+    /// The server does not let this user publish there. It is settled: see
+    /// [`crate::access`] for who publishes what.
+    #[error(transparent)]
+    NotPermitted(#[from] crate::NotPermitted),
     /// The log did not acknowledge the entry in time. It may be stored or not;
     /// publishing again with the same id is safe.
     #[error("the log did not acknowledge an entry on {subject}")]
@@ -225,7 +229,8 @@ impl Publisher {
             expected: draft.expected,
         };
         let wire = || self.log.wire();
-        match self.log.committers.commit(wire, stream, message).await {
+        let commit = self.log.committers.commit(wire, stream, message);
+        match self.log.unless_refused(&subject, commit).await? {
             Fate::Stored { sequence, duplicate } => Ok(Receipt {
                 stream: stream.to_owned(),
                 sequence,
@@ -262,11 +267,14 @@ impl Publisher {
         headers.insert(header::DURATION_US, part.duration_us.to_string().as_str());
         headers.insert(header::INDEPENDENT, if part.independent { "1" } else { "0" });
         let begun = Instant::now();
-        let stored = self.send_until_known(&subject, headers, payload).await;
-        let outcome = stored.map_err(|source| PublishError::Unavailable {
-            subject,
-            source: Arc::new(source),
-        });
+        let send = self.send_until_known(&subject, headers, payload);
+        let outcome = match self.log.unless_refused(&subject, send).await {
+            Ok(stored) => stored.map_err(|source| PublishError::Unavailable {
+                subject,
+                source: Arc::new(source),
+            }),
+            Err(refused) => Err(refused.into()),
+        };
         count(Kind::Part.stream(), &outcome, begun.elapsed());
         outcome
     }
@@ -315,6 +323,7 @@ fn count(stream: &'static str, outcome: &Result<Receipt, PublishError>, took: Du
         Ok(_) => "stored",
         Err(PublishError::Conflict { .. }) => "conflict",
         Err(PublishError::TooLarge { .. }) => "too_large",
+        Err(PublishError::NotPermitted(_)) => "not_permitted",
         Err(_) => "unknown",
     };
     metrics().publishes.get_or_create(&Publish { stream, outcome }).inc();

@@ -11,7 +11,7 @@ use async_nats::jetstream::{
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
 
-use crate::{BroadcastId, DecodeError, Entry, Kind, Log, Position, Undecodable};
+use crate::{BroadcastId, DecodeError, Entry, EntryId, Kind, Log, Position, Undecodable};
 
 /// Why the log cannot be read. All of these pass when the server is back.
 #[derive(Debug, thiserror::Error)]
@@ -253,6 +253,10 @@ impl Follow {
             },
         };
         let config = pull::OrderedConfig {
+            // Without a name of its own a reader could be given that of a durable
+            // consumer, so users may not create one without.
+            name: Some(format!("reader-{}", EntryId::generate())),
+            description: Some(self.log.name().to_owned()),
             filter_subjects: self.filters.clone(),
             deliver_policy,
             ..Default::default()

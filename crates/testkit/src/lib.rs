@@ -10,6 +10,7 @@
 //! Keep a server in a local variable of the test: values in a `static` are not
 //! dropped, and their processes outlive the test run.
 
+mod cluster;
 pub mod durability;
 mod log;
 mod meili;
@@ -21,6 +22,7 @@ mod server;
 pub mod tools;
 mod wait;
 
+pub use cluster::NatsCluster;
 pub use log::{Service, TestLog};
 pub use meili::Meilisearch;
 pub use nats::{NatsOptions, NatsServer};

@@ -20,14 +20,15 @@ const END_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct TestLog {
     /// The server.
     pub nats: NatsServer,
-    /// A connection to it.
+    /// A connection to it that may do everything; services have their own, see
+    /// [`NatsServer::log_of`].
     pub log: Log,
     /// A publisher that waits for its acknowledgements.
     pub publisher: Publisher,
 }
 
 impl TestLog {
-    /// Starts a server without accounts and applies the streams.
+    /// Starts a server and applies the streams.
     ///
     /// # Errors
     /// The server does not come up, or does not take the streams.

@@ -1,8 +1,12 @@
 //! nats-server with JetStream, set up as castlog runs it: an acknowledged
-//! entry is on disk, and payloads up to 8 MiB pass.
+//! entry is on disk, payloads up to 8 MiB pass, and each service is a user with
+//! its own permissions. Who says nothing of who it is may do everything, as a
+//! test does that plays all parts.
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
+use castlog_log::{ConnectConfig, Log, Secret, access};
 use tempfile::TempDir;
 
 use crate::{Process, server, tools};
@@ -12,7 +16,8 @@ use crate::{Process, server, tools};
 #[non_exhaustive]
 pub struct NatsOptions {
     /// User and password that [`NatsServer::client_url`] carries; the server
-    /// asks for them unless `extra` defines accounts or users of its own.
+    /// asks for them, and knows no other user, unless `extra` defines accounts or
+    /// users of its own.
     pub credentials: Option<(String, String)>,
     /// More text for the configuration file, such as an `accounts` block.
     pub extra: String,
@@ -55,7 +60,7 @@ pub struct NatsServer {
 }
 
 impl NatsServer {
-    /// Starts a server without accounts.
+    /// Starts a server with the users of the log.
     ///
     /// # Errors
     /// There is no nats-server, or it does not come up.
@@ -102,6 +107,29 @@ impl NatsServer {
         }
     }
 
+    /// How a user of the log connects, such as a service by its name.
+    ///
+    /// # Errors
+    /// There is no such user.
+    pub fn user(&self, name: &str) -> anyhow::Result<ConnectConfig> {
+        access::user(name).with_context(|| format!("there is no user {name}"))?;
+        Ok(ConnectConfig {
+            url: self.url(),
+            user: name.to_owned(),
+            password: Secret::new(password(name)),
+            inbox_prefix: access::inbox_prefix(name),
+            ..ConnectConfig::default()
+        })
+    }
+
+    /// The log as a user of it sees it.
+    ///
+    /// # Errors
+    /// There is no such user, or the server refuses it.
+    pub async fn log_of(&self, name: &str) -> anyhow::Result<Log> {
+        Ok(Log::connect(&self.user(name)?, name).await?)
+    }
+
     /// The folder of the streams.
     #[must_use]
     pub fn store(&self) -> PathBuf {
@@ -124,6 +152,22 @@ fn server_name(port: u16) -> String {
     format!("castlog-test-{}-{port}", std::process::id())
 }
 
+/// Any will do: the server listens on loopback and holds a test's data.
+fn password(user: &str) -> String {
+    format!("password-of-{user}")
+}
+
+/// The users of the log, and one that is taken for whoever does not say who it is.
+fn users() -> String {
+    const EVERYTHING: &str = "test";
+    let users = access::server_users(|user| format!("user: \"{}\", password: \"{}\"", user.name, password(user.name)));
+    let others = users.strip_suffix("]\n").unwrap_or(&users);
+    format!(
+        "no_auth_user: {EVERYTHING}\nauthorization {{\n{others}  {{ user: {EVERYTHING}, password: \"{}\" }}\n]\n}}\n",
+        password(EVERYTHING)
+    )
+}
+
 fn configuration(folder: &Path, port: u16, options: &NatsOptions) -> anyhow::Result<String> {
     let store = serde_json::to_string(server::text(&folder.join("jetstream"))?)?;
     let sync = if options.lazy_sync { "2m" } else { "always" };
@@ -136,7 +180,8 @@ fn configuration(folder: &Path, port: u16, options: &NatsOptions) -> anyhow::Res
                 serde_json::to_string(password)?
             )
         }
-        _ => String::new(),
+        _ if options.extra.contains("accounts") || options.extra.contains("authorization") => String::new(),
+        _ => users(),
     };
     // The limits are no reservation; they keep a small disk or memory from
     // making the server refuse the streams' own bounds.

@@ -31,7 +31,7 @@ async fn shows(reader: &Reader, id: BroadcastId, wanted: &str) -> anyhow::Result
 #[tokio::test]
 async fn nothing_stalls_behind_a_poisoned_entry() -> anyhow::Result<()> {
     let world = World::start().await?;
-    let service = Service::start(&world.log, |context| run(world.config(), context))?;
+    let service = Service::start(&world.own, |context| run(world.config(), context))?;
     let reader = Reader::new(&world.config().redis)?;
     let id = BroadcastId::generate();
     let subject = Kind::Title.of(id).to_string();
@@ -82,7 +82,7 @@ async fn a_redriven_entry_is_applied_where_it_belongs_and_nowhere_else() -> anyh
     assert!(matches!(nobody, Err(RedriveError::NobodyThere(_))), "{nobody:?}");
 
     // Two instances: one of them gets it.
-    let start = || Service::start(&world.log, |context| run(world.config(), context));
+    let start = || Service::start(&world.own, |context| run(world.config(), context));
     let services = [start()?, start()?];
     let reader = Reader::new(&world.config().redis)?;
     world.title(stale, "newer").await?;
@@ -113,7 +113,7 @@ async fn a_view_that_cannot_be_written_keeps_the_letter() -> anyhow::Result<()> 
     let delivery = durable.next().await?;
     dead_letter::bury(&world.log, "live_info", &delivery, "cannot be applied").await?;
     drop(durable);
-    let service = Service::start(&world.log, |context| run(world.config(), context))?;
+    let service = Service::start(&world.own, |context| run(world.config(), context))?;
     until("the service", WITHIN, || {
         std::future::ready(service.health.is_ready().then_some(()))
     })

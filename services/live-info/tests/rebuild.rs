@@ -147,7 +147,7 @@ async fn a_rebuild_that_breaks_off_leaves_the_old_view() -> anyhow::Result<()> {
 async fn entries_that_come_during_a_rebuild_are_not_lost() -> anyhow::Result<()> {
     let world = World::start().await?;
     let ids = fill(&world).await?;
-    let service = Service::start(&world.log, |context| run(world.config(), context))?;
+    let service = Service::start(&world.own, |context| run(world.config(), context))?;
     let hot = ids[1];
     let done = Arc::new(AtomicBool::new(false));
     let (publisher, over) = (world.publisher.clone(), Arc::clone(&done));
@@ -221,7 +221,7 @@ async fn what_is_of_another_log_is_gone() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_rebuild_says_what_the_service_says_behind_a_poisoned_entry() -> anyhow::Result<()> {
     let world = World::start().await?;
-    let service = Service::start(&world.log, |context| run(world.config(), context))?;
+    let service = Service::start(&world.own, |context| run(world.config(), context))?;
     let [garbled, unknown] = [BroadcastId::generate(), BroadcastId::generate()];
     for id in [garbled, unknown] {
         world.title(id, "readable").await?;

@@ -79,7 +79,7 @@ async fn the_view_withstands_any_history_and_any_delivery() -> anyhow::Result<()
 #[tokio::test]
 async fn the_service_follows_and_a_flushed_redis_is_rebuilt() -> anyhow::Result<()> {
     let world = World::start().await?;
-    let service = Service::start(&world.log, |context| run(world.config(), context))?;
+    let service = Service::start(&world.own, |context| run(world.config(), context))?;
     let [ended, live] = world.play().await?;
     let settled = || async {
         let differences = verify(&world.config(), &world.log).await.ok()?;
@@ -120,7 +120,7 @@ async fn the_service_follows_and_a_flushed_redis_is_rebuilt() -> anyhow::Result<
 #[tokio::test]
 async fn a_reader_sees_what_the_service_has_applied() -> anyhow::Result<()> {
     let mut world = World::start().await?;
-    let service = Service::start(&world.log, |context| run(world.config(), context))?;
+    let service = Service::start(&world.own, |context| run(world.config(), context))?;
     let reader = Reader::new(&world.config().redis)?;
     assert!(reader.all(10).await?.is_empty() && reader.live(10).await?.is_empty());
     let [ended, live] = world.play().await?;

@@ -24,6 +24,7 @@ pub(crate) struct Stage {
     pub(crate) store: MediaStore,
     _media: TempDir,
     publisher: Publisher,
+    own: Log,
 }
 
 impl Stage {
@@ -43,18 +44,20 @@ impl Stage {
             path: media.path().to_owned(),
         })?;
         let publisher = Publisher::new(&log, "test");
+        let own = nats.log_of("hls").await?;
         Ok(Self {
             nats,
             log,
             store,
             _media: media,
             publisher,
+            own,
         })
     }
 
     pub(crate) async fn edge(&self, config: Config) -> anyhow::Result<Edge> {
         let context = Context {
-            log: self.log.clone(),
+            log: self.own.clone(),
             media: Arc::clone(&self.store),
             shutdown: Shutdown::new(),
             health: Health::default(),

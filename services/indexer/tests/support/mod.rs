@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use castlog_indexer::Config;
-use castlog_log::{BroadcastId, Draft, Event, SessionId, pb};
+use castlog_log::{BroadcastId, Draft, Event, Log, SessionId, pb};
 use castlog_testkit::{Meilisearch, NatsOptions, Service, TestLog, until};
 use serde_json::Value;
 
@@ -15,6 +15,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Stage {
     pub(crate) log: TestLog,
+    own: Log,
     pub(crate) meili: Meilisearch,
     pub(crate) config: Config,
 }
@@ -22,6 +23,7 @@ pub(crate) struct Stage {
 impl Stage {
     pub(crate) async fn build() -> anyhow::Result<Self> {
         let log = TestLog::start(NatsOptions::default().lazy_sync()).await?;
+        let own = log.nats.log_of("indexer").await?;
         let meili = Meilisearch::start().await?;
         // The sweep runs at the start, and then stays out of the way of what is tested.
         let config = Config {
@@ -29,7 +31,12 @@ impl Stage {
             sweep_s: 3600,
             ..Config::default()
         };
-        Ok(Self { log, meili, config })
+        Ok(Self {
+            log,
+            own,
+            meili,
+            config,
+        })
     }
 
     pub(crate) fn start(&self) -> anyhow::Result<Service> {
@@ -37,7 +44,7 @@ impl Stage {
     }
 
     pub(crate) fn start_with(&self, config: Config) -> anyhow::Result<Service> {
-        Service::start(&self.log.log, |context| castlog_indexer::run(config, context))
+        Service::start(&self.own, |context| castlog_indexer::run(config, context))
     }
 
     pub(crate) async fn say(&self, id: BroadcastId, event: impl Into<Event>) -> anyhow::Result<()> {

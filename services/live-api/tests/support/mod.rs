@@ -57,7 +57,7 @@ impl Stage {
         })?;
         let shutdown = Shutdown::new();
         let context = Context {
-            log: log.clone(),
+            log: nats.log_of("live-api").await?,
             media: Arc::clone(&store),
             shutdown: shutdown.clone(),
             health: Health::default(),
@@ -72,7 +72,9 @@ impl Stage {
             redis: config.redis.clone(),
             ..Default::default()
         };
-        let live_info = Service::start(&log, |context| castlog_live_info::run(view, context))?;
+        let live_info = Service::start(&nats.log_of("live-info").await?, |context| {
+            castlog_live_info::run(view, context)
+        })?;
         let running = castlog_live_api::start(config, context).await?;
         let base = format!("http://{}", running.address());
         let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?;

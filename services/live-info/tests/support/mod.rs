@@ -15,17 +15,21 @@ pub(crate) struct World {
     _nats: NatsServer,
     pub(crate) redis: RedisServer,
     pub(crate) log: Log,
+    /// The log as LiveInfo sees it.
+    pub(crate) own: Log,
     pub(crate) publisher: Publisher,
 }
 
 impl World {
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let TestLog { nats, log, publisher } = TestLog::start(NatsOptions::default()).await?;
+        let own = nats.log_of("live-info").await?;
         let redis = RedisServer::start().await?;
         Ok(Self {
             _nats: nats,
             redis,
             log,
+            own,
             publisher,
         })
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use castlog_log::{Event, pb};
+use castlog_log::{Event, Log, pb};
 use castlog_log_sink::Config;
 use castlog_testkit::{Meilisearch, NatsOptions, Service, TestLog, until};
 use serde_json::Value;
@@ -12,6 +12,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Stage {
     pub(crate) log: TestLog,
+    own: Log,
     pub(crate) meili: Meilisearch,
     pub(crate) config: Config,
 }
@@ -19,16 +20,22 @@ pub(crate) struct Stage {
 impl Stage {
     pub(crate) async fn build() -> anyhow::Result<Self> {
         let log = TestLog::start(NatsOptions::default().lazy_sync()).await?;
+        let own = log.nats.log_of("log-sink").await?;
         let meili = Meilisearch::start().await?;
         let config = Config {
             meilisearch: castlog_meili::Config::new(&meili.url(), meili.master_key()),
             ..Config::default()
         };
-        Ok(Self { log, meili, config })
+        Ok(Self {
+            log,
+            own,
+            meili,
+            config,
+        })
     }
 
     pub(crate) fn start(&self, config: Config) -> anyhow::Result<Service> {
-        Service::start(&self.log.log, |context| castlog_log_sink::run(config, context))
+        Service::start(&self.own, |context| castlog_log_sink::run(config, context))
     }
 
     async fn read(&self) -> anyhow::Result<Vec<Value>> {

@@ -59,7 +59,7 @@ impl World {
 
     pub(crate) async fn worker(&self) -> Worker {
         let shutdown = Shutdown::new();
-        let log = connect(&self.nats, "pipeline").await;
+        let log = self.nats.log_of("pipeline").await.unwrap();
         let media = open_media_store(&MediaStoreConfig {
             path: self.folder.path().to_owned(),
         })

@@ -63,7 +63,7 @@ impl Bench {
 
     /// Starts the RTMP server and waits until it is ready.
     pub(crate) async fn serve(&self, config: Config) -> anyhow::Result<Server> {
-        let log = connect(&self.nats, "rtmp").await?;
+        let log = self.nats.log_of("rtmp").await?;
         let media = castlog_service::open_media_store(&MediaStoreConfig {
             path: self.folder.path().join("media"),
         })?;
