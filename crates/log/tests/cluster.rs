@@ -3,6 +3,9 @@
 //!
 //! Each round kills one server. `CASTLOG_CLUSTER_ROUNDS` asks for more of them.
 
+// The helpers of tests fail as tests do.
+#![allow(clippy::unwrap_used)]
+
 use std::{
     collections::BTreeMap,
     sync::{

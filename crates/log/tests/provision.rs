@@ -1,5 +1,8 @@
 //! Streams and consumers as data, against a real nats-server and the real `nats` command.
 
+// The helpers of tests fail as tests do.
+#![allow(clippy::unwrap_used)]
+
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},

@@ -116,10 +116,13 @@ fn duration(nanoseconds: u64) -> String {
         ("s", 1_000_000_000),
         ("ms", 1_000_000),
     ];
-    UNITS.into_iter().find(|(_, unit)| nanoseconds % unit == 0).map_or_else(
-        || format!("{nanoseconds}ns"),
-        |(name, unit)| format!("{}{name}", nanoseconds / unit),
-    )
+    UNITS
+        .into_iter()
+        .find(|(_, unit)| nanoseconds.is_multiple_of(*unit))
+        .map_or_else(
+            || format!("{nanoseconds}ns"),
+            |(name, unit)| format!("{}{name}", nanoseconds / unit),
+        )
 }
 
 #[cfg(test)]
