@@ -139,7 +139,7 @@ pub(crate) struct Decode {
 
 #[derive(Debug, Args)]
 pub(crate) struct Tail {
-    /// Subjects to show, with the wildcards of NATS.
+    /// Subjects to show, with the wildcards of NATS; `castlog.live_info.>` is the change feed.
     #[arg(default_value = "media.>")]
     pub(crate) filter: String,
     /// Also shows what comes every few seconds: segments, health and viewers.

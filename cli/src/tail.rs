@@ -3,7 +3,10 @@
 use std::{io::Write as _, process::ExitCode};
 
 use anyhow::bail;
-use castlog_log::{Followed, From, Kind, Log};
+use castlog_log::{
+    Entry, Follow, Followed, From, Kind, Readable,
+    change::{self, Change},
+};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -18,7 +21,8 @@ const QUEUE: usize = 256;
 pub(crate) async fn tail(global: &Global, args: &Tail) -> anyhow::Result<ExitCode> {
     let config = config::load(global)?;
     let streams = streams(&args.filter, args.segments);
-    if streams.is_empty() {
+    let changes = overlap(&args.filter, change::FILTER);
+    if streams.is_empty() && !changes {
         bail!(
             "no subject that is shown matches {:?}: segments, health and viewers need --segments",
             args.filter
@@ -32,13 +36,20 @@ pub(crate) async fn tail(global: &Global, args: &Tail) -> anyhow::Result<ExitCod
     };
     let (lines, mut printed) = mpsc::channel(QUEUE);
     for (stream, filters) in streams {
+        let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
+        let reader = log.follow(stream, &filters, from);
+        let (wanted, once) = (args.filter.clone(), args.no_follow);
+        tokio::spawn(follow(stream, reader, Entry::to_json, wanted, once, lines.clone()));
+    }
+    if changes {
+        let reader = log.follow_changes(from);
+        let (wanted, once) = (args.filter.clone(), args.no_follow);
         tokio::spawn(follow(
-            log.clone(),
-            stream,
-            filters,
-            from,
-            args.filter.clone(),
-            args.no_follow,
+            change::STREAM,
+            reader,
+            Change::to_json,
+            wanted,
+            once,
             lines.clone(),
         ));
     }
@@ -58,34 +69,32 @@ pub(crate) async fn tail(global: &Global, args: &Tail) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-async fn follow(
-    log: Log,
+async fn follow<T: Readable>(
     stream: &'static str,
-    filters: Vec<String>,
-    from: From,
+    mut reader: Follow<T>,
+    show: impl Fn(&T) -> Value,
     wanted: String,
     once: bool,
     lines: mpsc::Sender<Value>,
 ) {
-    let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
-    let mut reader = log.follow(stream, &filters, from);
     loop {
         let line = match reader.next().await {
-            Ok(Followed::Entry(entry)) if overlap(&wanted, &entry.subject.to_string()) => entry.to_json(),
-            Ok(Followed::Undecodable(other)) if overlap(&wanted, &other.subject) => json!({
+            Ok(Followed::Entry(entry)) => show(&entry),
+            Ok(Followed::Undecodable(other)) => json!({
                 "stream": other.position.stream,
                 "seq": other.position.sequence,
                 "subject": other.subject,
                 "error": other.error.to_string(),
             }),
             Ok(Followed::CaughtUp) if once => return,
-            Ok(_) => continue,
+            Ok(Followed::CaughtUp) => continue,
             Err(error) => {
                 tracing::warn!(stream, error = %error, "waiting for the log");
                 continue;
             }
         };
-        if lines.send(line).await.is_err() {
+        let subject = line["subject"].as_str().unwrap_or_default();
+        if overlap(&wanted, subject) && lines.send(line).await.is_err() {
             return;
         }
     }
@@ -142,5 +151,7 @@ mod tests {
             [("BROAD_INFO", vec!["media.broad_info.title.*".to_owned()])]
         );
         assert!(streams("other.>", true).is_empty());
+        assert!(streams("castlog.live_info.>", true).is_empty());
+        assert!(overlap("castlog.live_info.changed.x", change::FILTER) && !overlap("media.>", change::FILTER));
     }
 }

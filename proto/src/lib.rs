@@ -1,6 +1,6 @@
-//! The entry schema of the log, as Rust types.
+//! The schema of the log and of the change feed, as Rust types.
 //!
-//! Compiled from `proto/castlog/v1/entries.proto`; the comments there say what
+//! Compiled from `proto/castlog/v1/*.proto`; the comments there say what
 //! each field means, its unit and its range. Every type also has the canonical
 //! protobuf JSON mapping through serde, which is what people see in
 //! `castlog decode`, in the log search and in the API.

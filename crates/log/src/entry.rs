@@ -4,8 +4,9 @@
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
+use prost::Message as _;
 
-use crate::{Event, InvalidSubject, Kind, Subject};
+use crate::{Event, InvalidSubject, Kind, Subject, pb, subject};
 
 /// Names of the headers of an entry.
 pub mod header {
@@ -68,6 +69,9 @@ pub struct Entry {
     pub position: Position,
     /// W3C trace context, when the publisher gave one.
     pub traceparent: Option<String>,
+    /// The payload as it was published: with the fields of a newer schema, which
+    /// `event` leaves out. Whoever passes an entry on passes on these bytes.
+    pub payload: Bytes,
 }
 
 /// Why a message on a subject of the log is not an entry.
@@ -91,6 +95,9 @@ pub enum DecodeError {
     /// Parts carry media, not events.
     #[error("a media part is not an event")]
     Part,
+    /// The payload is not a change of the feed.
+    #[error("payload is not a change of LiveInfo")]
+    Change(#[source] prost::DecodeError),
     /// JSON that is not an entry of the kind.
     #[error("not the JSON of an entry")]
     Json(#[from] serde_json::Error),
@@ -107,7 +114,7 @@ pub struct Undecodable {
     pub error: DecodeError,
 }
 
-fn text<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<&'h str, DecodeError> {
+pub(crate) fn text<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<&'h str, DecodeError> {
     headers
         .get(name)
         .map(async_nats::HeaderValue::as_str)
@@ -144,6 +151,8 @@ impl Entry {
             event,
             position,
             traceparent: headers.get(header::TRACEPARENT).map(|v| v.as_str().to_owned()),
+            // A slice would keep the whole read buffer of the connection.
+            payload: Bytes::copy_from_slice(payload),
         })
     }
 
@@ -177,6 +186,11 @@ impl Entry {
 /// # Errors
 /// The subject is not one of the log's, or the payload is not its message.
 pub fn decode_json(subject: &str, payload: &[u8]) -> Result<serde_json::Value, DecodeError> {
+    if let Some(broadcast) = subject::parse_changed(subject) {
+        broadcast?;
+        let message = pb::LiveInfoChanged::decode(payload).map_err(DecodeError::Change)?;
+        return Ok(crate::event::json(&message));
+    }
     let subject: Subject = subject.parse()?;
     match Event::decode(subject.kind, payload) {
         None => Ok(serde_json::json!({ "part": { "sizeBytes": payload.len() } })),
@@ -232,7 +246,7 @@ pub(crate) fn encode(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BroadcastId, pb};
+    use crate::BroadcastId;
 
     fn title(text: &str) -> Event {
         pb::Title {

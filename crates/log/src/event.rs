@@ -40,10 +40,7 @@ macro_rules! events {
             /// The canonical protobuf JSON of the payload.
             #[must_use]
             pub fn to_json(&self) -> serde_json::Value {
-                let json = match self { $(Self::$kind(m) => serde_json::to_value(m)),* };
-                // A proto message has string keys and finite numbers only; an enum
-                // number that this schema does not know is what is left to fail.
-                json.unwrap_or_else(|error| serde_json::json!({ "unreadable": error.to_string() }))
+                match self { $(Self::$kind(m) => json(m)),* }
             }
 
             /// Reads what [`Self::to_json`] writes.
@@ -54,6 +51,15 @@ macro_rules! events {
                 match kind {
                     $(Kind::$kind => serde_json::from_value(json).map(Self::$kind),)*
                     $(Kind::$bytes => Err(serde::de::Error::custom("a media part has no JSON form")),)*
+                }
+            }
+
+            /// The names of the events of a kind; none for [`Kind::Part`].
+            #[must_use]
+            pub const fn names(kind: Kind) -> &'static [&'static str] {
+                match kind {
+                    $(Kind::$kind => &[$($text),*],)*
+                    $(Kind::$bytes => &[],)*
                 }
             }
 
@@ -77,3 +83,10 @@ macro_rules! events {
 }
 
 with_kinds!(events);
+
+/// The canonical protobuf JSON of a message.
+pub(crate) fn json(message: &impl serde::Serialize) -> serde_json::Value {
+    // A proto message has string keys and finite numbers only; an enum number
+    // that this schema does not know is what is left to fail.
+    serde_json::to_value(message).unwrap_or_else(|error| serde_json::json!({ "unreadable": error.to_string() }))
+}

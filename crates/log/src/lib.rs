@@ -5,11 +5,13 @@
 //! acknowledgement of JetStream, and come out in one of three ways:
 //! [`Log::last`] and [`Log::newest`] read current values, [`Log::follow`] reads a
 //! stream in order without leaving a trace on the server, and
-//! [`Log::durable`] shares the work of a durable consumer.
+//! [`Log::durable`] shares the work of a durable consumer. The change feed of
+//! LiveInfo, which is no part of the truth, is in [`change`].
 //!
 //! It knows nothing about what a service makes of an entry.
 
 pub mod access;
+pub mod change;
 mod commit;
 mod connect;
 mod consume;
@@ -32,7 +34,7 @@ pub use entry::{DecodeError, Entry, Position, Undecodable, decode_json, header};
 pub use event::Event;
 pub use id::{BroadcastId, EntryId, InvalidId, SessionId};
 pub use publish::{Draft, PartHeader, PublishError, Publisher, Receipt};
-pub use read::{Follow, Followed, From, ReadError};
+pub use read::{Follow, Followed, From, ReadError, Readable};
 pub use secret::{InvalidPublishKey, KeyHash, PublishKey, Secret};
 pub use status::{Backlog, ConsumerStatus, StatusError, StreamStatus};
 pub use subject::{InvalidSubject, Kind, Subject};

@@ -26,6 +26,7 @@ const STREAMS: &[&str] = definitions![
     "streams/LIVE_SEGMENT",
     "streams/LIVE_TELEMETRY",
     "streams/LIVE_PART",
+    "streams/LIVE_INFO_CHANGED",
     "streams/DEAD_LETTER",
 ];
 

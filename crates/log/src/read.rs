@@ -3,15 +3,18 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use async_nats::jetstream::{
-    consumer::{DeliverPolicy, pull},
-    message::StreamMessage,
-    stream::DirectGetErrorKind,
+use async_nats::{
+    HeaderMap,
+    jetstream::{
+        consumer::{DeliverPolicy, pull},
+        message::StreamMessage,
+        stream::{DirectGetErrorKind, LastRawMessageErrorKind},
+    },
 };
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
 
-use crate::{BroadcastId, DecodeError, Entry, EntryId, Kind, Log, Position, Undecodable};
+use crate::{BroadcastId, DecodeError, Entry, EntryId, Kind, Log, Position, Subject, Undecodable};
 
 /// Why the log cannot be read. All of these pass when the server is back.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +80,32 @@ impl Log {
         Ok(handle.cached_info().state.last_sequence)
     }
 
+    /// The entry that stands at a sequence of the stream of `subject`; `None` when
+    /// it is past the retention, or is not an entry on that subject.
+    ///
+    /// # Errors
+    /// The log cannot be reached.
+    pub async fn stored(&self, subject: Subject, sequence: u64) -> Result<Option<Entry>, ReadError> {
+        let stream = subject.kind.stream();
+        let handle = self
+            .jetstream
+            .get_stream_no_info(stream)
+            .await
+            .map_err(|e| unavailable(stream, e))?;
+        // Not by direct get, which a replica that is behind may answer.
+        let message = match handle.get_raw_message(sequence).await {
+            Ok(message) => message,
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(None),
+            Err(error) => return Err(unavailable(stream, error)),
+        };
+        let position = Position {
+            stream: stream.to_owned(),
+            sequence,
+        };
+        let entry = Entry::decode(&message.subject, Some(&message.headers), &message.payload, position);
+        Ok(entry.ok().filter(|entry| entry.subject == subject))
+    }
+
     /// The last message on a subject, by direct get.
     pub(crate) async fn last_message(&self, kind: Kind, subject: &str) -> Result<Option<StreamMessage>, ReadError> {
         let stream = kind.stream();
@@ -98,6 +127,10 @@ impl Log {
     /// Nothing is read before the first call of [`Follow::next`].
     #[must_use]
     pub fn follow(&self, stream: &str, filters: &[&str], from: From) -> Follow {
+        self.follow_as(stream, filters, from)
+    }
+
+    pub(crate) fn follow_as<T: Readable>(&self, stream: &str, filters: &[&str], from: From) -> Follow<T> {
         Follow {
             log: self.clone(),
             stream: stream.to_owned(),
@@ -128,11 +161,36 @@ pub enum From {
     Time(DateTime<Utc>),
 }
 
+/// What a [`Follow`] reads.
+pub trait Readable: Sized {
+    /// Reads it from a message.
+    ///
+    /// # Errors
+    /// The subject, a header or the payload is not one's.
+    fn read(
+        subject: &str,
+        headers: Option<&HeaderMap>,
+        payload: &[u8],
+        position: Position,
+    ) -> Result<Self, DecodeError>;
+}
+
+impl Readable for Entry {
+    fn read(
+        subject: &str,
+        headers: Option<&HeaderMap>,
+        payload: &[u8],
+        position: Position,
+    ) -> Result<Self, DecodeError> {
+        Self::decode(subject, headers, payload, position)
+    }
+}
+
 /// What a [`Follow`] yields.
 #[derive(Debug)]
-pub enum Followed {
+pub enum Followed<T = Entry> {
     /// The next entry.
-    Entry(Box<Entry>),
+    Entry(Box<T>),
     /// A message that is not an entry; reading goes on behind it.
     Undecodable(Box<Undecodable>),
     /// All that was in the stream when reading began has been yielded. Comes once.
@@ -141,7 +199,7 @@ pub enum Followed {
 
 /// An ordered reader of a stream. It survives restarts of the server: each
 /// entry comes once and in order.
-pub struct Follow {
+pub struct Follow<T = Entry> {
     log: Log,
     stream: String,
     filters: Vec<String>,
@@ -152,13 +210,13 @@ pub struct Follow {
     caught_up: bool,
     connections: tokio::sync::watch::Receiver<u64>,
     reader: Option<pull::Ordered>,
-    ready: VecDeque<Followed>,
+    ready: VecDeque<Followed<T>>,
 }
 
 /// Wait before a reader is opened again.
 const REOPEN_DELAY: Duration = Duration::from_millis(250);
 
-impl Follow {
+impl<T: Readable> Follow<T> {
     /// The next entry, in stream order. Waits for ever when nothing comes.
     ///
     /// Cancel-safe.
@@ -167,7 +225,7 @@ impl Follow {
     /// The reader cannot be opened. The next call tries again, so a caller that
     /// wants to go on logs the error and calls again; each failure takes a short
     /// delay, so that such a loop does not spin.
-    pub async fn next(&mut self) -> Result<Followed, ReadError> {
+    pub async fn next(&mut self) -> Result<Followed<T>, ReadError> {
         loop {
             if let Some(followed) = self.ready.pop_front() {
                 return Ok(followed);
@@ -217,7 +275,7 @@ impl Follow {
             sequence,
         };
         let subject = message.subject.as_str();
-        let decoded = Entry::decode(subject, message.headers.as_ref(), &message.payload, position.clone());
+        let decoded = T::read(subject, message.headers.as_ref(), &message.payload, position.clone());
         self.ready.push_back(match decoded {
             Ok(entry) => Followed::Entry(Box::new(entry)),
             Err(error) => Followed::Undecodable(Box::new(Undecodable {

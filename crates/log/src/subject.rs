@@ -1,4 +1,6 @@
-//! Subjects: `media.<class>.<kind>.<broadcast_id>`, built and parsed only here.
+//! Subjects: `media.<class>.<kind>.<broadcast_id>` of entries, and
+//! `castlog.live_info.changed.<broadcast_id>` of the change feed; built and
+//! parsed only here.
 
 use std::{fmt, str::FromStr};
 
@@ -166,6 +168,13 @@ impl InvalidSubject {
     }
 }
 
+impl InvalidSubject {
+    /// Of what should be a subject of the change feed.
+    pub(crate) fn no_change(subject: &str) -> Self {
+        Self::new(subject, "the form is castlog.live_info.changed.<broadcast_id>")
+    }
+}
+
 impl FromStr for Subject {
     type Err = InvalidSubject;
 
@@ -198,6 +207,23 @@ impl FromStr for Subject {
     }
 }
 
+/// What subjects of the change feed begin with.
+const CHANGED: &str = "castlog.live_info.changed.";
+
+/// The subject of the changes of a broadcast.
+pub(crate) fn changed(broadcast: BroadcastId) -> String {
+    format!("{CHANGED}{broadcast}")
+}
+
+/// The broadcast that a subject of the change feed names; `None` for any other subject.
+pub(crate) fn parse_changed(text: &str) -> Option<Result<BroadcastId, InvalidSubject>> {
+    let id = text.strip_prefix(CHANGED)?;
+    Some(
+        id.parse()
+            .map_err(|_| InvalidSubject::new(text, "its last token is not a broadcast id")),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,6 +235,14 @@ mod tests {
             assert_eq!(subject.to_string().parse::<Subject>().unwrap(), subject);
         }
         assert_eq!(Subject::UNKNOWN_AUTH.to_string(), "media.live_stream.auth.unknown");
+    }
+
+    #[test]
+    fn a_subject_of_the_change_feed_survives_its_text() {
+        let id = BroadcastId::generate();
+        assert_eq!(parse_changed(&changed(id)), Some(Ok(id)));
+        assert!(matches!(parse_changed("castlog.live_info.changed.x"), Some(Err(_))));
+        assert_eq!(parse_changed(&Kind::Title.of(id).to_string()), None);
     }
 
     #[test]

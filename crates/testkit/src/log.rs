@@ -3,11 +3,13 @@
 use std::{future::Future, time::Duration};
 
 use anyhow::Context as _;
+use async_nats::HeaderMap;
 use castlog_log::{
-    ConnectConfig, Log, Publisher, Subject, dead_letter,
+    ConnectConfig, EntryId, Log, Publisher, Subject, dead_letter, header,
     provision::{self, Plan},
 };
 use castlog_service::{Context, Health, MediaStoreConfig, Shutdown, open_media_store};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{NatsOptions, NatsServer, server};
@@ -54,6 +56,63 @@ impl TestLog {
         Ok(())
     }
 
+    /// Publishes an entry with this payload, as a producer with another schema would.
+    ///
+    /// # Errors
+    /// The server does not take it.
+    pub async fn publish_payload(&self, subject: Subject, payload: &[u8]) -> anyhow::Result<u64> {
+        let id = EntryId::generate().to_string();
+        let mut headers = HeaderMap::new();
+        headers.insert(async_nats::header::NATS_MESSAGE_ID, id.as_str());
+        headers.insert(header::SPEC_VERSION, "1.0");
+        headers.insert(header::ID, id.as_str());
+        headers.insert(
+            header::TYPE,
+            format!("castlog.{}.{}.newer", subject.kind.class(), subject.kind).as_str(),
+        );
+        headers.insert(header::SOURCE, "castlog/newer");
+        headers.insert(header::TIME, "2026-01-31T12:00:00Z");
+        let published =
+            self.log
+                .jetstream()
+                .publish_with_headers(subject.to_string(), headers, payload.to_vec().into());
+        Ok(published.await?.await?.sequence)
+    }
+
+    /// Sets keys of the configuration of a stream.
+    ///
+    /// # Errors
+    /// The server does not take them.
+    pub async fn change_stream(&self, stream: &str, keys: &Value) -> anyhow::Result<()> {
+        let mut config = self.config(&format!("STREAM.INFO.{stream}")).await?;
+        merge(&mut config, keys);
+        self.request(&format!("STREAM.UPDATE.{stream}"), &config).await?;
+        Ok(())
+    }
+
+    /// Sets keys of the configuration of a durable consumer.
+    ///
+    /// # Errors
+    /// The server does not take them.
+    pub async fn change_consumer(&self, stream: &str, consumer: &str, keys: &Value) -> anyhow::Result<()> {
+        let mut config = self.config(&format!("CONSUMER.INFO.{stream}.{consumer}")).await?;
+        merge(&mut config, keys);
+        let change = json!({ "stream_name": stream, "config": config, "action": "update" });
+        self.request(&format!("CONSUMER.CREATE.{stream}.{consumer}"), &change)
+            .await?;
+        Ok(())
+    }
+
+    async fn config(&self, request: &str) -> anyhow::Result<Value> {
+        Ok(self.request(request, &json!({})).await?["config"].take())
+    }
+
+    async fn request(&self, subject: &str, body: &Value) -> anyhow::Result<Value> {
+        let answer: Value = self.log.jetstream().request(subject.to_owned(), body).await?;
+        anyhow::ensure!(answer["error"].is_null(), "{subject}: {}", answer["error"]);
+        Ok(answer)
+    }
+
     /// How many dead letters there are.
     ///
     /// # Errors
@@ -76,6 +135,12 @@ impl TestLog {
             .await?;
         provision::apply(&self.log, Plan::default()).await?;
         Ok(())
+    }
+}
+
+fn merge(config: &mut Value, keys: &Value) {
+    for (key, value) in keys.as_object().into_iter().flatten() {
+        config[key] = value.clone();
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
     http::{self, Api},
     info::Info,
     search::Search,
+    statistics::LiveStatistics,
 };
 
 /// How long requests in flight may take to finish after the shutdown began.
@@ -58,7 +59,9 @@ pub async fn start(config: Config, ctx: Context) -> anyhow::Result<Running> {
     if config.admin_token.expose().is_empty() {
         tracing::warn!("no admin token is configured: the Live API takes no commands");
     }
+    let statistics = LiveStatistics::default();
     let api = Arc::new(Api {
+        statistics: statistics.clone(),
         tokens: Tokens::new(&config.admin_token),
         commands: Commands::new(&ctx.log, &config.owner),
         info: Info::new(&config.redis).context("live_api.redis cannot be used")?,
@@ -73,6 +76,7 @@ pub async fn start(config: Config, ctx: Context) -> anyhow::Result<Running> {
     let listener = Bounded::new(listener, api.config.max_connections, api.config.idle_timeout());
     let mut tasks = Tasks::new(&ctx.shutdown);
     tasks.spawn("http", serve(listener, api, ctx.shutdown.clone()));
+    tasks.spawn("statistics", statistics.follow(ctx.log.clone(), ctx.shutdown.clone()));
     ctx.health.set("live_api", true);
     tracing::info!(address = %address, "live-api listens");
     Ok(Running { address, tasks })

@@ -24,6 +24,7 @@ mod model;
 mod problem;
 mod search;
 mod security;
+mod statistics;
 mod web;
 
 pub use app::{Running, run, start};

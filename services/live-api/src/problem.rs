@@ -77,6 +77,8 @@ codes! {
     Internal = "A16", INTERNAL_SERVER_ERROR, "internal error";
     /// Too many readers of events.
     TooManyReaders = "A17", SERVICE_UNAVAILABLE, "too many readers";
+    /// The change feed has not been read to its end.
+    StatisticsUnavailable = "A18", SERVICE_UNAVAILABLE, "statistics unavailable";
 }
 
 /// A request that failed.

@@ -238,6 +238,7 @@ async fn the_api_describes_itself() -> anyhow::Result<()> {
             "/v1/broadcasts/{id}/title",
             "/v1/events",
             "/v1/search",
+            "/v1/statistics",
         ]
     );
     // Every reference leads somewhere.
@@ -254,6 +255,58 @@ async fn the_api_describes_itself() -> anyhow::Result<()> {
     assert!(policy.starts_with("default-src 'none'"), "{policy}");
     let page = page.text().await?;
     assert!(page.contains("/v1/search") && page.contains("id=\"A10\"") && !page.contains("<script"));
+    stage.finish().await
+}
+
+#[tokio::test]
+async fn statistics_follow_the_change_feed() -> anyhow::Result<()> {
+    let stage = Stage::build().await?;
+    let body = json!({ "title": "one", "tags": ["lol", "korean"] });
+    let (one, _, _) = stage.create(body).await?;
+    let (two, _, _) = stage.create(json!({ "title": "two", "tags": ["lol"] })).await?;
+    let private = json!({ "title": "three", "tags": ["lol"], "options": { "visibility": "private" } });
+    let (private, _, _) = stage.create(private).await?;
+    for id in [&one, &two, &private] {
+        stage.go_live(id).await?;
+    }
+    for (id, edge, concurrent) in [(&one, "a", 3), (&one, "b", 4), (&two, "a", 1), (&private, "a", 100)] {
+        let counted = pb::viewers::Counted {
+            edge: edge.to_owned(),
+            concurrent,
+        };
+        let event = Some(pb::viewers::Event::Counted(counted));
+        stage.publish(id, pb::Viewers { event }).await?;
+    }
+    let tag = |tag: &str, live: u64, viewers: u64| json!({ "tag": tag, "live": live, "viewers": viewers });
+    let reaches = |live: u64, viewers: u64, tags: Vec<Value>| {
+        let (stage, wanted) = (&stage, [json!(live), json!(0), json!(viewers), json!(tags)]);
+        castlog_testkit::until("the statistics", PATIENCE, move || {
+            let wanted = wanted.clone();
+            async move {
+                let answer = stage.anonymous(Method::GET, "/v1/statistics").send().await.ok()?;
+                let found: Value = answer.json().await.ok()?;
+                let parts = ["live", "interrupted", "viewers", "tags"].map(|part| found[part].clone());
+                (parts == wanted).then_some(())
+            }
+        })
+    };
+    reaches(2, 8, vec![tag("lol", 2, 8), tag("korean", 1, 7)]).await?;
+    let path = format!("/v1/broadcasts/{two}/tags");
+    let tags = stage.admin(Method::PUT, &path).json(&json!({ "tags": ["starcraft"] }));
+    expect(tags.send().await?, StatusCode::OK).await?;
+    reaches(
+        2,
+        8,
+        vec![tag("korean", 1, 7), tag("lol", 1, 7), tag("starcraft", 1, 1)],
+    )
+    .await?;
+    let ended = pb::status::Ended {
+        ended_at: Some(now()),
+        ..Default::default()
+    };
+    let event = Some(pb::status::Event::Ended(ended));
+    stage.publish(&one, pb::Status { event }).await?;
+    reaches(1, 1, vec![tag("starcraft", 1, 1)]).await?;
     stage.finish().await
 }
 

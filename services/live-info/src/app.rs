@@ -1,22 +1,63 @@
 //! Start order of LiveInfo.
 
+use std::{sync::Arc, time::Duration};
+
+use anyhow::anyhow;
 use async_trait::async_trait;
 use castlog_log::Entry;
 use castlog_projector::{ApplyError, Options, Projection};
-use castlog_service::Context;
+use castlog_service::{Context, Tasks};
+use tokio::{sync::Notify, time::Instant};
 
-use crate::{Config, Store, state};
+use crate::{Config, Store, relay::Relay, state};
+
+/// Commits that may wait for the change feed before LiveInfo takes no more: some
+/// megabytes in Redis.
+const MAX_WAITING: usize = 10_000;
+/// How often a full outbox is looked at, and for how long before the runner may
+/// end the attempt for a shutdown.
+const FULL: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
 
 /// The projection.
 pub struct LiveInfo {
     store: Store,
+    /// The relay of this process, told of commits.
+    relay: Option<Arc<Notify>>,
+    /// Commits in the outbox at the last look.
+    waiting: usize,
 }
 
 impl LiveInfo {
-    /// A projection into `store`.
+    /// A projection into `store`, whose outbox somebody else relays.
     #[must_use]
     pub const fn new(store: Store) -> Self {
-        Self { store }
+        Self {
+            store,
+            relay: None,
+            waiting: 0,
+        }
+    }
+
+    const fn relayed(store: Store, relay: Arc<Notify>) -> Self {
+        Self {
+            store,
+            relay: Some(relay),
+            waiting: 0,
+        }
+    }
+
+    /// Waits for room in the outbox.
+    async fn room(&mut self, relay: &Notify) -> anyhow::Result<()> {
+        let end = Instant::now() + FULL.1;
+        while self.waiting > MAX_WAITING {
+            if Instant::now() > end {
+                return Err(anyhow!("{} commits wait for the change feed", self.waiting));
+            }
+            relay.notify_one();
+            tokio::time::sleep(FULL.0).await;
+            self.waiting = self.store.waiting().await?;
+        }
+        Ok(())
     }
 }
 
@@ -28,7 +69,15 @@ impl Projection for LiveInfo {
 
     async fn apply(&mut self, entries: &[Entry]) -> Result<(), ApplyError> {
         let writes: Vec<_> = entries.iter().filter_map(state::write).collect();
-        Ok(self.store.apply(&writes).await?)
+        let relay = self.relay.clone();
+        if let Some(relay) = &relay {
+            self.room(relay).await?;
+        }
+        self.waiting = self.store.apply(&writes).await?;
+        if let Some(relay) = &relay {
+            relay.notify_one();
+        }
+        Ok(())
     }
 }
 
@@ -37,18 +86,25 @@ impl Projection for LiveInfo {
 /// # Errors
 /// The settings cannot be used.
 pub async fn run(config: Config, ctx: Context) -> anyhow::Result<()> {
-    let projection = LiveInfo::new(Store::new(&config.redis)?);
+    let wake = Arc::new(Notify::new());
+    let relay = Relay::new(&config.redis, &ctx.log)?;
+    let projection = LiveInfo::relayed(Store::new(&config.redis)?, Arc::clone(&wake));
     let options = Options {
         batch: config.batch,
         ..Options::default()
     };
-    castlog_projector::run(
-        &ctx.log,
-        &["BROAD_INFO", "LIVE_STREAM"],
-        projection,
-        options,
-        &ctx.shutdown,
-        &ctx.health,
-    )
-    .await
+    let mut tasks = Tasks::new(&ctx.shutdown);
+    tasks.spawn("relay", relay.run(wake, ctx.shutdown.clone(), ctx.health.clone()));
+    tasks.spawn("live_info", async move {
+        castlog_projector::run(
+            &ctx.log,
+            &["BROAD_INFO", "LIVE_STREAM"],
+            projection,
+            options,
+            &ctx.shutdown,
+            &ctx.health,
+        )
+        .await
+    });
+    tasks.wait().await
 }

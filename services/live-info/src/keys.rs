@@ -14,6 +14,8 @@ use crate::RedisConfig;
 pub(crate) const LIVE: &str = "castlog:live_info:live";
 /// The members of this set are known.
 pub(crate) const IDS: &str = "castlog:live_info:ids";
+/// The stream of commits that are not in the change feed yet.
+pub(crate) const OUTBOX: &str = "castlog:live_info:outbox";
 /// The hash that holds a broadcast.
 pub(crate) fn hash(id: impl Display) -> String {
     format!("castlog:live_info:{id}")

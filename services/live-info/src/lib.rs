@@ -9,6 +9,9 @@
 //!
 //! Each write is guarded by the sequence of its (broadcast, kind), so entries
 //! may come twice, late, or from several instances at once.
+//!
+//! Each write that took effect goes out again on the change feed (see
+//! [`castlog_log::change`]), by way of the Redis stream `castlog:live_info:outbox`.
 
 mod app;
 mod beside;
@@ -16,6 +19,7 @@ mod config;
 mod keys;
 mod reader;
 mod rebuild;
+mod relay;
 mod state;
 mod store;
 

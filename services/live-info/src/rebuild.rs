@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::{
     Config, Store,
     beside::{Beside, Known, Taken},
+    relay,
     state::{self, View},
 };
 
@@ -27,6 +28,9 @@ pub struct Report {
 /// and put in its place in one step, so that they see the one or the other, never a
 /// mixture. A LiveInfo that runs may go on meanwhile. Safe to interrupt and to run
 /// twice: what was not put in place goes away by itself.
+///
+/// The change feed gets what it lacks of the view and nothing else: a commit that
+/// it has is recognised, whoever commits it again.
 ///
 /// # Errors
 /// The log or Redis cannot be reached.
@@ -47,6 +51,7 @@ pub async fn rebuild_with(config: &Config, log: &Log, progress: &Progress) -> an
     let (removed, taken) = beside.swap(&replay.view, &replay.known).await?;
     progress.tell("view in place", count(broadcasts), count(broadcasts));
     mend(&Store::new(&config.redis)?, &beside, log, &taken).await?;
+    relay::reconcile(&config.redis, log).await?;
     Ok(Report {
         broadcasts,
         entries: replay.entries,

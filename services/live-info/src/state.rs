@@ -28,6 +28,8 @@ pub(crate) struct Write {
     pub(crate) json: String,
     pub(crate) time: String,
     pub(crate) live: Live,
+    /// The entry's payload as it was published, for the change feed.
+    pub(crate) payload: Vec<u8>,
 }
 
 /// What a write says about being live.
@@ -56,6 +58,7 @@ pub(crate) fn write(entry: &Entry) -> Option<Write> {
         json: entry.event.to_json().to_string(),
         time: entry.time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true),
         live: live(entry),
+        payload: entry.payload.to_vec(),
     })
 }
 

@@ -3,25 +3,37 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use castlog_log::{BroadcastId, Kind};
 use redis::{AsyncCommands as _, Pipeline, Script, aio::ConnectionManager};
 use serde_json::{Value, json};
 
 use crate::{
-    RedisConfig,
-    keys::{self, IDS, LIVE},
+    KINDS, RedisConfig,
+    keys::{self, IDS, LIVE, OUTBOX},
     state::{Live, Write},
 };
 
-/// Sets the newest event of a (broadcast, kind), unless a newer one is there.
+/// Sets the newest event of a (broadcast, kind), unless a newer one is there, and
+/// puts the commit into the outbox of the change feed with what was there before.
 /// One script, so that a crash leaves all of a write or nothing.
 ///
-/// KEYS: hash, ids, live. ARGV: id, live (`-` unsaid, empty not live, else
-/// the score), sequence and its field, JSON and its field, time and its field.
+/// KEYS: hash, ids, live, outbox. ARGV: id, live (`-` unsaid, empty not live, else
+/// the score), sequence and its field, JSON and its field, time and its field,
+/// payload, and the fields of the sequences of all kinds.
 ///
 /// Sequences stay below 2^53, which Lua's numbers hold exactly.
 const APPLY: &str = r"
 local stored = redis.call('HGET', KEYS[1], ARGV[4])
 if stored and tonumber(stored) >= tonumber(ARGV[3]) then return 0 end
+local commit = {'broadcast', ARGV[1], 'kind', ARGV[6], 'sequence', ARGV[3], 'time', ARGV[7], 'payload', ARGV[9]}
+local before = redis.call('HMGET', KEYS[1], unpack(ARGV, 10))
+for at, sequence in ipairs(before) do
+  if sequence then
+    commit[#commit + 1] = ARGV[9 + at]
+    commit[#commit + 1] = sequence
+  end
+end
+redis.call('XADD', KEYS[4], '*', unpack(commit))
 redis.call('HSET', KEYS[1], ARGV[4], ARGV[3], ARGV[6], ARGV[5], ARGV[8], ARGV[7])
 redis.call('SADD', KEYS[2], ARGV[1])
 if ARGV[2] == '' then redis.call('ZREM', KEYS[3], ARGV[1])
@@ -30,7 +42,7 @@ return 1
 ";
 
 /// How long Redis may take for one answer before the batch is applied again.
-const TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The state of all broadcasts in Redis.
 #[derive(Clone)]
@@ -51,10 +63,10 @@ impl Store {
         })
     }
 
-    /// Applies writes in one round trip.
-    pub(crate) async fn apply(&self, writes: &[Write]) -> anyhow::Result<()> {
+    /// Applies writes in one round trip; returns how many commits wait in the outbox.
+    pub(crate) async fn apply(&self, writes: &[Write]) -> anyhow::Result<usize> {
         if writes.is_empty() {
-            return Ok(());
+            return self.waiting().await;
         }
         let mut redis = self.redis.clone();
         // The script is loaded with every batch: Redis may have been restarted.
@@ -68,16 +80,62 @@ impl Store {
                 Live::Since(millis) => millis.to_string(),
             };
             let mut call = self.apply.key(keys::hash(&id));
-            call.key(IDS).key(LIVE).arg(&id).arg(live);
+            call.key(IDS).key(LIVE).key(OUTBOX).arg(&id).arg(live);
             call.arg(write.sequence).arg(keys::sequence_field(write.kind));
             call.arg(&write.json).arg(write.kind.token());
             call.arg(&write.time).arg(keys::time_field(write.kind));
+            call.arg(&write.payload);
+            for kind in KINDS {
+                call.arg(keys::sequence_field(kind));
+            }
             pipeline.invoke_script(&call).ignore();
         }
-        pipeline
-            .query_async::<()>(&mut redis)
+        pipeline.xlen(OUTBOX);
+        let (waiting,) = pipeline
+            .query_async(&mut redis)
             .await
-            .context("Redis did not take the state")
+            .context("Redis did not take the state")?;
+        Ok(waiting)
+    }
+
+    /// How many commits wait in the outbox.
+    pub(crate) async fn waiting(&self) -> anyhow::Result<usize> {
+        self.redis.clone().xlen(OUTBOX).await.context("cannot read from Redis")
+    }
+
+    /// The broadcasts of the view.
+    pub(crate) async fn ids(&self) -> anyhow::Result<Vec<BroadcastId>> {
+        let ids: Vec<String> = self
+            .redis
+            .clone()
+            .smembers(IDS)
+            .await
+            .context("cannot read from Redis")?;
+        Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
+    }
+
+    /// The sequences of the newest entries of broadcasts.
+    pub(crate) async fn sequences(&self, ids: &[BroadcastId]) -> anyhow::Result<Vec<(BroadcastId, Vec<(Kind, u64)>)>> {
+        let fields = KINDS.map(keys::sequence_field);
+        let mut pipeline = Pipeline::with_capacity(ids.len());
+        for id in ids {
+            pipeline.hmget(keys::hash(id), &fields[..]);
+        }
+        let found: Vec<Vec<Option<u64>>> = pipeline
+            .query_async(&mut self.redis.clone())
+            .await
+            .context("cannot read from Redis")?;
+        let known = |found: Vec<Option<u64>>| {
+            KINDS
+                .into_iter()
+                .zip(found)
+                .filter_map(|(kind, sequence)| Some((kind, sequence?)))
+        };
+        Ok(ids
+            .iter()
+            .copied()
+            .zip(found.into_iter().map(|found| known(found).collect()))
+            .collect())
     }
 
     /// The whole view: `broadcasts` by id, each with its fields, and `live` with start times.

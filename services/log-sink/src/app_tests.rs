@@ -45,6 +45,7 @@ fn entry(sequence: u64, title: &str) -> Entry {
             sequence,
         },
         traceparent: None,
+        payload: Default::default(),
     }
 }
 
@@ -81,17 +82,45 @@ impl Harness for View {
     }
 }
 
-#[tokio::test]
-async fn it_withstands_what_every_view_must() -> anyhow::Result<()> {
-    let server = Meilisearch::start().await?;
+fn sink(server: &Meilisearch) -> anyhow::Result<Sink> {
     let config = castlog_meili::Config::new(&server.url(), server.master_key());
-    let sink = Sink {
+    Ok(Sink {
         meili: Meili::new(&config)?,
         template: Config::default().index.parse().map_err(anyhow::Error::msg)?,
         retention_days: 30,
         settled: HashMap::new(),
         shutdown: Shutdown::new(),
-    };
+    })
+}
+
+#[tokio::test]
+async fn the_entry_of_a_document_that_is_refused_is_named() -> anyhow::Result<()> {
+    let server = Meilisearch::start().await?;
+    let mut sink = sink(&server)?;
+    let mut entries: Vec<Entry> = (1..=5).map(|sequence| entry(sequence, "title")).collect();
+    // Nothing that is in an entry makes Meilisearch refuse it; a stream of such a name would.
+    entries[3].position.stream = "no id".into();
+    match Projection::apply(&mut sink, &entries).await {
+        Err(ApplyError::Poison { position, reason }) => {
+            assert_eq!(position, entries[3].position);
+            assert!(reason.contains("no id-4"), "{reason}");
+        }
+        other => anyhow::bail!("{other:?}"),
+    }
+    entries.remove(3);
+    Projection::apply(&mut sink, &entries).await?;
+    let mut documents = Vec::new();
+    for name in server.indexes().await? {
+        documents.extend(server.documents(&name).await?);
+    }
+    assert_eq!(documents.len(), 4);
+    Ok(())
+}
+
+#[tokio::test]
+async fn it_withstands_what_every_view_must() -> anyhow::Result<()> {
+    let server = Meilisearch::start().await?;
+    let sink = sink(&server)?;
     let entries: Vec<Entry> = (1..=6)
         .map(|sequence| entry(sequence, &format!("title {sequence}")))
         .collect();

@@ -135,6 +135,7 @@ mod tests {
                 sequence: 7,
             },
             traceparent: None,
+            payload: Default::default(),
         }
     }
 

@@ -172,6 +172,7 @@ mod tests {
                 sequence,
             },
             traceparent: None,
+            payload: Default::default(),
         }
     }
 

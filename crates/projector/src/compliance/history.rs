@@ -42,12 +42,14 @@ pub(super) fn entries(history: &[Said]) -> Vec<Entry> {
         let sequence = sequences.entry(stream).or_default();
         *sequence += 1;
         let (broadcast, session) = broadcasts[said.broadcast];
+        let event = event(said, broadcast, session);
         Entry {
             id: format!("{stream}-{sequence}-{broadcast}"),
             source: "castlog/test".to_owned(),
             time,
             subject: said.kind.of(broadcast),
-            event: event(said, broadcast, session),
+            payload: event.encode(),
+            event,
             position: Position {
                 stream: stream.to_owned(),
                 sequence: *sequence,

@@ -49,6 +49,7 @@ impl Scene {
             },
             event,
             traceparent: None,
+            payload: Default::default(),
         }
     }
 

@@ -36,7 +36,9 @@ use crate::{
     info::Info,
     problem::{Code, Problem},
     search::Search,
-    security, web,
+    security,
+    statistics::LiveStatistics,
+    web,
 };
 
 /// What the handlers share.
@@ -46,6 +48,7 @@ pub(crate) struct Api {
     pub(crate) commands: Commands,
     pub(crate) info: Info,
     pub(crate) search: Search,
+    pub(crate) statistics: LiveStatistics,
     pub(crate) log: Log,
     pub(crate) health: Health,
     pub(crate) shutdown: Shutdown,
@@ -85,6 +88,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .routes(routes!(commands::set_options))
         .routes(routes!(commands::rotate))
         .routes(routes!(commands::revoke))
+        .routes(routes!(queries::statistics))
         .routes(routes!(events::events))
         .split_for_parts();
     let cors = CorsLayer::new()

@@ -19,6 +19,7 @@ use crate::{
     model::{Broadcast, State as LiveState},
     problem::{Code, Problem, ProblemBody},
     search,
+    statistics::Statistics,
 };
 
 /// Most broadcasts of a list.
@@ -91,6 +92,18 @@ fn names(known: &str, etag: &str) -> bool {
         .split(',')
         .map(|one| one.trim())
         .any(|one| one == "*" || one.trim_start_matches("W/") == etag)
+}
+
+/// Counts what is on air at this moment, by tag, and who watches.
+#[utoipa::path(
+    get, path = "/v1/statistics", tag = "queries",
+    responses(
+        (status = 200, description = "What is on air", body = Statistics),
+        (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn statistics(State(api): State<Arc<Api>>) -> Result<Json<Statistics>, Problem> {
+    api.statistics.read().map(Json)
 }
 
 /// Broadcasts, newest first.

@@ -1,0 +1,256 @@
+//! Writing the change feed: exactly once in effect, whatever is killed when.
+//!
+//! A writer publishes a batch only behind the sequence of the feed that it has
+//! seen, so that several writers, and attempts whose outcome is unknown, cannot
+//! both succeed. What has been published is read from the feed itself: the last
+//! change of a broadcast names the newest entry of each kind, and a commit that
+//! is not newer is there already, however long ago. The server's duplicate
+//! window plays no part.
+
+use std::collections::HashMap;
+
+use async_nats::{
+    HeaderMap,
+    header::{
+        NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL, NATS_BATCH_ID, NATS_BATCH_SEQUENCE, NATS_EXPECTED_LAST_SEQUENCE,
+        NATS_MESSAGE_ID,
+    },
+    jetstream::stream::LastRawMessageErrorKind,
+};
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use prost::Message as _;
+
+use super::{Raw, RawState, SOURCE, STREAM, TYPE, timestamp};
+use crate::{
+    BroadcastId, DecodeError, EntryId, Kind, Log,
+    entry::{PROTOBUF, header, rfc3339},
+    subject,
+};
+
+/// Most changes of one batch; JetStream takes 1000.
+const MAX_BATCH: usize = 500;
+/// Broadcasts whose state is remembered between batches: some kilobytes each.
+const MAX_REMEMBERED: usize = 2000;
+
+/// A commit of LiveInfo.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// The broadcast.
+    pub broadcast: BroadcastId,
+    /// Kind of the entry.
+    pub kind: Kind,
+    /// Sequence of the entry in the stream of its kind.
+    pub sequence: u64,
+    /// When it happened, by the clock of its publisher.
+    pub time: DateTime<Utc>,
+    /// Payload of the entry, as it was published.
+    pub payload: Bytes,
+    /// What LiveInfo held before, by kind: the sequences of the entries.
+    pub before: Vec<(Kind, u64)>,
+}
+
+/// Why commits are not known to be in the feed. Appending them again is safe.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot append to stream {STREAM}: {reason}")]
+pub struct FeedError {
+    reason: String,
+}
+
+fn failed(reason: impl ToString) -> FeedError {
+    FeedError {
+        reason: reason.to_string(),
+    }
+}
+
+/// A writer of the change feed.
+#[derive(Debug)]
+pub struct Feed {
+    log: Log,
+    /// The last sequence of the feed, as far as this writer knows.
+    last: Option<u64>,
+    /// The last state of broadcasts in the feed, up to `last`.
+    states: HashMap<BroadcastId, RawState>,
+}
+
+impl Feed {
+    /// A writer that reads where the feed ends with its first append.
+    #[must_use]
+    pub fn new(log: &Log) -> Self {
+        Self {
+            log: log.clone(),
+            last: None,
+            states: HashMap::new(),
+        }
+    }
+
+    /// Appends what is not in the feed yet, in this order; returns how many.
+    /// After `Ok`, all of it is in the feed and on disk.
+    ///
+    /// # Errors
+    /// The log cannot be reached, or another writer came first. Some of the
+    /// commits may be in the feed; the next call finds out.
+    pub async fn append(&mut self, commits: &[Commit]) -> Result<usize, FeedError> {
+        let mut appended = 0;
+        for commits in commits.chunks(MAX_BATCH) {
+            match self.append_batch(commits).await {
+                Ok(count) => appended += count,
+                Err(error) => {
+                    self.last = None;
+                    self.states.clear();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(appended)
+    }
+
+    async fn append_batch(&mut self, commits: &[Commit]) -> Result<usize, FeedError> {
+        // Until the batch is acknowledged, what is remembered is ahead of the feed.
+        let last = match self.last.take() {
+            Some(last) => last,
+            None => {
+                self.states.clear();
+                self.end().await?
+            }
+        };
+        if self.states.len() > MAX_REMEMBERED {
+            self.states.clear();
+        }
+        let mut messages = Vec::with_capacity(commits.len());
+        for commit in commits {
+            let mut state = match self.states.remove(&commit.broadcast) {
+                Some(state) => state,
+                None => self.newest(commit.broadcast).await?,
+            };
+            if commit.sequence > state.sequence(commit.kind) {
+                self.complete(&mut state, commit).await?;
+                messages.extend(message(&mut state, commit));
+            }
+            self.states.insert(commit.broadcast, state);
+        }
+        let count = messages.len();
+        self.last = Some(self.publish(messages, last).await?);
+        Ok(count)
+    }
+
+    async fn end(&self) -> Result<u64, FeedError> {
+        let stream = self.log.jetstream.get_stream(STREAM).await.map_err(failed)?;
+        Ok(stream.cached_info().state.last_sequence)
+    }
+
+    /// The state of a broadcast that its last change in the feed carries.
+    async fn newest(&self, broadcast: BroadcastId) -> Result<RawState, FeedError> {
+        let stream = self.log.jetstream.get_stream_no_info(STREAM).await.map_err(failed)?;
+        // Not by direct get, which a replica that is behind may answer.
+        match stream
+            .get_last_raw_message_by_subject(&subject::changed(broadcast))
+            .await
+        {
+            Ok(message) => {
+                let raw = Raw::decode(&message.payload[..]).map_err(|error| failed(DecodeError::Change(error)))?;
+                Ok(raw.state.unwrap_or_default())
+            }
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(RawState::default()),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Puts in what LiveInfo held before the commit and the feed does not know:
+    /// changes that are past the retention of the feed.
+    async fn complete(&self, state: &mut RawState, commit: &Commit) -> Result<(), FeedError> {
+        for &(kind, sequence) in &commit.before {
+            if kind == commit.kind || sequence <= state.sequence(kind) {
+                continue;
+            }
+            // Without one it is past the retention of the log, too.
+            let subject = kind.of(commit.broadcast);
+            if let Some(entry) = self.log.stored(subject, sequence).await.map_err(failed)? {
+                state.take(kind, sequence, entry.time, entry.payload);
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes all or nothing directly behind `last`; returns the sequence of
+    /// the last message.
+    async fn publish(&self, messages: Vec<Message>, last: u64) -> Result<u64, FeedError> {
+        let count = messages.len();
+        let batch = EntryId::generate().to_string();
+        for (index, mut message) in messages.into_iter().enumerate() {
+            let headers = &mut message.headers;
+            if index == 0 {
+                headers.insert(NATS_EXPECTED_LAST_SEQUENCE, last.to_string().as_str());
+            }
+            if count > 1 {
+                headers.insert(NATS_BATCH_ID, batch.as_str());
+                headers.insert(NATS_BATCH_SEQUENCE, (index + 1).to_string().as_str());
+            }
+            if index + 1 < count {
+                // Of a batch, only the commit is acknowledged.
+                #[allow(clippy::disallowed_methods)]
+                self.log
+                    .jetstream
+                    .client()
+                    .publish_with_headers(message.subject, message.headers, message.payload)
+                    .await
+                    .map_err(failed)?;
+                continue;
+            }
+            if count > 1 {
+                headers.insert(NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL);
+            }
+            let ack = self
+                .log
+                .jetstream
+                .publish_with_headers(message.subject, message.headers, message.payload)
+                .await
+                .map_err(failed)?
+                .await
+                .map_err(failed)?;
+            // A duplicate is another's attempt, and what stands between is not known.
+            if ack.duplicate {
+                return Err(failed("another writer came first"));
+            }
+            return Ok(ack.sequence);
+        }
+        Ok(last)
+    }
+}
+
+struct Message {
+    subject: String,
+    headers: HeaderMap,
+    payload: Bytes,
+}
+
+/// The message of a commit to `state`, which it changes; `None` for kinds that
+/// LiveInfo does not keep.
+fn message(state: &mut RawState, commit: &Commit) -> Option<Message> {
+    if !state.take(commit.kind, commit.sequence, commit.time, commit.payload.clone()) {
+        return None;
+    }
+    let stream = commit.kind.stream();
+    let raw = Raw {
+        kind: commit.kind.to_string(),
+        stream: stream.to_owned(),
+        sequence: commit.sequence,
+        time: Some(timestamp(commit.time)),
+        state: Some(state.clone()),
+    };
+    let id = format!("{stream}-{}", commit.sequence);
+    let mut headers = HeaderMap::new();
+    headers.insert(NATS_MESSAGE_ID, id.as_str());
+    headers.insert(header::SPEC_VERSION, "1.0");
+    headers.insert(header::ID, id.as_str());
+    headers.insert(header::TYPE, TYPE);
+    headers.insert(header::SOURCE, SOURCE);
+    headers.insert(header::TIME, rfc3339(commit.time).as_str());
+    headers.insert(header::SUBJECT, commit.broadcast.to_string().as_str());
+    headers.insert(header::CONTENT_TYPE, PROTOBUF);
+    Some(Message {
+        subject: subject::changed(commit.broadcast),
+        headers,
+        payload: raw.encode_to_vec().into(),
+    })
+}

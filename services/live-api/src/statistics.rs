@@ -1,0 +1,361 @@
+//! Live statistics, as a reader of LiveInfo's change feed keeps them: what is on
+//! air by tag, and how many people watch.
+//!
+//! In: the change feed, of which the last change of each broadcast is enough to
+//! begin with, and the `viewers` entries of the edges. Out: [`Statistics`]. They
+//! are in memory and come back equal with a restart; changes that come twice
+//! change nothing.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use castlog_log::{BroadcastId, Entry, Event, Follow, Followed, From, Kind, Log, change::Change, pb};
+use castlog_service::Shutdown;
+use chrono::Utc;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{
+    model::{Broadcast, State},
+    problem::{Code, Problem},
+};
+
+/// A count stands this long: edges count every 10 s, and one may be late.
+const COUNT_STANDS: Duration = Duration::from_secs(30);
+/// Most tags of an answer.
+const MAX_TAGS: usize = 100;
+/// Edges that are told apart per broadcast, which bounds what one broadcast takes.
+const MAX_EDGES: usize = 256;
+/// Broadcasts whose viewers are counted: far more than are live at a time.
+const MAX_COUNTED: usize = 100_000;
+
+/// What is on air at this moment. Private broadcasts are left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct Statistics {
+    /// Broadcasts on air, with those whose encoder is gone for the moment.
+    live: usize,
+    /// Of these, those whose encoder is gone for the moment.
+    interrupted: usize,
+    /// People who watch, over all broadcasts on air.
+    viewers: u64,
+    /// By tag, those with the most broadcasts first; at most 100.
+    tags: Vec<Tag>,
+    /// Sequence of the newest change of LiveInfo that is counted in.
+    version: u64,
+}
+
+/// What is on air under a tag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = TagStatistics)]
+pub(crate) struct Tag {
+    tag: String,
+    live: usize,
+    viewers: u64,
+}
+
+/// The fold. Pure: time comes in as a value.
+#[derive(Debug, Default)]
+struct Counts {
+    on_air: HashMap<BroadcastId, OnAir>,
+    /// By broadcast and edge, the newest count and when it came.
+    viewers: HashMap<BroadcastId, HashMap<String, (u32, Instant)>>,
+    /// Of the newest change that is counted in.
+    version: u64,
+}
+
+#[derive(Debug)]
+struct OnAir {
+    tags: Vec<String>,
+    interrupted: bool,
+}
+
+impl Counts {
+    fn change(&mut self, change: &Change) {
+        if change.position.sequence <= self.version {
+            return;
+        }
+        self.version = change.position.sequence;
+        let newest = change
+            .state()
+            .into_iter()
+            .map(|(kind, (event, sequence, _))| (kind, (event, sequence)))
+            .collect();
+        let on_air = Broadcast::of(change.broadcast, &newest, "")
+            .filter(|broadcast| broadcast.is_public() && broadcast.status.state.on_air());
+        match on_air {
+            Some(broadcast) => {
+                let on_air = OnAir {
+                    interrupted: broadcast.status.state == State::Interrupted,
+                    tags: broadcast.tags,
+                };
+                self.on_air.insert(change.broadcast, on_air);
+            }
+            None => {
+                self.on_air.remove(&change.broadcast);
+            }
+        }
+    }
+
+    fn count(&mut self, entry: &Entry, now: Instant) {
+        let (Some(broadcast), Event::Viewers(pb::Viewers { event: Some(event) })) =
+            (entry.subject.broadcast, &entry.event)
+        else {
+            return;
+        };
+        let pb::viewers::Event::Counted(counted) = event;
+        if self.viewers.len() >= MAX_COUNTED {
+            self.forget(now);
+        }
+        if self.viewers.len() < MAX_COUNTED || self.viewers.contains_key(&broadcast) {
+            let edges = self.viewers.entry(broadcast).or_default();
+            if edges.len() < MAX_EDGES || edges.contains_key(&counted.edge) {
+                edges.insert(counted.edge.clone(), (counted.concurrent, now));
+            }
+        }
+    }
+
+    /// Drops counts that do not stand any more.
+    fn forget(&mut self, now: Instant) {
+        self.viewers.retain(|_, edges| {
+            edges.retain(|_, (_, since)| now.duration_since(*since) < COUNT_STANDS);
+            !edges.is_empty()
+        });
+    }
+
+    fn statistics(&mut self, now: Instant) -> Statistics {
+        self.forget(now);
+        let mut tags = BTreeMap::<&str, (usize, u64)>::new();
+        let mut total = 0;
+        for (id, on_air) in &self.on_air {
+            let edges = self.viewers.get(id).into_iter().flat_map(HashMap::values);
+            let viewers: u64 = edges.map(|(count, _)| u64::from(*count)).sum();
+            total += viewers;
+            for tag in &on_air.tags {
+                let of = tags.entry(tag).or_default();
+                of.0 += 1;
+                of.1 += viewers;
+            }
+        }
+        let tag = |(tag, (live, viewers)): (&str, _)| Tag {
+            tag: tag.to_owned(),
+            live,
+            viewers,
+        };
+        let mut tags: Vec<Tag> = tags.into_iter().map(tag).collect();
+        tags.sort_by(|a, b| b.live.cmp(&a.live).then_with(|| a.tag.cmp(&b.tag)));
+        tags.truncate(MAX_TAGS);
+        Statistics {
+            live: self.on_air.len(),
+            interrupted: self.on_air.values().filter(|on_air| on_air.interrupted).count(),
+            viewers: total,
+            tags,
+            version: self.version,
+        }
+    }
+}
+
+/// The statistics of this process. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LiveStatistics(Arc<Mutex<Shared>>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    counts: Counts,
+    /// Every broadcast is counted in.
+    complete: bool,
+}
+
+impl LiveStatistics {
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is on air at this moment.
+    pub(crate) fn read(&self) -> Result<Statistics, Problem> {
+        let mut shared = self.lock();
+        if !shared.complete {
+            return Err(Problem::new(
+                Code::StatisticsUnavailable,
+                "the change feed has not been read to its end since the server started",
+            ));
+        }
+        Ok(shared.counts.statistics(Instant::now()))
+    }
+
+    /// Follows the change feed and the counts of viewers until the shutdown.
+    pub(crate) async fn follow(self, log: Log, shutdown: Shutdown) -> anyhow::Result<()> {
+        let mut changes = log.follow_changes(From::LastPerSubject);
+        let since = Utc::now() - COUNT_STANDS;
+        let viewers = Kind::Viewers.filter();
+        let mut viewers = log.follow(Kind::Viewers.stream(), &[&viewers], From::Time(since));
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                change = next(&mut changes) => match change {
+                    Some(change) => self.lock().counts.change(&change),
+                    None => self.lock().complete = true,
+                },
+                Some(entry) = next(&mut viewers) => self.lock().counts.count(&entry, Instant::now()),
+            }
+        }
+    }
+}
+
+/// What is read next; `None` when all that was there has been.
+async fn next<T: castlog_log::Readable>(reader: &mut Follow<T>) -> Option<Box<T>> {
+    loop {
+        match reader.next().await {
+            Ok(Followed::Entry(read)) => return Some(read),
+            Ok(Followed::CaughtUp) => return None,
+            Ok(Followed::Undecodable(other)) => {
+                tracing::warn!(subject = other.subject, seq = other.position.sequence, error = %other.error, "left out of the statistics");
+            }
+            Err(error) => tracing::warn!(error = %error, "statistics wait for the log"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use castlog_log::Position;
+    use pb::{broadcast_state::Version, status};
+
+    use super::*;
+
+    struct Scene {
+        id: BroadcastId,
+        state: pb::BroadcastState,
+    }
+
+    impl Scene {
+        fn new(tags: &[&str]) -> Self {
+            let changed = pb::tags::Changed {
+                tags: tags.iter().map(|&tag| tag.to_owned()).collect(),
+            };
+            let mut scene = Self {
+                id: BroadcastId::generate(),
+                state: pb::BroadcastState {
+                    registration: Some(pb::Registration {
+                        event: Some(pb::registration::Event::Created(Default::default())),
+                    }),
+                    tags: Some(pb::Tags {
+                        event: Some(pb::tags::Event::Changed(changed)),
+                    }),
+                    ..Default::default()
+                },
+            };
+            for kind in [Kind::Registration, Kind::Tags, Kind::Status, Kind::Options] {
+                let version = Version {
+                    sequence: 1,
+                    time: Some(Default::default()),
+                };
+                scene.state.versions.insert(kind.to_string(), version);
+            }
+            scene
+        }
+
+        fn status(&mut self, event: status::Event, sequence: u64) -> Change {
+            self.state.status = Some(pb::Status { event: Some(event) });
+            self.at(sequence)
+        }
+
+        fn at(&self, sequence: u64) -> Change {
+            Change {
+                id: format!("LIVE_STREAM-{sequence}"),
+                broadcast: self.id,
+                time: Utc::now(),
+                message: pb::LiveInfoChanged {
+                    state: Some(self.state.clone()),
+                    ..Default::default()
+                },
+                position: Position {
+                    stream: "LIVE_INFO_CHANGED".into(),
+                    sequence,
+                },
+            }
+        }
+    }
+
+    fn watched(id: BroadcastId, edge: &str, concurrent: u32) -> Entry {
+        let counted = pb::viewers::Counted {
+            edge: edge.into(),
+            concurrent,
+        };
+        Entry {
+            id: "e".into(),
+            source: "castlog/hls".into(),
+            time: Utc::now(),
+            subject: Kind::Viewers.of(id),
+            event: pb::Viewers {
+                event: Some(pb::viewers::Event::Counted(counted)),
+            }
+            .into(),
+            position: Position {
+                stream: "LIVE_TELEMETRY".into(),
+                sequence: 1,
+            },
+            traceparent: None,
+            payload: Default::default(),
+        }
+    }
+
+    #[test]
+    fn broadcasts_on_air_count_under_each_of_their_tags() {
+        let started = || status::Event::Started(Default::default());
+        let (mut one, mut two) = (Scene::new(&["lol", "korean"]), Scene::new(&["lol"]));
+        let mut private = Scene::new(&["secret"]);
+        private.state.options = Some(pb::Options {
+            event: Some(pb::options::Event::Changed(pb::options::Changed {
+                visibility: pb::Visibility::Private.into(),
+                ..Default::default()
+            })),
+        });
+        let changes = [
+            one.status(started(), 1),
+            two.status(started(), 2),
+            private.status(started(), 3),
+            two.status(status::Event::Interrupted(Default::default()), 4),
+        ];
+        let (mut counts, now) = (Counts::default(), Instant::now());
+        // Twice, and older ones again.
+        for change in changes.iter().chain(&changes) {
+            counts.change(change);
+        }
+        for (id, edge, count) in [
+            (one.id, "a", 3),
+            (one.id, "b", 2),
+            (one.id, "a", 4),
+            (two.id, "a", 1),
+            (private.id, "a", 9),
+        ] {
+            counts.count(&watched(id, edge, count), now);
+        }
+        let tag = |tag: &str, live, viewers| Tag {
+            tag: tag.into(),
+            live,
+            viewers,
+        };
+        let wanted = Statistics {
+            live: 2,
+            interrupted: 1,
+            viewers: 7,
+            tags: vec![tag("lol", 2, 7), tag("korean", 1, 6)],
+            version: 4,
+        };
+        assert_eq!(counts.statistics(now), wanted);
+        // One that begins with the last change of each broadcast comes to the same.
+        let mut fresh = Counts::default();
+        for at in [0, 2, 3] {
+            fresh.change(&changes[at]);
+        }
+        fresh.viewers = counts.viewers.clone();
+        assert_eq!(fresh.statistics(now), wanted);
+
+        counts.change(&one.status(status::Event::Ended(Default::default()), 5));
+        let later = counts.statistics(now + COUNT_STANDS);
+        assert_eq!((later.live, later.viewers, later.tags), (1, 0, vec![tag("lol", 1, 0)]));
+    }
+}
