@@ -39,6 +39,8 @@ fn show(subject: &str, payload: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use castlog_log::Kind;
+
     use super::show;
 
     #[test]
@@ -50,12 +52,43 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_shown_as_json() {
-        let subject = castlog_log::Kind::Title
-            .of(castlog_log::BroadcastId::generate())
-            .to_string();
-        // Field 1 (`changed`) with field 1 (`title`) = "hi".
-        let text = show(&subject, &[0x0a, 4, 0x0a, 2, b'h', b'i']);
-        assert!(text.contains(r#""title": "hi""#), "{text}");
+    fn every_event_of_every_kind_is_shown_as_json() {
+        let id = castlog_log::BroadcastId::generate();
+        let mut shown = Vec::new();
+        for event in castlog_testkit::every_event() {
+            let text = show(&event.kind().of(id).to_string(), &event.encode());
+            let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let name = event.name().unwrap();
+            assert!(json[name].is_object(), "{text}");
+            assert_eq!(castlog_log::Event::from_json(event.kind(), json).unwrap(), event);
+            shown.push((event.kind(), name));
+        }
+        for kind in Kind::ALL {
+            for name in castlog_log::Event::names(kind) {
+                assert!(shown.contains(&(kind, name)), "{kind} {name}");
+            }
+        }
+        let part = show(&Kind::Part.of(id).to_string(), b"0123");
+        assert!(part.contains(r#""sizeBytes": 4"#), "{part}");
+    }
+
+    #[test]
+    fn a_change_of_the_feed_is_shown_as_json() {
+        let id = castlog_log::BroadcastId::generate();
+        // Field 1 (`kind`) = "title".
+        let text = show(&format!("castlog.live_info.changed.{id}"), b"\x0a\x05title");
+        assert!(text.contains(r#""kind": "title""#), "{text}");
+    }
+
+    #[test]
+    fn what_a_newer_producer_says_is_shown_as_far_as_it_is_known() {
+        let id = castlog_log::BroadcastId::generate();
+        // Field 1 (`changed`) with field 2 (`language`) = "ko" and field 3
+        // (`visibility`) = 99, which is no visibility yet.
+        let options = show(&Kind::Options.of(id).to_string(), b"\x0a\x06\x12\x02ko\x18\x63");
+        assert!(options.contains(r#""language": "ko""#), "{options}");
+        // Field 90: an event that there is none of yet.
+        let title = show(&Kind::Title.of(id).to_string(), &[0xd2, 0x05, 2, 0x08, 1]);
+        assert_eq!(title, "{}");
     }
 }

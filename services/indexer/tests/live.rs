@@ -97,3 +97,24 @@ async fn duplicates_redelivery_and_what_is_no_entry_change_nothing() -> anyhow::
     stage.verified().await?;
     indexer.finish().await
 }
+
+#[tokio::test]
+async fn what_a_newer_producer_says_stops_nothing() -> anyhow::Result<()> {
+    let stage = Stage::build().await?;
+    let indexer = stage.start()?;
+    let (one, _) = stage.go_live("one", &[]).await?;
+    let (two, _) = stage.go_live("two", &[]).await?;
+    stage.found("", "", &[one, two]).await?;
+    // Member 90 of the oneof of each kind, which this schema does not have.
+    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Part) {
+        stage
+            .log
+            .publish_payload(kind.of(one), &[0xd2, 0x05, 2, 0x08, 1])
+            .await?;
+    }
+    stage.say(two, title("still indexed")).await?;
+    stage.found("still", "", &[two]).await?;
+    assert_eq!(stage.log.dead_letters().await?, 0);
+    stage.verified().await?;
+    indexer.finish().await
+}
