@@ -16,6 +16,7 @@ use futures::{FutureExt, future::BoxFuture, future::try_join_all};
 use meilisearch_sdk::{indexes::IndexesQuery, settings::Settings};
 
 use crate::{
+    archive,
     config::Config,
     document::{self, Document},
     template::Template,
@@ -60,6 +61,9 @@ pub async fn run(config: Config, ctx: Context) -> anyhow::Result<()> {
         retention.run().await;
         Ok(())
     });
+    if config.archive.enabled {
+        tasks.spawn("archive", archive::run(config.archive.clone(), &STREAMS, ctx.clone()));
+    }
     tasks.spawn("log_sink", async move {
         let options = Options {
             batch: config.batch,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::template::Template;
+use crate::{archive, template::Template};
 
 /// Configuration of the log sink.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -24,6 +24,8 @@ pub struct Config {
     /// does one task after another, so that fewer of these leave more of its time to
     /// the index that viewers search. 0 to 10000. Default 1000.
     pub linger_ms: u64,
+    /// The archive in the media store.
+    pub archive: archive::Config,
 }
 
 impl Default for Config {
@@ -34,6 +36,7 @@ impl Default for Config {
             retention_days: 30,
             batch: 500,
             linger_ms: 1000,
+            archive: archive::Config::default(),
         }
     }
 }
@@ -58,6 +61,7 @@ impl Config {
         if self.linger_ms > 10_000 {
             problems.push(format!("log_sink.linger_ms = {} is over 10000", self.linger_ms));
         }
+        problems.extend(self.archive.validate());
         problems
     }
 }
@@ -75,8 +79,14 @@ mod tests {
             retention_days: 4000,
             batch: 501,
             linger_ms: 10_001,
+            archive: archive::Config {
+                enabled: true,
+                prefix: "../archive".into(),
+                batch: 0,
+                linger_s: 0,
+            },
         };
-        assert_eq!(bad.validate().len(), 6);
+        assert_eq!(bad.validate().len(), 9);
     }
 
     #[test]

@@ -1,0 +1,119 @@
+//! The archive in the object store. What decides is only ever created, never
+//! replaced: every store can do that atomically, a local folder included.
+
+use std::collections::BTreeSet;
+
+use anyhow::Context as _;
+use castlog_service::MediaStore;
+use object_store::{Error, ObjectStoreExt as _, PutMode, PutOptions, path::Path};
+use serde::{Deserialize, Serialize};
+
+use super::plan::Plan;
+
+#[derive(Clone)]
+pub(crate) struct Store {
+    store: MediaStore,
+    prefix: String,
+}
+
+/// Where the next range of a stream begins, at least: a hint that saves walking
+/// along all plans.
+#[derive(Serialize, Deserialize)]
+struct Progress {
+    next: u64,
+}
+
+impl Store {
+    pub(crate) fn new(store: &MediaStore, prefix: &str) -> Self {
+        Self {
+            store: store.clone(),
+            prefix: prefix.to_owned(),
+        }
+    }
+
+    fn path(&self, name: &str) -> Path {
+        Path::from(format!("{}/{name}", self.prefix))
+    }
+
+    fn plan_path(&self, stream: &str, first: u64) -> Path {
+        self.path(&format!("_ranges/{stream}/{first:020}.json"))
+    }
+
+    fn progress_path(&self, stream: &str) -> Path {
+        self.path(&format!("_progress/{stream}.json"))
+    }
+
+    /// The plan of the range that begins there, if somebody has claimed it.
+    pub(crate) async fn plan(&self, stream: &str, first: u64) -> anyhow::Result<Option<Plan>> {
+        self.read(&self.plan_path(stream, first)).await
+    }
+
+    /// Claims a range; returns the plan that stands, which may be another's.
+    pub(crate) async fn claim(&self, plan: &Plan) -> anyhow::Result<Plan> {
+        let path = self.plan_path(&plan.stream, plan.first);
+        if self.put(&path, serde_json::to_vec(plan)?, PutMode::Create).await? {
+            return Ok(plan.clone());
+        }
+        let stands = self.read(&path).await?;
+        stands.with_context(|| format!("{path} is there and cannot be found"))
+    }
+
+    /// The files of a plan that are not there.
+    pub(crate) async fn missing(&self, plan: &Plan) -> anyhow::Result<BTreeSet<String>> {
+        let mut missing = BTreeSet::new();
+        for file in &plan.files {
+            let path = self.path(&file.path);
+            match self.store.head(&path).await {
+                Ok(_) => {}
+                Err(Error::NotFound { .. }) => {
+                    missing.insert(file.path.clone());
+                }
+                Err(error) => return Err(error).with_context(|| format!("cannot look for {path}")),
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Creates a file, unless it is there.
+    pub(crate) async fn create(&self, path: &str, bytes: Vec<u8>) -> anyhow::Result<()> {
+        self.put(&self.path(path), bytes, PutMode::Create).await.map(drop)
+    }
+
+    pub(crate) async fn progress(&self, stream: &str) -> anyhow::Result<Option<u64>> {
+        let progress: Option<Progress> = self.read(&self.progress_path(stream)).await?;
+        Ok(progress.map(|progress| progress.next))
+    }
+
+    pub(crate) async fn set_progress(&self, stream: &str, next: u64) -> anyhow::Result<()> {
+        let bytes = serde_json::to_vec(&Progress { next })?;
+        let path = self.progress_path(stream);
+        self.put(&path, bytes, PutMode::Overwrite).await.map(drop)
+    }
+
+    async fn read<T: for<'d> Deserialize<'d>>(&self, path: &Path) -> anyhow::Result<Option<T>> {
+        let found = match self.store.get(path).await {
+            Ok(found) => found.bytes().await,
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .with_context(|| format!("{path} cannot be read")),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read {path}")),
+        }
+    }
+
+    /// Writes an object; `false` when it is there and only to be created.
+    async fn put(&self, path: &Path, bytes: Vec<u8>, mode: PutMode) -> anyhow::Result<bool> {
+        let options = PutOptions {
+            mode,
+            ..PutOptions::default()
+        };
+        match self.store.put_opts(path, bytes.into(), options).await {
+            Ok(_) => Ok(true),
+            Err(Error::AlreadyExists { .. }) => Ok(false),
+            Err(error) => Err(error).with_context(|| format!("cannot write {path}")),
+        }
+    }
+}
