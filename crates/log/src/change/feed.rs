@@ -7,7 +7,7 @@
 //! is not newer is there already, however long ago. The server's duplicate
 //! window plays no part.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use async_nats::{
     HeaderMap,
@@ -19,6 +19,7 @@ use async_nats::{
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use prost::Message as _;
 
 use super::{Raw, RawState, SOURCE, STREAM, TYPE, timestamp};
@@ -30,6 +31,8 @@ use crate::{
 
 /// Most changes of one batch; JetStream takes 1000.
 const MAX_BATCH: usize = 500;
+/// States read from the feed at the same time.
+const READS: usize = 32;
 /// Broadcasts whose state is remembered between batches: some kilobytes each.
 const MAX_REMEMBERED: usize = 2000;
 
@@ -117,12 +120,19 @@ impl Feed {
         if self.states.len() > MAX_REMEMBERED {
             self.states.clear();
         }
+        let unknown: BTreeSet<BroadcastId> = commits
+            .iter()
+            .map(|commit| commit.broadcast)
+            .filter(|broadcast| !self.states.contains_key(broadcast))
+            .collect();
+        let reads = unknown
+            .into_iter()
+            .map(async |broadcast| self.newest(broadcast).await.map(|state| (broadcast, state)));
+        let read: Vec<_> = stream::iter(reads).buffer_unordered(READS).try_collect().await?;
+        self.states.extend(read);
         let mut messages = Vec::with_capacity(commits.len());
         for commit in commits {
-            let mut state = match self.states.remove(&commit.broadcast) {
-                Some(state) => state,
-                None => self.newest(commit.broadcast).await?,
-            };
+            let mut state = self.states.remove(&commit.broadcast).unwrap_or_default();
             if commit.sequence > state.sequence(commit.kind) {
                 self.complete(&mut state, commit).await?;
                 messages.extend(message(&mut state, commit));

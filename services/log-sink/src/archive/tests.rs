@@ -369,7 +369,8 @@ async fn the_documented_query_tells_the_hours_live() -> anyhow::Result<()> {
         }
     }
     stage.until(events).await?;
-    let document = include_str!("../../../../docs/log-archive.md");
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/log-archive.md");
+    let document = std::fs::read_to_string(document)?;
     let query = document
         .split("```sql\n")
         .nth(1)
