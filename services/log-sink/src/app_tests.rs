@@ -117,12 +117,14 @@ async fn the_entry_of_a_document_that_is_refused_is_named() -> anyhow::Result<()
     Ok(())
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn it_withstands_what_every_view_must() -> anyhow::Result<()> {
     let server = Meilisearch::start().await?;
     let sink = sink(&server)?;
     let entries: Vec<Entry> = (1..=6)
         .map(|sequence| entry(sequence, &format!("title {sequence}")))
         .collect();
-    compliance::check(&mut View { server, sink }, &entries).await
+    let mut view = View { server, sink };
+    compliance::check(&mut view, &entries).await?;
+    compliance::explore(&mut view, 4).await
 }

@@ -155,9 +155,7 @@ async fn attempt<H: Harness>(harness: &mut H, history: &[Entry], deliveries: &[D
     let found = harness.snapshot().await?;
 
     harness.wipe().await?;
-    for entry in history {
-        drive(harness, std::slice::from_ref(entry)).await?;
-    }
+    drive(harness, history).await?;
     same("a plain replay, other than what was delivered", harness, &found).await?;
     harness.rebuild(history).await?;
     same("a rebuild, other than what was delivered", harness, &found).await
