@@ -74,9 +74,10 @@ bench *ARGS: build
     cargo build --locked --release --workspace --bin castlog-bench
     @exec {{ quote(target) }}/release/castlog-bench "$@"
 
-# Kills nats-server ROUNDS times under load; what it acknowledged must be there, once and in order.
+# Kills nats-server, then servers of a cluster, ROUNDS times under load; what they acknowledged must be there.
 durability ROUNDS="300":
-    CASTLOG_DURABILITY_ROUNDS={{ quote(ROUNDS) }} cargo test --locked -p castlog-log --test durability -- --nocapture
+    CASTLOG_DURABILITY_ROUNDS={{ quote(ROUNDS) }} cargo test --locked -p castlog-log --test durability -- \
+        --nocapture --include-ignored --test-threads 1
 
 # Writes the API documentation of every crate to target/doc.
 doc: _web

@@ -15,11 +15,12 @@ use std::{
 
 use castlog_log::{BroadcastId, Draft, EntryId, Followed, From, Kind, Log, PublishError, Publisher, pb};
 use castlog_testkit::{
-    NatsOptions, TestLog,
+    NatsCluster, NatsOptions, NatsServer, TestLog,
     durability::{Acked, Stored, Violation, check},
     until,
 };
 use futures::{StreamExt as _, stream};
+use tokio::sync::watch;
 
 /// Kills when the environment says nothing else: enough to catch a blunder.
 const ROUNDS: usize = 10;
@@ -47,6 +48,8 @@ struct Load {
     acked: Mutex<Vec<Acked>>,
     given_up: AtomicUsize,
     stop: AtomicBool,
+    /// Whether entries may be published.
+    run: watch::Sender<bool>,
 }
 
 impl Load {
@@ -56,6 +59,7 @@ impl Load {
             acked: Mutex::default(),
             given_up: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
+            run: watch::Sender::new(true),
         })
     }
 
@@ -91,9 +95,18 @@ impl Load {
     async fn crowd(self: Arc<Self>) -> anyhow::Result<()> {
         let broadcast = BroadcastId::generate();
         let numbers = stream::iter(1..).take_while(|_| std::future::ready(!self.stop.load(Ordering::Relaxed)));
-        let mut published = numbers
+        let run = self.run.subscribe();
+        let numbers = numbers.then(|number| {
+            let mut run = run.clone();
+            async move {
+                run.wait_for(|run| *run).await.map(drop).ok();
+                number
+            }
+        });
+        let published = numbers
             .map(|number| self.publish(broadcast, number, None))
             .buffer_unordered(IN_FLIGHT);
+        let mut published = std::pin::pin!(published);
         while let Some(outcome) = published.next().await {
             outcome?;
         }
@@ -105,6 +118,7 @@ impl Load {
         let broadcast = BroadcastId::generate();
         let (mut number, mut last) = (0, 0);
         while !self.stop.load(Ordering::Relaxed) {
+            self.run.subscribe().wait_for(|run| *run).await?;
             number += 1;
             last = self.publish(broadcast, number, Some(last)).await?;
         }
@@ -133,14 +147,56 @@ async fn stored(log: &Log) -> anyhow::Result<Vec<Stored>> {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_acknowledged_outlives_kills() -> anyhow::Result<()> {
-    let rounds = match std::env::var("CASTLOG_DURABILITY_ROUNDS") {
-        Ok(rounds) => rounds.parse()?,
-        Err(_) => ROUNDS,
-    };
-    let mut server = TestLog::start(NatsOptions::default()).await?;
-    let load = Load::new(&server.publisher);
+/// What is killed.
+enum Servers {
+    One(Box<NatsServer>),
+    /// One of three, each time another; the streams have three replicas.
+    Cluster(NatsCluster),
+}
+
+impl Servers {
+    async fn kill(&mut self) -> anyhow::Result<()> {
+        match self {
+            Self::One(server) => {
+                server.kill9();
+                server.restart().await
+            }
+            Self::Cluster(cluster) => {
+                let node = rand::random_range(0..cluster.size());
+                cluster.node(node).kill9();
+                tokio::time::sleep(rand::random_range(Duration::ZERO..MAX_ROUND)).await;
+                cluster.node(node).restart().await?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits until any one server can be killed. Publishing pauses meanwhile: an
+    /// election takes seconds, in which nothing is tested but memory grows.
+    async fn settled(&self, load: &Load, log: &Log) -> anyhow::Result<()> {
+        let Self::Cluster(_) = self else { return Ok(()) };
+        load.run.send_replace(false);
+        until("replicas that are up to date", WITHIN, async || {
+            let stream = log.jetstream().get_stream("BROAD_INFO").await.ok()?;
+            let cluster = stream.cached_info().cluster.as_ref()?;
+            let current = cluster.replicas.iter().all(|peer| peer.current && !peer.offline);
+            (cluster.leader.is_some() && cluster.replicas.len() == 2 && current).then_some(())
+        })
+        .await?;
+        load.run.send_replace(true);
+        Ok(())
+    }
+}
+
+fn rounds() -> anyhow::Result<usize> {
+    match std::env::var("CASTLOG_DURABILITY_ROUNDS") {
+        Ok(rounds) => Ok(rounds.parse()?),
+        Err(_) => Ok(ROUNDS),
+    }
+}
+
+async fn outlives_kills(mut servers: Servers, log: &Log, rounds: usize) -> anyhow::Result<()> {
+    let load = Load::new(&Publisher::new(log, "test"));
     let mut writers = tokio::task::JoinSet::new();
     for _ in 0..CROWDS {
         writers.spawn(load.clone().crowd());
@@ -154,29 +210,43 @@ async fn what_was_acknowledged_outlives_kills() -> anyhow::Result<()> {
         let acked = async || (load.count() > before).then_some(());
         until("an acknowledgement", WITHIN, acked).await?;
         tokio::time::sleep(rand::random_range(Duration::ZERO..MAX_ROUND)).await;
-        server.nats.kill9();
-        server.nats.restart().await?;
-        if round % CHECK_EVERY == 0 || round == rounds {
-            if round == rounds {
-                load.stop.store(true, Ordering::Relaxed);
-                while let Some(writer) = writers.join_next().await {
-                    writer??;
-                }
+        servers.kill().await?;
+        servers.settled(&load, log).await?;
+        if round == rounds {
+            load.stop.store(true, Ordering::Relaxed);
+            while let Some(writer) = writers.join_next().await {
+                writer??;
             }
-            let acked = load.acked.lock().unwrap().clone();
-            let stored = stored(&server.log).await?;
-            let violations = check(&acked, &stored);
-            anyhow::ensure!(violations.is_empty(), "round {round}: {violations:#?}");
-            println!(
-                "round {round}: {} acknowledged, {} stored, {} given up and published again, {:.0?}",
-                acked.len(),
-                stored.len(),
-                load.given_up.load(Ordering::Relaxed),
-                begun.elapsed()
-            );
+        } else if round % CHECK_EVERY != 0 {
+            continue;
         }
+        let acked = load.acked.lock().expect("no writer panics").clone();
+        let stored = stored(log).await?;
+        let violations = check(&acked, &stored);
+        anyhow::ensure!(violations.is_empty(), "round {round}: {violations:#?}");
+        println!(
+            "round {round}: {} acknowledged, {} stored, {} given up and published again, {:.0?}",
+            acked.len(),
+            stored.len(),
+            load.given_up.load(Ordering::Relaxed),
+            begun.elapsed()
+        );
     }
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_outlives_kills() -> anyhow::Result<()> {
+    let TestLog { nats, log, .. } = TestLog::start(NatsOptions::default()).await?;
+    outlives_kills(Servers::One(Box::new(nats)), &log, rounds()?).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "each round takes the seconds of an election: run by ./dev durability"]
+async fn what_a_cluster_acknowledged_outlives_kills_of_its_servers() -> anyhow::Result<()> {
+    let cluster = NatsCluster::start(NatsOptions::default()).await?;
+    let log = cluster.log().await?;
+    outlives_kills(Servers::Cluster(cluster), &log, rounds()?).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
