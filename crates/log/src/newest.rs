@@ -7,7 +7,7 @@ use async_nats::{Message, StatusCode, header};
 use futures::{StreamExt, future::try_join_all};
 use serde::Serialize;
 
-use crate::{Entry, Log, Position, ReadError, Subject, Undecodable, read::unavailable};
+use crate::{Entry, Followed, From, Log, Position, ReadError, Subject, Undecodable, read::unavailable};
 
 /// Subjects in one request. The server takes 1024, and cuts an answer short at a
 /// third of its `max_pending` (64 MB by default): entries are 64 KiB at most.
@@ -28,6 +28,23 @@ struct MultiLast<'a> {
 }
 
 impl Log {
+    /// Every entry on a subject that can be read, the oldest first. For subjects with
+    /// few entries: all of them are in memory at once.
+    ///
+    /// # Errors
+    /// The log cannot be reached; a failure takes a short delay.
+    pub async fn history(&self, subject: Subject) -> Result<Vec<Entry>, ReadError> {
+        let mut follow = self.follow(subject.kind.stream(), &[&subject.to_string()], From::Beginning);
+        let mut entries = Vec::new();
+        loop {
+            match follow.next().await? {
+                Followed::Entry(entry) => entries.push(*entry),
+                Followed::Undecodable(_) => {}
+                Followed::CaughtUp => return Ok(entries),
+            }
+        }
+    }
+
     /// The newest entry on each subject that has one, in no particular order.
     /// What cannot be decoded is there as such.
     ///

@@ -126,5 +126,5 @@ async fn it_withstands_what_every_view_must() -> anyhow::Result<()> {
         .collect();
     let mut view = View { server, sink };
     compliance::check(&mut view, &entries).await?;
-    compliance::explore(&mut view, 4).await
+    compliance::explore(&mut view, 2).await
 }

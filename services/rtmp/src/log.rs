@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use castlog_log::{BroadcastId, Draft, EntryId, Event, Followed, From, Kind, PublishError, pb};
+use castlog_log::{BroadcastId, Draft, EntryId, Event, Followed, From, Kind, PublishError, Subject, pb};
 use chrono::Utc;
 
 use crate::{server::Server, session::Open};
@@ -27,10 +27,14 @@ pub(crate) async fn follow_keys(server: Arc<Server>, on_ready: impl FnOnce()) ->
             () = server.shutdown.cancelled() => return Ok(()),
         };
         match followed {
-            Ok(Followed::Entry(entry)) => server.apply_key(&entry),
+            Ok(Followed::Entry(entry)) if entry.event.name().is_some() => server.apply_key(&entry),
+            Ok(Followed::Entry(entry)) => what_was_before(&server, entry.subject).await,
             Ok(Followed::Undecodable(message)) => {
                 let seq = message.position.sequence;
                 tracing::error!(subject = message.subject, seq, error = %message.error, "entry skipped");
+                if let Ok(subject) = message.subject.parse() {
+                    what_was_before(&server, subject).await;
+                }
             }
             Ok(Followed::CaughtUp) => {
                 tokio::select! {
@@ -45,6 +49,21 @@ pub(crate) async fn follow_keys(server: Arc<Server>, on_ready: impl FnOnce()) ->
             Err(error) => {
                 tracing::warn!(error = %error, "publish keys cannot be read, trying again")
             }
+        }
+    }
+}
+
+/// Applies all that stands on a subject: its last entry says nothing that is known, so
+/// that what was said before stands, and a server that has just started has not read it.
+async fn what_was_before(server: &Arc<Server>, subject: Subject) {
+    loop {
+        let read = tokio::select! {
+            read = server.log.history(subject) => read,
+            () = server.shutdown.cancelled() => return,
+        };
+        match read {
+            Ok(entries) => return entries.iter().for_each(|entry| server.apply_key(entry)),
+            Err(error) => tracing::warn!(error = %error, "publish keys cannot be read, trying again"),
         }
     }
 }

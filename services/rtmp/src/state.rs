@@ -60,6 +60,8 @@ impl KeyTable {
         ) {
             return None;
         }
+        // An event of a newer schema says nothing that is known: what was said before stands.
+        entry.event.name()?;
         let channel = self.channels.entry(broadcast).or_default();
         let applied = channel.applied.entry(entry.subject.kind).or_default();
         if entry.sequence() <= *applied {
@@ -108,6 +110,15 @@ impl KeyTable {
                 }
                 cut("the broadcast was deleted")
             }
+            Event::Registration(pb::Registration {
+                event: Some(registration::Event::Created(_)),
+            }) => {
+                channel.deleted = false;
+                if let Some(key) = &channel.key {
+                    self.by_key.insert(key.clone(), broadcast);
+                }
+                None
+            }
             _ => None,
         }
     }
@@ -151,6 +162,10 @@ impl KeyTable {
 
 /// Longest wait for an encoder: a session is not a way to reserve a broadcast.
 const MAX_RECONNECT_WINDOW_S: u32 = 3600;
+
+#[cfg(test)]
+#[path = "state_kit.rs"]
+mod kit;
 
 #[cfg(test)]
 mod tests {
