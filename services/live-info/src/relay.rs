@@ -74,12 +74,29 @@ impl Relay {
         Ok(ids.len())
     }
 
-    /// Relays all that waits. Relays of running instances may come first many times.
+    /// Relays what waits at this moment. Relays of running instances may come first
+    /// many times, and what comes meanwhile is theirs: under load the outbox is
+    /// never empty.
     pub(crate) async fn drain(&mut self) -> anyhow::Result<()> {
+        let newest: StreamRangeReply = self
+            .redis
+            .xrevrange_count(OUTBOX, "+", "-", 1)
+            .await
+            .context("cannot read the outbox")?;
+        let Some(end) = newest.ids.into_iter().next().map(|item| item.id) else {
+            return Ok(());
+        };
         let mut failures = DRAIN_FAILURES;
         loop {
+            let left: StreamRangeReply = self
+                .redis
+                .xrange_count(OUTBOX, "-", &end, 1)
+                .await
+                .context("cannot read the outbox")?;
+            if left.ids.is_empty() {
+                return Ok(());
+            }
             match self.round().await {
-                Ok(0) => return Ok(()),
                 Ok(_) => failures = DRAIN_FAILURES,
                 Err(error) if failures == 0 => return Err(error),
                 Err(_) => {
