@@ -25,6 +25,8 @@ pub struct User {
     pub reads: &'static [Kind],
     /// Streams that it reads in order, each reader by an ephemeral consumer.
     pub follows: &'static [&'static str],
+    /// Streams of which it reads single entries, by sequence or as the last of a subject.
+    pub looks_into: &'static [&'static str],
     /// The durable consumer that it takes entries from, on every stream that has it.
     pub consumes: Option<&'static str>,
 }
@@ -49,6 +51,7 @@ const SERVICE: User = User {
     also_publishes: &[],
     reads: &[],
     follows: &[],
+    looks_into: &[],
     consumes: None,
 };
 
@@ -78,6 +81,8 @@ pub const USERS: [User; 9] = [
         name: "live-info",
         // Committed changes of its state, for those who need them.
         also_publishes: &["castlog.live_info.changed.*"],
+        // What it has not relayed yet, and what the feed has already.
+        looks_into: &["BROAD_INFO", "LIVE_STREAM", "LIVE_INFO_CHANGED"],
         consumes: Some("live_info"),
         ..SERVICE
     },
@@ -91,7 +96,7 @@ pub const USERS: [User; 9] = [
             Kind::Options,
         ],
         reads: &[Kind::Status, Kind::Metadata],
-        follows: &["BROAD_INFO", "LIVE_STREAM"],
+        follows: &["BROAD_INFO", "LIVE_STREAM", "LIVE_TELEMETRY", "LIVE_INFO_CHANGED"],
         ..SERVICE
     },
     User {
@@ -110,6 +115,7 @@ pub const USERS: [User; 9] = [
     },
     User {
         name: "log-sink",
+        follows: &["BROAD_INFO", "LIVE_STREAM", "LIVE_SEGMENT", "LIVE_TELEMETRY"],
         consumes: Some("log_sink"),
         ..SERVICE
     },
@@ -201,6 +207,10 @@ impl User {
         let mut streams: Vec<&str> = self.publishes.iter().map(|kind| kind.stream()).collect();
         streams.dedup();
         publish.extend(streams.iter().map(|stream| format!("$JS.API.STREAM.MSG.GET.{stream}")));
+        for stream in self.looks_into {
+            publish.push(format!("$JS.API.STREAM.INFO.{stream}"));
+            publish.push(format!("$JS.API.STREAM.MSG.GET.{stream}"));
+        }
         for stream in self.follows {
             publish.push(format!("$JS.API.STREAM.INFO.{stream}"));
             // Of a stream that it reads anyway, also many entries in one request.
@@ -365,12 +375,13 @@ mod tests {
             let kinds: Vec<String> = user.publishes.iter().map(|kind| format!("`{kind}`")).collect();
             let subjects = user.also_publishes.iter().map(|subject| format!("`{subject}`"));
             let publishes: Vec<String> = kinds.into_iter().chain(subjects).collect();
-            let follows: Vec<String> = user.follows.iter().map(|stream| format!("`{stream}`")).collect();
+            let streams = |streams: &[&str]| streams.iter().map(|stream| format!("`{stream}`")).collect::<Vec<_>>();
             let row = format!(
-                "| `{}` | {} | {} | {} |",
+                "| `{}` | {} | {} | {} | {} |",
                 user.name,
                 cell(&publishes),
-                cell(&follows),
+                cell(&streams(user.follows)),
+                cell(&streams(user.looks_into)),
                 cell(
                     &user
                         .consumes
