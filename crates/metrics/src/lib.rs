@@ -12,7 +12,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-/// Media type of [`text`].
+/// Media type of [`text()`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// A durable consumer of a stream.

@@ -9,7 +9,7 @@
 //! so that nothing stalls behind it, and is applied like any other when somebody
 //! hands it over again.
 //!
-//! It knows nothing of any view. [`compliance`] is the kit that each view's
+//! It knows nothing of any view. `compliance` is the kit that each view's
 //! tests put it through.
 
 #[cfg(feature = "compliance")]
