@@ -3,8 +3,11 @@
 mod support;
 
 use castlog_live_api::{Code, Config};
-use castlog_log::{BroadcastId, Kind};
-use castlog_testkit::until;
+use castlog_log::{
+    BroadcastId, Kind,
+    provision::{self, Plan},
+};
+use castlog_testkit::{NatsOptions, TestLog, until};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 use support::{PATIENCE, Stage, TOKEN, expect, problem};
@@ -220,6 +223,21 @@ async fn an_unreadable_entry_is_an_internal_error() -> anyhow::Result<()> {
         .admin(Method::PUT, &format!("/v1/broadcasts/{id}/title"))
         .json(&json!({ "title": "two" }));
     problem(put.send().await?, 500, "A16").await?;
+    stage.finish().await
+}
+
+#[tokio::test]
+async fn statistics_wait_for_the_change_feed() -> anyhow::Result<()> {
+    let log = TestLog::start(NatsOptions::default()).await?;
+    log.log.jetstream().delete_stream(castlog_log::change::STREAM).await?;
+    let stage = Stage::build_on(log).await?;
+    let ask = || stage.anonymous(Method::GET, "/v1/statistics").send();
+    problem(ask().await?, 503, "A18").await?;
+    provision::apply(&stage.log, Plan::default()).await?;
+    until("the statistics", PATIENCE, || async {
+        (ask().await.ok()?.status() == StatusCode::OK).then_some(())
+    })
+    .await?;
     stage.finish().await
 }
 

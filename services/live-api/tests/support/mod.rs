@@ -40,16 +40,27 @@ impl Stage {
 
     /// A service that has no admin token.
     pub(crate) async fn build_tokenless() -> anyhow::Result<Self> {
-        Self::start(Config::default(), Secret::default()).await
+        Self::start(
+            TestLog::start(NatsOptions::default()).await?,
+            Config::default(),
+            Secret::default(),
+        )
+        .await
+    }
+
+    /// A service on a log that was prepared by the test.
+    pub(crate) async fn build_on(log: TestLog) -> anyhow::Result<Self> {
+        Self::start(log, Config::default(), Secret::new(TOKEN.to_owned())).await
     }
 
     /// Starts everything; addresses and token are set here.
     pub(crate) async fn build_with(config: Config) -> anyhow::Result<Self> {
-        Self::start(config, Secret::new(TOKEN.to_owned())).await
+        let log = TestLog::start(NatsOptions::default()).await?;
+        Self::start(log, config, Secret::new(TOKEN.to_owned())).await
     }
 
-    async fn start(config: Config, admin_token: Secret<String>) -> anyhow::Result<Self> {
-        let TestLog { nats, log, .. } = TestLog::start(NatsOptions::default()).await?;
+    async fn start(log: TestLog, config: Config, admin_token: Secret<String>) -> anyhow::Result<Self> {
+        let TestLog { nats, log, .. } = log;
         let redis = RedisServer::start().await?;
         let media = TempDir::new()?;
         let store = open_media_store(&MediaStoreConfig {
