@@ -76,8 +76,8 @@ bench *ARGS: build
 
 # Kills nats-server, then servers of a cluster, ROUNDS times under load; what they acknowledged must be there.
 durability ROUNDS="300":
-    CASTLOG_DURABILITY_ROUNDS={{ quote(ROUNDS) }} cargo test --locked -p castlog-log --test durability -- \
-        --nocapture --include-ignored --test-threads 1
+    CASTLOG_DURABILITY_ROUNDS={{ quote(ROUNDS) }} cargo test --locked --workspace --test durability -- \
+        --nocapture --test-threads 1
 
 # Writes the API documentation of every crate to target/doc.
 doc: _web

@@ -1,6 +1,7 @@
 //! Figures, each as a ratio to a peer or a limit that is measured in the same run.
 
 mod live;
+mod percentiles;
 mod publish;
 mod replay;
 mod transcode;

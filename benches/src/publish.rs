@@ -1,14 +1,13 @@
 //! The publish path: what durability costs, and what the group commit wins back.
 
-use std::{
-    future::Future,
-    time::{Duration, Instant},
-};
+use std::{future::Future, time::Instant};
 
 use async_nats::{HeaderMap, jetstream};
-use castlog_log::{BroadcastId, Draft, EntryId, Kind, Publisher, pb};
-use castlog_testkit::{NatsOptions, TestLog};
+use castlog_log::{BroadcastId, Draft, EntryId, Event, Kind, Publisher};
+use castlog_testkit::{NatsOptions, TestLog, events};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+
+use crate::percentiles::Percentiles;
 
 /// Publishes under way at once.
 const IN_FLIGHT: usize = 256;
@@ -100,11 +99,8 @@ where
     Ok(f64::from(entries) / begun.elapsed().as_secs_f64())
 }
 
-fn title(n: u32) -> pb::Title {
-    let title = format!("title {n}");
-    pb::Title {
-        event: Some(pb::title::Event::Changed(pb::title::Changed { title })),
-    }
+fn title(n: u32) -> Event {
+    events::title(&format!("title {n}"))
 }
 
 async fn castlog(publisher: &Publisher, n: u32) -> anyhow::Result<()> {
@@ -129,7 +125,7 @@ async fn plain(jetstream: &jetstream::Context, n: u32) -> anyhow::Result<()> {
     ] {
         headers.insert(name, value);
     }
-    let payload = castlog_log::Event::from(title(n)).encode();
+    let payload = title(n).encode();
     jetstream
         .publish_with_headers(Kind::Title.of(broadcast).to_string(), headers, payload)
         .await?
@@ -137,24 +133,8 @@ async fn plain(jetstream: &jetstream::Context, n: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-struct Latency {
-    p50: Duration,
-    p99: Duration,
-}
-
-impl Latency {
-    fn of(mut times: Vec<Duration>) -> Self {
-        times.sort_unstable();
-        let at = |share: usize| times[(times.len() - 1) * share / 100];
-        Self {
-            p50: at(50),
-            p99: at(99),
-        }
-    }
-}
-
 /// One publish at a time, plain and castlog's by turns, so that both meet the same disk.
-async fn lone(log: &TestLog) -> anyhow::Result<(Latency, Latency)> {
+async fn lone(log: &TestLog) -> anyhow::Result<(Percentiles, Percentiles)> {
     let (mut plains, mut castlogs) = (Vec::new(), Vec::new());
     for n in (0..).take(LONE) {
         let begun = Instant::now();
@@ -164,5 +144,5 @@ async fn lone(log: &TestLog) -> anyhow::Result<(Latency, Latency)> {
         castlog(&log.publisher, n).await?;
         castlogs.push(begun.elapsed());
     }
-    Ok((Latency::of(plains), Latency::of(castlogs)))
+    Ok((Percentiles::of(plains)?, Percentiles::of(castlogs)?))
 }

@@ -5,8 +5,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use castlog_live_info::RedisConfig;
-use castlog_log::{BroadcastId, Draft, Event, Log, Publisher, Secret, SessionId, pb};
-use castlog_testkit::{Meilisearch, NatsOptions, RedisServer, Service, TestLog};
+use castlog_log::{BroadcastId, Draft, Log, Publisher, SessionId};
+use castlog_testkit::{
+    Meilisearch, NatsOptions, RedisServer, Service, TestLog,
+    events::{created, started, title},
+};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 /// Broadcasts that the entries are of: all live, so that each has a document.
@@ -29,9 +32,7 @@ pub(crate) async fn run(entries: u32) -> anyhow::Result<()> {
 
     let redis = RedisServer::start().await?;
     let config = castlog_live_info::Config {
-        redis: RedisConfig {
-            url: Secret::new(redis.url()),
-        },
+        redis: RedisConfig::new(redis.url()),
         ..Default::default()
     };
     let live_info = service(&log.log, "live_info", |context| castlog_live_info::run(config, context)).await?;
@@ -55,52 +56,19 @@ pub(crate) async fn run(entries: u32) -> anyhow::Result<()> {
 
 async fn fill(publisher: &Publisher, entries: u32) -> anyhow::Result<()> {
     let ids: Vec<BroadcastId> = (0..BROADCASTS).map(|_| BroadcastId::generate()).collect();
-    let first = ids.iter().flat_map(|id| [(*id, created()), (*id, started())]);
-    let titles = (0..entries).map(|n| (ids[(n % BROADCASTS) as usize], title(n)));
+    let first = ids.iter().flat_map(|id| {
+        [
+            (*id, created("bench")),
+            (*id, started(&SessionId::generate().to_string())),
+        ]
+    });
+    let titles = (0..entries).map(|n| (ids[(n % BROADCASTS) as usize], title(&format!("title {n}"))));
     stream::iter(first.chain(titles))
         .map(|(id, event)| publisher.publish(Draft::new(id, event)))
         .buffer_unordered(IN_FLIGHT)
         .try_for_each(|_| async { Ok(()) })
         .await?;
     Ok(())
-}
-
-fn created() -> Event {
-    let created = pb::registration::Created {
-        owner: "bench".to_owned(),
-        created_at: None,
-    };
-    pb::Registration {
-        event: Some(pb::registration::Event::Created(created)),
-    }
-    .into()
-}
-
-fn started() -> Event {
-    let session = pb::status::Session {
-        session_id: SessionId::generate().to_string(),
-        started_at: Some(pb::Timestamp {
-            seconds: 1_800_000_000,
-            nanos: 0,
-        }),
-        ..Default::default()
-    };
-    pb::Status {
-        event: Some(pb::status::Event::Started(pb::status::Started {
-            session: Some(session),
-        })),
-    }
-    .into()
-}
-
-fn title(n: u32) -> Event {
-    let changed = pb::title::Changed {
-        title: format!("title {n}"),
-    };
-    pb::Title {
-        event: Some(pb::title::Event::Changed(changed)),
-    }
-    .into()
 }
 
 /// One replay.
@@ -172,9 +140,8 @@ where
     loop {
         let mut left = 0;
         for stream in streams {
-            let stream = log.jetstream().get_stream_no_info(stream).await?;
-            let info = stream.consumer_info(consumer).await?;
-            left += info.num_pending + u64::try_from(info.num_ack_pending)?;
+            let backlog = log.backlog(stream, consumer).await?;
+            left += backlog.pending + backlog.unacked;
         }
         memory.look(total - left, total)?;
         if left == 0 {

@@ -55,7 +55,7 @@ mod tests {
     fn every_event_of_every_kind_is_shown_as_json() {
         let id = castlog_log::BroadcastId::generate();
         let mut shown = Vec::new();
-        for event in castlog_testkit::every_event() {
+        for event in castlog_testkit::events::every_event() {
             let text = show(&event.kind().of(id).to_string(), &event.encode());
             let json: serde_json::Value = serde_json::from_str(&text).unwrap();
             let name = event.name().unwrap();

@@ -20,14 +20,14 @@ pub(crate) async fn rebuild(global: &Global, args: &View) -> anyhow::Result<Exit
     let progress = watched();
     match args.view {
         ViewChoice::LiveInfo => {
-            let report = castlog_live_info::rebuild_with(&config.live_info, &log, &progress).await?;
+            let report = castlog_live_info::rebuild(&config.live_info, &log, &progress).await?;
             println!(
                 "LiveInfo: {} broadcasts from {} entries, {} removed",
                 report.broadcasts, report.entries, report.removed
             );
         }
         ViewChoice::Index => {
-            let report = castlog_indexer::rebuild_with(&config.indexer, &log, &progress).await?;
+            let report = castlog_indexer::rebuild(&config.indexer, &log, &progress).await?;
             println!("index: {} documents", report.documents);
         }
     }

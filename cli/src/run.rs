@@ -2,6 +2,7 @@
 
 use std::{io::Read as _, pin::Pin, process::ExitCode, time::Duration};
 
+use castlog_log::Log;
 use castlog_service::{Context, Shutdown, Tasks};
 
 use crate::{
@@ -14,6 +15,9 @@ use crate::{
 pub(crate) const SUPERVISED: &str = "CASTLOG_SUPERVISED";
 /// How long an orphaned process may take to finish: nobody is left to kill it.
 const ORPHAN_GRACE: Duration = Duration::from_secs(20);
+
+/// How long entries may take to be stored once the services have ended.
+const FLUSH: Duration = Duration::from_secs(3);
 
 /// A service of castlog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,11 +108,19 @@ pub(crate) async fn run(global: &Global, args: &Run) -> anyhow::Result<ExitCode>
     let media = castlog_service::open_media_store(&config.media)?;
     let ctx = Context::start(first.clone(), media, shutdown.clone(), &config.admin).await?;
     let mut tasks = Tasks::new(&shutdown);
-    for (service, log) in services.into_iter().zip(logs) {
-        let ctx = Context { log, ..ctx.clone() };
+    for (service, log) in services.into_iter().zip(&logs) {
+        let ctx = Context {
+            log: log.clone(),
+            ..ctx.clone()
+        };
         tasks.spawn(service.name(), service.run(config.clone(), ctx));
     }
     tasks.wait().await?;
+    // Also what nobody waited for, such as the entry of a request that was cut off.
+    let flush = futures::future::join_all(logs.iter().map(Log::flush));
+    if tokio::time::timeout(FLUSH, flush).await.is_err() {
+        tracing::warn!("entries on their way to the log may not be stored");
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -3,11 +3,7 @@
 
 use std::{collections::BTreeMap, process::ExitCode};
 
-use castlog_log::{
-    ConsumerStatus, Log, StreamStatus,
-    dead_letter::{self, Filter},
-    provision,
-};
+use castlog_log::{ConsumerStatus, Log, StreamStatus, dead_letter, provision};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
@@ -19,8 +15,6 @@ use crate::{
 /// Holds its entries for as long as a broadcast lasts: that is its work, and only
 /// what nobody has taken waits.
 const QUEUE: &str = "pipeline";
-/// Dead letters that are counted per consumer: beyond, somebody looks anyway.
-const MAX_LETTERS: usize = 10_000;
 
 pub(crate) async fn status(global: &Global, args: &Status) -> anyhow::Result<ExitCode> {
     let log = config::connect(&config::load(global)?, "castlog status").await?;
@@ -42,10 +36,8 @@ struct Picture {
     now: DateTime<Utc>,
     streams: Vec<StreamStatus>,
     consumers: Vec<ConsumerStatus>,
-    /// By stream and consumer.
-    dead: BTreeMap<(String, String), u64>,
-    /// Dead letters, also those of consumers that are no more.
-    letters: u64,
+    /// Dead letters by stream and consumer, also those of consumers that are no more.
+    dead: BTreeMap<(String, String), usize>,
     problems: Vec<String>,
 }
 
@@ -55,21 +47,13 @@ impl Picture {
         let mut picture = Self {
             now: Utc::now(),
             dead: BTreeMap::new(),
-            letters: 0,
             problems: Vec::new(),
             streams,
             consumers,
         };
         let is_there = |name: &str| picture.streams.iter().any(|stream| stream.name == name);
         if is_there(dead_letter::STREAM) {
-            let (letters, more) = dead_letter::list(log, &Filter::default(), MAX_LETTERS).await?;
-            picture.letters = more + u64::try_from(letters.len()).unwrap_or(u64::MAX);
-            for letter in letters {
-                *picture
-                    .dead
-                    .entry((letter.position.stream, letter.consumer))
-                    .or_default() += 1;
-            }
+            picture.dead = dead_letter::count(log).await?;
         }
         picture.judge(&provision::names(), max_age_s);
         Ok(picture)
@@ -101,17 +85,22 @@ impl Picture {
                 ));
             }
         }
-        if self.letters > 0 {
+        let letters = self.letters();
+        if letters > 0 {
             self.problems
-                .push(format!("{} dead letters: see `castlog dead-letter list`", self.letters));
+                .push(format!("{letters} dead letters: see `castlog dead-letter list`"));
         }
+    }
+
+    fn letters(&self) -> usize {
+        self.dead.values().sum()
     }
 
     fn age(&self, since: DateTime<Utc>) -> u64 {
         u64::try_from((self.now - since).num_seconds()).unwrap_or_default()
     }
 
-    fn dead_of(&self, consumer: &ConsumerStatus) -> u64 {
+    fn dead_of(&self, consumer: &ConsumerStatus) -> usize {
         let key = (consumer.stream.clone(), consumer.name.clone());
         self.dead.get(&key).copied().unwrap_or_default()
     }
@@ -138,7 +127,7 @@ impl Picture {
         json!({
             "streams": streams.collect::<Vec<_>>(),
             "consumers": consumers.collect::<Vec<_>>(),
-            "dead_letters": self.letters,
+            "dead_letters": self.letters(),
             "problems": self.problems,
         })
     }
@@ -179,7 +168,7 @@ impl Picture {
         }
         table::right_align(&mut streams, 1..5);
         table::right_align(&mut consumers, 2..8);
-        println!("{streams}\n\n{consumers}\n\ndead letters: {}", self.letters);
+        println!("{streams}\n\n{consumers}\n\ndead letters: {}", self.letters());
         for problem in &self.problems {
             println!("problem: {problem}");
         }
@@ -221,7 +210,6 @@ mod tests {
                 consumer(QUEUE, now, 9000, Some(3)),
             ],
             dead: BTreeMap::new(),
-            letters: 0,
             problems: Vec::new(),
         };
         let wanted = ["S/quick".to_owned(), "S/gone".to_owned()];
@@ -234,7 +222,7 @@ mod tests {
             ]
         );
         picture.problems.clear();
-        picture.letters = 2;
+        picture.dead = BTreeMap::from([(("S".to_owned(), "gone".to_owned()), 2)]);
         picture.consumers = vec![consumer(QUEUE, now, 9000, Some(61))];
         picture.judge(&[], 60);
         assert_eq!(picture.problems.len(), 2, "{:?}", picture.problems);

@@ -9,7 +9,7 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::Stdio,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, ensure};
@@ -303,6 +303,40 @@ impl System {
             self.state(id).await.is_ok_and(|state| state == wanted).then_some(())
         })
         .await
+    }
+
+    /// Waits until a view equals a replay of the log.
+    ///
+    /// # Errors
+    /// It does not become equal; the message holds the differences.
+    pub async fn equals_the_log(&self, view: &str) -> anyhow::Result<()> {
+        let mut said = String::new();
+        let begun = Instant::now();
+        while begun.elapsed() < SOON {
+            let equal;
+            (equal, said) = self.castlog(&["verify", view]).await?;
+            if equal {
+                return Ok(());
+            }
+        }
+        anyhow::bail!("{view} does not become equal to the log: {said}")
+    }
+
+    /// The processes of the platform, by the names of their pid files: services and servers.
+    ///
+    /// # Errors
+    /// The data folder cannot be read.
+    pub fn processes(&self) -> anyhow::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for file in std::fs::read_dir(self.folder().join("run"))? {
+            let path = file?.path();
+            if path.extension().is_some_and(|extension| extension == "pid") {
+                let name = path.file_stem().context("a pid file without a name")?;
+                names.push(name.to_string_lossy().into_owned());
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
     }
 
     /// Kills a process of the platform with SIGKILL, by the name of its pid file.

@@ -20,19 +20,6 @@ use serde_json::{Value, json};
 
 /// Rounds without the variable: a few, as one test of many.
 const ROUNDS: u32 = 2;
-/// What is killed, by the name of its pid file.
-const VICTIMS: [&str; 10] = [
-    "rtmp",
-    "pipeline",
-    "hls",
-    "live-info",
-    "live-api",
-    "indexer",
-    "log-sink",
-    "nats-server",
-    "redis-server",
-    "meilisearch",
-];
 /// Broadcasts whose titles and tags change without an encoder.
 const OTHERS: usize = 3;
 /// Changes of each broadcast in a round.
@@ -65,12 +52,11 @@ async fn views_equal_a_replay_whatever_is_killed() -> anyhow::Result<()> {
     system.reaches(&live, "live").await?;
     plays_on(&system, &live, None).await?;
 
+    let processes = system.processes()?;
     let mut kills = BTreeMap::<&str, u32>::new();
     for round in 1..=rounds {
-        let victims: Vec<&str> = VICTIMS
-            .sample(&mut rand::rng(), rand::rng().random_range(1..=2))
-            .copied()
-            .collect();
+        let victims = processes.sample(&mut rand::rng(), rand::rng().random_range(1..=2));
+        let victims: Vec<&str> = victims.map(String::as_str).collect();
         let begun = Instant::now();
         let before = newest_segment(&system, &live).await;
         let told = || format!("round {round}, killed: {}", victims.join(", "));
@@ -87,7 +73,7 @@ async fn views_equal_a_replay_whatever_is_killed() -> anyhow::Result<()> {
         }
         nothing_is_missing(&system, &acked).await.with_context(told)?;
         for view in ["live-info", "index"] {
-            equal_to_the_log(&system, view).await.with_context(told)?;
+            system.equals_the_log(view).await.with_context(told)?;
         }
         every_entry_is_searchable(&system, &log).await.with_context(told)?;
         println!("{}: equal after {:.1} s", told(), begun.elapsed().as_secs_f64());
@@ -172,19 +158,6 @@ async fn nothing_is_missing(system: &System, acked: &Acked) -> anyhow::Result<()
         .await?;
     }
     Ok(())
-}
-
-async fn equal_to_the_log(system: &System, view: &str) -> anyhow::Result<()> {
-    let mut said = String::new();
-    let deadline = tokio::time::Instant::now() + SOON;
-    while tokio::time::Instant::now() < deadline {
-        let equal;
-        (equal, said) = system.castlog(&["verify", view]).await?;
-        if equal {
-            return Ok(());
-        }
-    }
-    bail!("{view} does not become equal to a replay: {said}")
 }
 
 /// As many entries can be searched as the streams hold.

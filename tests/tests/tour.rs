@@ -28,18 +28,6 @@ async fn found<F: Future<Output = anyhow::Result<Vec<String>>>>(
     .await
 }
 
-async fn equal_to_the_log(system: &System, view: &str) -> anyhow::Result<()> {
-    until("the view is equal to a replay", SOON, || async {
-        system
-            .castlog(&["verify", view])
-            .await
-            .is_ok_and(|(equal, _)| equal)
-            .then_some(())
-    })
-    .await
-    .with_context(|| format!("verify {view}"))
-}
-
 /// Deletes the search index and waits until Meilisearch has done it.
 async fn delete_index(system: &System) -> anyhow::Result<()> {
     let (url, key) = (
@@ -180,8 +168,8 @@ async fn from_an_encoder_to_a_search_result() -> anyhow::Result<()> {
     );
 
     // 7. Stop.
-    equal_to_the_log(&system, "live-info").await?;
-    equal_to_the_log(&system, "index").await?;
+    system.equals_the_log("live-info").await?;
+    system.equals_the_log("index").await?;
     encoder.stop().await?;
     system.reaches(&id, "ended").await?;
     found("it has left the search", &[], || async {
@@ -241,7 +229,7 @@ async fn killed_services_come_back_and_views_stay_equal_to_the_log() -> anyhow::
     let text = system.text(&playlist).await?;
     assert_eq!(check::media(&text), [], "{text}");
     for view in ["live-info", "index"] {
-        equal_to_the_log(&system, view).await?;
+        system.equals_the_log(view).await?;
     }
     found("the last title", &[&id], || async {
         system.search(&[("q", "\"title 6\"")]).await
@@ -272,7 +260,7 @@ async fn killed_services_come_back_and_views_stay_equal_to_the_log() -> anyhow::
     for view in ["live-info", "index"] {
         let (done, said) = system.castlog(&["rebuild", view]).await?;
         assert!(done, "{said}");
-        equal_to_the_log(&system, view).await?;
+        system.equals_the_log(view).await?;
     }
     found("the last title", &[&id], || async {
         system.search(&[("q", "\"title 6\"")]).await

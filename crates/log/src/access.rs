@@ -101,14 +101,6 @@ pub const USERS: [User; 9] = [
     },
     User {
         name: "indexer",
-        reads: &[
-            Kind::Registration,
-            Kind::Title,
-            Kind::Tags,
-            Kind::Options,
-            Kind::Status,
-            Kind::Metadata,
-        ],
         follows: &["BROAD_INFO", "LIVE_STREAM"],
         consumes: Some("indexer"),
         ..SERVICE

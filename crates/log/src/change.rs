@@ -15,7 +15,7 @@ use prost::Message as _;
 
 use crate::{
     BroadcastId, DecodeError, Event, Follow, From, InvalidSubject, Kind, Log, Position,
-    entry::{header, text},
+    entry::{header, text, time},
     pb,
     read::Readable,
     subject,
@@ -59,13 +59,10 @@ impl Change {
     ) -> Result<Self, DecodeError> {
         let broadcast = subject::parse_changed(subject).ok_or_else(|| InvalidSubject::no_change(subject))??;
         let headers = headers.ok_or(DecodeError::Header(header::ID))?;
-        let time = DateTime::parse_from_rfc3339(text(headers, header::TIME)?)
-            .map_err(|_| DecodeError::Header(header::TIME))?
-            .with_timezone(&Utc);
         Ok(Self {
             id: text(headers, header::ID)?.to_owned(),
             broadcast,
-            time,
+            time: time(headers)?,
             message: pb::LiveInfoChanged::decode(payload).map_err(DecodeError::Change)?,
             position,
         })

@@ -125,10 +125,52 @@ pub struct Log {
     /// Whether the connection stands; changes with each connection and each loss of one.
     link: watch::Receiver<bool>,
     pub(crate) committers: Arc<Committers>,
-    /// Subjects that the server did not let this connection publish on.
-    refused: broadcast::Sender<Arc<str>>,
+    refusals: Refusals,
     name: Arc<str>,
+}
+
+/// What the server did not let this connection publish. It says so to the
+/// connection, and a request itself would only never be answered.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusals {
+    subjects: broadcast::Sender<Arc<str>>,
     user: Arc<str>,
+}
+
+impl Refusals {
+    /// Waits for `request`, which publishes on `subjects`, but no longer than until
+    /// the server refuses one of them.
+    pub(crate) async fn unless<T>(
+        &self,
+        subjects: &[impl AsRef<str>],
+        request: impl Future<Output = T>,
+    ) -> Result<T, NotPermitted> {
+        let mut refusals = self.subjects.subscribe();
+        let refused = async {
+            loop {
+                match refusals.recv().await {
+                    Ok(refused) if subjects.iter().any(|subject| subject.as_ref() == &*refused) => {
+                        return refused.to_string();
+                    }
+                    // What was missed may be the one that is waited for; then the
+                    // request times out.
+                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    // It does not close: this connection holds it too.
+                    Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+                }
+            }
+        };
+        tokio::select! {
+            // What came first is told first, also where the request waits for the
+            // refusal of another subject.
+            biased;
+            subject = refused => Err(NotPermitted {
+                user: self.user.to_string(),
+                subject,
+            }),
+            outcome = request => Ok(outcome),
+        }
+    }
 }
 
 impl Log {
@@ -139,8 +181,12 @@ impl Log {
     pub async fn connect(config: &ConnectConfig, name: &str) -> Result<Self, ConnectError> {
         let (connected, connections) = watch::channel(0_u64);
         let (up, mut link) = watch::channel(false);
-        let refused = broadcast::Sender::new(MAX_REFUSALS);
-        let refusals = refused.clone();
+        let user = if config.user.is_empty() { name } else { &config.user };
+        let refusals = Refusals {
+            subjects: broadcast::Sender::new(MAX_REFUSALS),
+            user: user.into(),
+        };
+        let refused = refusals.subjects.clone();
         let mut options = async_nats::ConnectOptions::new()
             .name(name)
             .connection_timeout(REQUEST_TIMEOUT)
@@ -163,7 +209,7 @@ impl Log {
                             Some(subject) => {
                                 tracing::error!(subject, "NATS does not permit this user to publish");
                                 // Nobody may be waiting for it.
-                                refusals.send(subject.into()).ok();
+                                refused.send(subject.into()).ok();
                             }
                             None => tracing::error!(error = text, "NATS refuses a request"),
                         }
@@ -199,48 +245,23 @@ impl Log {
             .max_ack_inflight(MAX_ACK_INFLIGHT)
             .backpressure_on_inflight(true)
             .build(client);
-        let user = if config.user.is_empty() { name } else { &config.user };
         Ok(Self {
             jetstream,
             connections,
             link,
             committers: Arc::default(),
-            refused,
+            refusals,
             name: name.into(),
-            user: user.into(),
         })
     }
 
     /// Waits for `request`, which publishes on `subject`, but no longer than until
-    /// the server says that this user may not: it says so to the connection, and
-    /// the request itself would only never be answered.
+    /// the server says that this user may not.
     ///
     /// # Errors
     /// The server does not permit it.
     pub async fn unless_refused<T>(&self, subject: &str, request: impl Future<Output = T>) -> Result<T, NotPermitted> {
-        let mut refusals = self.refused.subscribe();
-        let refused = async {
-            loop {
-                match refusals.recv().await {
-                    Ok(other) if *other != *subject => {}
-                    // What was missed may be the one that is waited for; then the
-                    // request times out.
-                    Err(broadcast::error::RecvError::Lagged(_)) => {}
-                    // It does not close: this connection holds it too.
-                    Ok(_) | Err(broadcast::error::RecvError::Closed) => return,
-                }
-            }
-        };
-        tokio::select! {
-            // What came first is told first, also where the request waits for the
-            // refusal of another subject.
-            biased;
-            () = refused => Err(NotPermitted {
-                user: self.user.to_string(),
-                subject: subject.to_owned(),
-            }),
-            outcome = request => Ok(outcome),
-        }
+        self.refusals.unless(&[subject], request).await
     }
 
     /// The name that this connection was made with.
@@ -260,6 +281,7 @@ impl Log {
         Wire {
             jetstream: self.jetstream.clone(),
             link: self.link.clone(),
+            refusals: self.refusals.clone(),
         }
     }
 

@@ -10,7 +10,7 @@ use async_nats::{HeaderMap, header::NATS_MESSAGE_ID};
 
 use crate::{ConsumeError, Delivery, Log};
 
-pub use letters::{Filter, Letter, LetterError, get, list, remove};
+pub use letters::{Filter, Letter, LetterError, count, get, list, remove};
 pub use redrive::{Redrive, RedriveError, Redrives, redrive};
 
 /// The stream that keeps dead letters.

@@ -121,6 +121,13 @@ pub(crate) fn text<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<&'h
         .ok_or(DecodeError::Header(name))
 }
 
+/// When it happened, by the clock of its publisher.
+pub(crate) fn time(headers: &HeaderMap) -> Result<DateTime<Utc>, DecodeError> {
+    DateTime::parse_from_rfc3339(text(headers, header::TIME)?)
+        .map(|time| time.with_timezone(&Utc))
+        .map_err(|_| DecodeError::Header(header::TIME))
+}
+
 impl Entry {
     /// Reads an entry from a message of the log.
     ///
@@ -134,9 +141,7 @@ impl Entry {
     ) -> Result<Self, DecodeError> {
         let subject: Subject = subject.parse()?;
         let headers = headers.ok_or(DecodeError::Header(header::ID))?;
-        let time = DateTime::parse_from_rfc3339(text(headers, header::TIME)?)
-            .map_err(|_| DecodeError::Header(header::TIME))?
-            .with_timezone(&Utc);
+        let time = time(headers)?;
         let event = Event::decode(subject.kind, payload)
             .ok_or(DecodeError::Part)?
             .map_err(|source| DecodeError::Payload {

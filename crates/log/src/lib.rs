@@ -11,6 +11,7 @@
 //! It knows nothing about what a service makes of an entry.
 
 pub mod access;
+mod batch;
 pub mod change;
 mod commit;
 mod connect;

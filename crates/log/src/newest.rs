@@ -3,11 +3,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use async_nats::{Message, StatusCode, header};
+use async_nats::{Message, header};
 use futures::{StreamExt, future::try_join_all};
 use serde::Serialize;
 
-use crate::{Entry, Followed, From, Log, Position, ReadError, Subject, Undecodable, read::unavailable};
+use crate::{Entry, Log, Position, ReadError, Subject, Undecodable, read::unavailable};
 
 /// Subjects in one request. The server takes 1024, and cuts an answer short at a
 /// third of its `max_pending` (64 MB by default): entries are 64 KiB at most.
@@ -17,9 +17,13 @@ const REQUESTS: usize = 4;
 /// How long the next message of an answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Status of the message that ends an answer.
+/// Status of a message; one without a status has it, too.
+const OK: u16 = 200;
+/// Status of the message that ends an answer, and of the one that is the answer
+/// when there is nothing.
 const END: u16 = 204;
-/// Header of that message: how many messages the answer did not bring. The client has no name for it.
+const NOTHING: u16 = 404;
+/// Header of the message that ends an answer: how many messages the answer did not bring. The client has no name for it.
 const NUM_PENDING: &str = "Nats-Num-Pending";
 
 #[derive(Serialize)]
@@ -28,23 +32,6 @@ struct MultiLast<'a> {
 }
 
 impl Log {
-    /// Every entry on a subject that can be read, the oldest first. For subjects with
-    /// few entries: all of them are in memory at once.
-    ///
-    /// # Errors
-    /// The log cannot be reached; a failure takes a short delay.
-    pub async fn history(&self, subject: Subject) -> Result<Vec<Entry>, ReadError> {
-        let mut follow = self.follow(subject.kind.stream(), &[&subject.to_string()], From::Beginning);
-        let mut entries = Vec::new();
-        loop {
-            match follow.next().await? {
-                Followed::Entry(entry) => entries.push(*entry),
-                Followed::Undecodable(_) => {}
-                Followed::CaughtUp => return Ok(entries),
-            }
-        }
-    }
-
     /// The newest entry on each subject that has one, in no particular order.
     /// What cannot be decoded is there as such.
     ///
@@ -82,7 +69,6 @@ impl Log {
             .map_err(|e| unavailable(stream, e))?;
         let request = serde_json::to_vec(&MultiLast { multi_last: subjects }).map_err(|e| unavailable(stream, e))?;
         // A request with many answers, which `Client::request` cannot make.
-        #[allow(clippy::disallowed_methods)]
         client
             .publish_with_reply(format!("$JS.API.DIRECT.GET.{stream}"), inbox, request.into())
             .await
@@ -93,17 +79,17 @@ impl Log {
                 .await
                 .map_err(|_| unavailable(stream, "no answer in time"))?
                 .ok_or_else(|| unavailable(stream, "the connection is closed"))?;
-            match answer.status.map(|status| (status, status.as_u16())) {
-                None | Some((StatusCode::OK, _)) => newest.push(decode(stream, &answer)?),
-                Some((_, END)) if pending(&answer) == 0 => return Ok(newest),
-                Some((_, END)) => {
+            match answer.status.map_or(OK, |status| status.as_u16()) {
+                OK => newest.push(decode(stream, &answer)?),
+                END if pending(&answer) == 0 => return Ok(newest),
+                END => {
                     return Err(unavailable(
                         stream,
                         "the server cut its answer short: its max_pending is too small",
                     ));
                 }
-                Some((StatusCode::NOT_FOUND, _)) => return Ok(newest),
-                Some((status, _)) => {
+                NOTHING => return Ok(newest),
+                status => {
                     let said = answer.description.as_deref().unwrap_or_default();
                     return Err(unavailable(stream, format!("{status} {said}")));
                 }

@@ -170,14 +170,15 @@ pub async fn apply(log: &Log, plan: Plan) -> Result<Vec<Change>, ProvisionError>
 /// The names of all streams, and of all consumers as `stream/consumer`.
 #[must_use]
 pub fn names() -> Vec<String> {
-    // The definitions are part of this program, and a test reads each.
-    let name = |text: &&str| parse(text).and_then(|definition| name_of(&definition)).ok();
-    let streams = STREAMS.iter().filter_map(name);
-    let consumers = CONSUMERS.iter().flat_map(|(stream, definitions)| {
-        let names = definitions.iter().filter_map(name);
-        names.map(move |consumer| format!("{stream}/{consumer}"))
-    });
-    streams.chain(consumers).collect()
+    let consumers = durables().into_iter();
+    let consumers = consumers.map(|(stream, consumer)| format!("{stream}/{consumer}"));
+    STREAMS.iter().filter_map(name).chain(consumers).collect()
+}
+
+/// The name in a definition. The definitions are part of this program, and a test
+/// reads each.
+fn name(text: &&str) -> Option<String> {
+    parse(text).and_then(|definition| name_of(&definition)).ok()
 }
 
 async fn stream_step(log: &Log, wanted: Map<String, Value>) -> Result<Option<Step>, ProvisionError> {
@@ -244,7 +245,6 @@ pub(crate) fn never_deleted() -> Vec<String> {
 
 /// The durable consumers, each with its stream.
 pub(crate) fn durables() -> Vec<(String, String)> {
-    let name = |text: &&str| parse(text).and_then(|definition| name_of(&definition)).ok();
     CONSUMERS
         .iter()
         .flat_map(|(stream, definitions)| {

@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     BroadcastId, EntryId, Event, Kind, Log, SessionId, Subject,
+    batch::Outgoing,
     commit::{Fate, Message},
     entry, header,
 };
@@ -222,15 +223,16 @@ impl Publisher {
         }
         let stream = draft.subject.kind.stream();
         let message = Message {
-            subject: subject.clone(),
+            outgoing: Outgoing {
+                subject: subject.clone(),
+                headers,
+                payload,
+            },
             id: draft.id,
-            headers,
-            payload,
             expected: draft.expected,
         };
         let wire = || self.log.wire();
-        let commit = self.log.committers.commit(wire, stream, message);
-        match self.log.unless_refused(&subject, commit).await? {
+        match self.log.committers.commit(wire, stream, message).await {
             Fate::Stored { sequence, duplicate } => Ok(Receipt {
                 stream: stream.to_owned(),
                 sequence,
@@ -240,6 +242,7 @@ impl Publisher {
                 subject,
                 expected: draft.expected.unwrap_or_default(),
             }),
+            Fate::NotPermitted(refused) => Err(refused.into()),
             Fate::Unavailable(source) => Err(PublishError::Unavailable { subject, source }),
         }
     }

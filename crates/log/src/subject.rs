@@ -67,6 +67,18 @@ macro_rules! kinds {
 with_kinds!(kinds);
 
 impl Kind {
+    /// The kinds whose newest entries are the state of a broadcast; those of the
+    /// others are what happened to it.
+    pub const STATE: [Self; 7] = [
+        Self::Registration,
+        Self::PublishKey,
+        Self::Title,
+        Self::Tags,
+        Self::Options,
+        Self::Status,
+        Self::Metadata,
+    ];
+
     /// The class: `broad_info` is what is set on a broadcast, `live_stream`
     /// what happens while it is live.
     #[must_use]

@@ -13,10 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use castlog_log::{BroadcastId, Draft, EntryId, Followed, From, Kind, Log, PublishError, Publisher, pb};
+use castlog_log::{BroadcastId, Draft, EntryId, Followed, From, Kind, Log, PublishError, Publisher};
 use castlog_testkit::{
     NatsCluster, NatsOptions, NatsServer, TestLog,
     durability::{Acked, Stored, Violation, check},
+    events::title,
     until,
 };
 use futures::{StreamExt as _, stream};
@@ -24,6 +25,8 @@ use tokio::sync::watch;
 
 /// Kills when the environment says nothing else: enough to catch a blunder.
 const ROUNDS: usize = 10;
+/// The same for a cluster, of which each takes the seconds of an election.
+const CLUSTER_ROUNDS: usize = 2;
 /// Broadcasts that are written to by as many publishes at once as [`IN_FLIGHT`].
 const CROWDS: usize = 6;
 const IN_FLIGHT: usize = 24;
@@ -35,12 +38,6 @@ const MAX_ROUND: Duration = Duration::from_millis(150);
 const CHECK_EVERY: usize = 50;
 /// Guards against a hang.
 const WITHIN: Duration = Duration::from_secs(120);
-
-fn title(text: String) -> pb::Title {
-    pb::Title {
-        event: Some(pb::title::Event::Changed(pb::title::Changed { title: text })),
-    }
-}
 
 /// What the writers share.
 struct Load {
@@ -66,7 +63,7 @@ impl Load {
     /// Publishes until it is acknowledged, and notes the receipt.
     async fn publish(&self, broadcast: BroadcastId, number: u64, expected: Option<u64>) -> anyhow::Result<u64> {
         let id = EntryId::generate().to_string();
-        let mut draft = Draft::new(broadcast, title(format!("title {number}"))).id(id.as_str());
+        let mut draft = Draft::new(broadcast, title(&format!("title {number}"))).id(id.as_str());
         if let Some(expected) = expected {
             draft = draft.expect_last(expected);
         }
@@ -173,25 +170,20 @@ impl Servers {
 
     /// Waits until any one server can be killed. Publishing pauses meanwhile: an
     /// election takes seconds, in which nothing is tested but memory grows.
-    async fn settled(&self, load: &Load, log: &Log) -> anyhow::Result<()> {
-        let Self::Cluster(_) = self else { return Ok(()) };
+    async fn settled(&self, load: &Load) -> anyhow::Result<()> {
+        let Self::Cluster(cluster) = self else { return Ok(()) };
         load.run.send_replace(false);
-        until("replicas that are up to date", WITHIN, async || {
-            let stream = log.jetstream().get_stream("BROAD_INFO").await.ok()?;
-            let cluster = stream.cached_info().cluster.as_ref()?;
-            let current = cluster.replicas.iter().all(|peer| peer.current && !peer.offline);
-            (cluster.leader.is_some() && cluster.replicas.len() == 2 && current).then_some(())
-        })
-        .await?;
+        cluster.settled().await?;
         load.run.send_replace(true);
         Ok(())
     }
 }
 
-fn rounds() -> anyhow::Result<usize> {
+/// Kills: as many as the environment says, else `usual`.
+fn rounds(usual: usize) -> anyhow::Result<usize> {
     match std::env::var("CASTLOG_DURABILITY_ROUNDS") {
         Ok(rounds) => Ok(rounds.parse()?),
-        Err(_) => Ok(ROUNDS),
+        Err(_) => Ok(usual),
     }
 }
 
@@ -211,7 +203,7 @@ async fn outlives_kills(mut servers: Servers, log: &Log, rounds: usize) -> anyho
         until("an acknowledgement", WITHIN, acked).await?;
         tokio::time::sleep(rand::random_range(Duration::ZERO..MAX_ROUND)).await;
         servers.kill().await?;
-        servers.settled(&load, log).await?;
+        servers.settled(&load).await?;
         if round == rounds {
             load.stop.store(true, Ordering::Relaxed);
             while let Some(writer) = writers.join_next().await {
@@ -224,6 +216,13 @@ async fn outlives_kills(mut servers: Servers, log: &Log, rounds: usize) -> anyho
         let stored = stored(log).await?;
         let violations = check(&acked, &stored);
         anyhow::ensure!(violations.is_empty(), "round {round}: {violations:#?}");
+        // In the end each publish has been acknowledged.
+        anyhow::ensure!(
+            round < rounds || stored.len() == acked.len(),
+            "of {} entries {} were acknowledged: some are there that nobody was told of",
+            stored.len(),
+            acked.len()
+        );
         println!(
             "round {round}: {} acknowledged, {} stored, {} given up and published again, {:.0?}",
             acked.len(),
@@ -238,15 +237,14 @@ async fn outlives_kills(mut servers: Servers, log: &Log, rounds: usize) -> anyho
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_outlives_kills() -> anyhow::Result<()> {
     let TestLog { nats, log, .. } = TestLog::start(NatsOptions::default()).await?;
-    outlives_kills(Servers::One(Box::new(nats)), &log, rounds()?).await
+    outlives_kills(Servers::One(Box::new(nats)), &log, rounds(ROUNDS)?).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "each round takes the seconds of an election: run by ./dev durability"]
 async fn what_a_cluster_acknowledged_outlives_kills_of_its_servers() -> anyhow::Result<()> {
     let cluster = NatsCluster::start(NatsOptions::default()).await?;
     let log = cluster.log().await?;
-    outlives_kills(Servers::Cluster(cluster), &log, rounds()?).await
+    outlives_kills(Servers::Cluster(cluster), &log, rounds(CLUSTER_ROUNDS)?).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,7 +6,7 @@ use castlog_log::{
     BroadcastId, ConnectConfig, Draft, Event, Followed, From, Kind, Log, PublishError, Publisher, dead_letter, pb,
     provision,
 };
-use castlog_testkit::{NatsServer, until};
+use castlog_testkit::{NatsServer, events::title, until};
 
 /// Longer than the ack wait, so that what comes late is seen as late.
 const WITHIN: Duration = Duration::from_secs(75);
@@ -17,12 +17,6 @@ async fn connect(nats: &NatsServer) -> anyhow::Result<Log> {
         ..Default::default()
     };
     Ok(Log::connect(&config, "test").await?)
-}
-
-fn title(text: &str) -> pb::Title {
-    pb::Title {
-        event: Some(pb::title::Event::Changed(pb::title::Changed { title: text.to_owned() })),
-    }
 }
 
 fn text(event: &Event) -> String {

@@ -4,19 +4,15 @@
 use std::{collections::HashMap, time::Duration};
 
 use async_nats::header::{NATS_BATCH_ID, NATS_MESSAGE_ID};
-use castlog_log::{BroadcastId, Draft, Kind, PublishError, Publisher, Receipt, pb};
-use castlog_testkit::{NatsOptions, TestLog, until};
+use castlog_log::{BroadcastId, Draft, Kind, PublishError, Publisher, Receipt};
+use castlog_testkit::{NatsOptions, TestLog, events, until};
 use futures::future::join_all;
 
 /// Guards against a hang.
 const WITHIN: Duration = Duration::from_secs(60);
 
 fn title(broadcast: BroadcastId, n: usize) -> Draft {
-    let title = format!("title {n}");
-    let event = pb::Title {
-        event: Some(pb::title::Event::Changed(pb::title::Changed { title })),
-    };
-    Draft::new(broadcast, event).id(format!("{broadcast}-{n}"))
+    Draft::new(broadcast, events::title(&format!("title {n}"))).id(format!("{broadcast}-{n}"))
 }
 
 /// Ids and batches by sequence, as the server has them.

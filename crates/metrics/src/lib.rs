@@ -43,7 +43,7 @@ pub struct Stream {
 pub struct Publish {
     /// The stream.
     pub stream: &'static str,
-    /// `stored`, `duplicate`, `conflict`, `too_large` or `unknown`.
+    /// `stored`, `duplicate`, `conflict`, `too_large`, `not_permitted` or `unknown`.
     pub outcome: &'static str,
 }
 

@@ -41,15 +41,7 @@ pub trait Harness: Send {
     }
     /// The kinds that histories are made of.
     fn kinds(&self) -> &'static [Kind] {
-        &[
-            Kind::Registration,
-            Kind::PublishKey,
-            Kind::Title,
-            Kind::Tags,
-            Kind::Options,
-            Kind::Status,
-            Kind::Metadata,
-        ]
+        &Kind::STATE
     }
 }
 

@@ -1,4 +1,7 @@
-//! One event of each name of each kind, filled enough to be told apart.
+//! Events for tests: those that many need, and one of each name of each kind.
+
+// Some events have no more fields than are set.
+#![allow(clippy::needless_update)]
 
 use castlog_log::{Event, SessionId, pb};
 use pb::{auth, health, metadata, options, publish_key, registration, segment, status, tags, title, viewers};
@@ -11,10 +14,41 @@ macro_rules! event {
     };
 }
 
-/// Every event that the schema knows.
+/// A new title.
 #[must_use]
-// Some events have no more fields than are set.
-#[allow(clippy::needless_update)]
+pub fn title(text: &str) -> Event {
+    event!(Title, title::Changed { title: text.into() })
+}
+
+/// New tags.
+#[must_use]
+pub fn tags(tags: &[&str]) -> Event {
+    let tags = tags.iter().map(|&tag| tag.to_owned()).collect();
+    event!(Tags, tags::Changed { tags: tags })
+}
+
+/// A broadcast of `owner` is there.
+#[must_use]
+pub fn created(owner: &str) -> Event {
+    event!(Registration, registration::Created { owner: owner.into() })
+}
+
+/// A session begins.
+#[must_use]
+pub fn started(session_id: &str) -> Event {
+    let session = status::Session {
+        session_id: session_id.into(),
+        started_at: Some(pb::Timestamp {
+            seconds: 1_800_000_000,
+            nanos: 0,
+        }),
+        ..Default::default()
+    };
+    event!(Status, status::Started { session: Some(session) })
+}
+
+/// Every event that the schema knows, filled enough to be told apart.
+#[must_use]
 pub fn every_event() -> Vec<Event> {
     let session = Some(status::Session {
         session_id: SessionId::generate().to_string(),

@@ -12,7 +12,7 @@
 
 mod cluster;
 pub mod durability;
-mod events;
+pub mod events;
 mod log;
 mod meili;
 mod nats;
@@ -24,8 +24,7 @@ pub mod tools;
 mod wait;
 
 pub use cluster::NatsCluster;
-pub use events::every_event;
-pub use log::{Service, TestLog};
+pub use log::{Service, TestLog, changes};
 pub use meili::Meilisearch;
 pub use nats::{NatsOptions, NatsServer};
 pub use process::Process;

@@ -5,7 +5,9 @@ use std::{future::Future, time::Duration};
 use anyhow::Context as _;
 use async_nats::HeaderMap;
 use castlog_log::{
-    ConnectConfig, EntryId, Log, Publisher, Subject, dead_letter, header,
+    ConnectConfig, EntryId, Followed, From, Log, Publisher, Subject,
+    change::Change,
+    dead_letter, header,
     provision::{self, Plan},
 };
 use castlog_service::{Context, Health, MediaStoreConfig, Shutdown, open_media_store};
@@ -135,6 +137,22 @@ impl TestLog {
             .await?;
         provision::apply(&self.log, Plan::default()).await?;
         Ok(())
+    }
+}
+
+/// Every change of the feed, the oldest first.
+///
+/// # Errors
+/// The feed cannot be read, or holds what is no change.
+pub async fn changes(log: &Log) -> anyhow::Result<Vec<Change>> {
+    let mut reader = log.follow_changes(From::Beginning);
+    let mut changes = Vec::new();
+    loop {
+        match reader.next().await? {
+            Followed::Entry(change) => changes.push(*change),
+            Followed::Undecodable(other) => anyhow::bail!("{other:?}"),
+            Followed::CaughtUp => return Ok(changes),
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! From the log into the state: three ordered readers.
 //!
 //! `options`, `registration`, `status` and `metadata` are read from the last
-//! entry of each broadcast. Segments are kept for weeks, so they are read from
+//! entry of each broadcast; where that one says nothing that is known, what was
+//! said before stands. Segments are kept for weeks, so they are read from
 //! as far back as the longest DVR window of a broadcast that is live or lingers,
 //! and only once it is known which those are.
 
@@ -81,19 +82,39 @@ impl Shared {
 }
 
 /// Applies a reader's entries for ever; says so on `caught_up` when it has read
-/// what was there at the start.
-async fn read(mut follow: Follow, shared: &Shared, caught_up: &watch::Sender<u8>) -> ReadError {
+/// what was there at the start. `before` is for a reader of last entries.
+async fn read(mut follow: Follow, before: Option<&Log>, shared: &Shared, caught_up: &watch::Sender<u8>) -> ReadError {
+    let mut before = before;
     loop {
-        match follow.next().await {
-            Ok(Followed::Entry(entry)) => shared.apply(&entry),
-            Ok(Followed::Undecodable(message)) => tracing::warn!(
-                subject = message.subject,
-                seq = message.position.sequence,
-                error = %message.error,
-                "message is not an entry"
-            ),
-            Ok(Followed::CaughtUp) => caught_up.send_modify(|readers| *readers += 1),
-            Err(error) => tracing::warn!(error = %error, "cannot read the log, trying again"),
+        let unsaid = match follow.next().await {
+            Ok(Followed::Entry(entry)) => {
+                shared.apply(&entry);
+                entry.event.name().is_none().then_some(entry.subject)
+            }
+            Ok(Followed::Undecodable(message)) => {
+                tracing::warn!(
+                    subject = message.subject,
+                    seq = message.position.sequence,
+                    error = %message.error,
+                    "message is not an entry"
+                );
+                message.subject.parse().ok()
+            }
+            Ok(Followed::CaughtUp) => {
+                // What comes from here on is applied to what was said before it.
+                before = None;
+                caught_up.send_modify(|readers| *readers += 1);
+                None
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, "cannot read the log, trying again");
+                None
+            }
+        };
+        if let (Some(log), Some(subject)) = (before, unsaid) {
+            for entry in log.history_at_last(subject).await {
+                shared.apply(&entry);
+            }
         }
     }
 }
@@ -118,7 +139,8 @@ pub(crate) async fn follow(log: Log, shared: Shared, health: Health) {
         let start = now.checked_sub_signed(reach).and_then(|t| t.checked_sub_signed(MARGIN));
         let start = start.map_or(From::Beginning, From::Time);
         let filter = Kind::Segment.filter();
-        read(log.follow(Kind::Segment.stream(), &[&filter], start), &shared, &media).await
+        let follow = log.follow(Kind::Segment.stream(), &[&filter], start);
+        read(follow, None, &shared, &media).await
     };
     let ready = async {
         let _open = media_read.wait_for(|readers| *readers == 1).await.is_ok();
@@ -128,8 +150,8 @@ pub(crate) async fn follow(log: Log, shared: Shared, health: Health) {
         std::future::pending::<()>().await;
     };
     tokio::join!(
-        read(last([Kind::Options, Kind::Registration]), &shared, &known),
-        read(last([Kind::Status, Kind::Metadata]), &shared, &known),
+        read(last([Kind::Options, Kind::Registration]), Some(&log), &shared, &known),
+        read(last([Kind::Status, Kind::Metadata]), Some(&log), &shared, &known),
         segments,
         ready,
     );

@@ -224,6 +224,22 @@ async fn refusals_say_why() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_private_stays_so_behind_options_of_a_newer_schema() -> anyhow::Result<()> {
+    let stage = Stage::build().await?;
+    let show = Show::new();
+    show.open(&stage).await?;
+    show.store_all(&stage, 0..3, 0).await?;
+    for event in [show.options(pb::Visibility::Private), pb::Options { event: None }] {
+        stage.publish(show.broadcast, event).await?;
+    }
+    let edge = stage.edge(Config::default()).await?;
+    edge.ready().await?;
+    let (_, refused) = code(edge.get(&show.multivariant()).await?).await?;
+    assert_eq!(refused, "H03");
+    edge.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_outside_of_the_store_can_be_read() -> anyhow::Result<()> {
     let stage = Stage::build().await?;
     let edge = stage.edge(Config::default()).await?;

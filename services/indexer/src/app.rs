@@ -73,15 +73,7 @@ pub struct Report {
 /// # Errors
 /// The configuration, the log or Meilisearch cannot be used. The old index is
 /// untouched, unless the error came after the swap.
-pub async fn rebuild(config: &Config, log: &Log) -> anyhow::Result<Report> {
-    rebuild_with(config, log, &Progress::none()).await
-}
-
-/// As [`rebuild`], and tells how far it is.
-///
-/// # Errors
-/// As [`rebuild`].
-pub async fn rebuild_with(config: &Config, log: &Log, progress: &Progress) -> anyhow::Result<Report> {
+pub async fn rebuild(config: &Config, log: &Log, progress: &Progress) -> anyhow::Result<Report> {
     let reconciler = open(config, log)?;
     Ok(build(&reconciler, progress).await?)
 }

@@ -1,6 +1,6 @@
 use castlog_log::{Draft, Event, Followed, From, Publisher, pb};
 use castlog_projector::compliance::{self, Harness};
-use castlog_testkit::{Meilisearch, NatsOptions, TestLog};
+use castlog_testkit::{Meilisearch, NatsOptions, TestLog, events::title};
 use serde_json::Value;
 
 use super::*;
@@ -59,13 +59,6 @@ impl Harness for View {
         }
         Ok(published)
     }
-}
-
-fn title(text: &str) -> Event {
-    pb::Title {
-        event: Some(pb::title::Event::Changed(pb::title::Changed { title: text.into() })),
-    }
-    .into()
 }
 
 fn status(event: pb::status::Event) -> Event {

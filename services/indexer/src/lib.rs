@@ -16,6 +16,6 @@ mod fold;
 mod reconcile;
 mod sweep;
 
-pub use app::{Report, rebuild, rebuild_with, run, verify};
+pub use app::{Report, rebuild, run, verify};
 pub use config::Config;
 pub use document::Document;

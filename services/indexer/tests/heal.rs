@@ -3,6 +3,7 @@
 mod support;
 
 use castlog_indexer::{Config, rebuild, verify};
+use castlog_projector::Progress;
 use castlog_testkit::until;
 use meilisearch_sdk::{client::SwapIndexes, settings::Settings};
 use serde_json::json;
@@ -28,7 +29,7 @@ async fn an_index_is_rebuilt_from_the_log_alone() -> anyhow::Result<()> {
     let client = stage.meili.client()?;
     stage.meili.done(client.delete_index("broadcasts").await?).await?;
     for _ in 0..2 {
-        let report = rebuild(&stage.config, &stage.log.log).await?;
+        let report = rebuild(&stage.config, &stage.log.log, &Progress::none()).await?;
         assert_eq!(report.documents, 3);
         assert_eq!(stage.documents().await?, wanted);
         stage.verified().await?;
@@ -55,8 +56,8 @@ async fn a_rebuild_beside_a_running_indexer_loses_nothing() -> anyhow::Result<()
         stage.say(*id, ended(session)).await
     };
     let (changed, built) = tokio::join!(change, async {
-        rebuild(&stage.config, &stage.log.log).await?;
-        rebuild(&stage.config, &stage.log.log).await
+        rebuild(&stage.config, &stage.log.log, &Progress::none()).await?;
+        rebuild(&stage.config, &stage.log.log, &Progress::none()).await
     });
     changed?;
     built?;
@@ -77,7 +78,7 @@ async fn verify_names_what_differs_and_the_sweep_mends_it() -> anyhow::Result<()
     let (one, _) = stage.go_live("one", &["a"]).await?;
     let (two, session) = stage.go_live("two", &["b"]).await?;
     let (three, _) = stage.go_live("three", &["c"]).await?;
-    rebuild(&stage.config, &stage.log.log).await?;
+    rebuild(&stage.config, &stage.log.log, &Progress::none()).await?;
     stage.verified().await?;
 
     let client = stage.meili.client()?;
@@ -144,7 +145,7 @@ async fn nothing_is_lost_while_meilisearch_is_down() -> anyhow::Result<()> {
 async fn verify_looks_at_the_index_that_is_searched() -> anyhow::Result<()> {
     let stage = Stage::build().await?;
     stage.go_live("one", &[]).await?;
-    rebuild(&stage.config, &stage.log.log).await?;
+    rebuild(&stage.config, &stage.log.log, &Progress::none()).await?;
     let client = stage.meili.client()?;
     stage
         .meili

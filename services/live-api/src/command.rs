@@ -8,7 +8,6 @@
 //! between leaves is either nothing that anyone sees, or a whole broadcast
 //! without a key, for which a key can be rotated in.
 
-use castlog_live_info::KINDS;
 use castlog_log::{BroadcastId, Draft, Event, Kind, Log, PublishError, PublishKey, Publisher, Receipt, pb};
 use chrono::Utc;
 use pb::{publish_key, registration};
@@ -143,7 +142,7 @@ impl Commands {
 
     /// The newest entry of every kind that a broadcast is shown by.
     async fn newest(&self, id: BroadcastId) -> Result<Newest, Problem> {
-        let all = futures::future::try_join_all(KINDS.map(|kind| self.log.last(kind, id))).await?;
+        let all = futures::future::try_join_all(Kind::STATE.map(|kind| self.log.last(kind, id))).await?;
         let entries = all.into_iter().flatten();
         Ok(entries
             .map(|entry| (entry.subject.kind, (entry.event, entry.position.sequence)))

@@ -159,11 +159,10 @@ pub(crate) async fn events(State(api): State<Arc<Api>>, _: Admin, wanted: Wanted
 
 /// The newest sequence of a stream.
 async fn newest(log: &Log, stream: &str) -> Result<u64, Problem> {
-    let handle = log.jetstream().get_stream(stream).await.map_err(|error| {
+    log.last_sequence(stream).await.map_err(|error| {
         tracing::warn!(stream, error = %error, "the log cannot be read");
         Problem::new(Code::LogUnavailable, "the log cannot be read; try again")
-    })?;
-    Ok(handle.cached_info().state.last_sequence)
+    })
 }
 
 struct Reader {

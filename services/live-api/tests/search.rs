@@ -3,6 +3,7 @@
 mod support;
 
 use castlog_live_api::Config;
+use castlog_projector::Progress;
 use castlog_testkit::{Meilisearch, Service, until};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -29,7 +30,7 @@ fn indexer(meili: &Meilisearch) -> castlog_indexer::Config {
 }
 
 async fn fill(meili: &Meilisearch, stage: &Stage) -> anyhow::Result<()> {
-    castlog_indexer::rebuild(&indexer(meili), &stage.log).await?;
+    castlog_indexer::rebuild(&indexer(meili), &stage.log, &Progress::none()).await?;
     let document = |id: u64, title: &str, tags: Value, resolutions: Value, language: &str| {
         json!({
             "id": format!("b{id}"), "title": title, "tags": tags, "owner": "admin", "category": "game", "language": language,

@@ -13,7 +13,7 @@ use castlog_log::{BroadcastId, EntryId, Kind};
 use redis::{Pipeline, Script, aio::ConnectionManager};
 
 use crate::{
-    KINDS, RedisConfig,
+    RedisConfig,
     keys::{self, IDS, LIVE},
     state::{Live, View},
 };
@@ -181,7 +181,7 @@ impl Beside {
         call.arg(keys::hash(""))
             .arg(&self.prefix)
             .arg(view.broadcasts().count());
-        for kind in KINDS {
+        for kind in Kind::STATE {
             call.arg(kind.token())
                 .arg(keys::sequence_field(kind))
                 .arg(keys::time_field(kind))

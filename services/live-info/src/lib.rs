@@ -26,6 +26,5 @@ mod store;
 pub use app::{LiveInfo, run};
 pub use config::{Config, RedisConfig};
 pub use reader::{Newest, ReadError, Reader};
-pub use rebuild::{Report, rebuild, rebuild_with, verify};
-pub use state::KINDS;
+pub use rebuild::{Report, rebuild, verify};
 pub use store::Store;

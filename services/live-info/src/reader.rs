@@ -9,7 +9,7 @@ use castlog_log::{BroadcastId, Event, Kind};
 use redis::{AsyncCommands as _, Pipeline, RedisError, aio::ConnectionManager};
 
 use crate::{
-    KINDS, RedisConfig,
+    RedisConfig,
     keys::{self, IDS, LIVE},
 };
 
@@ -125,5 +125,5 @@ fn newest(id: BroadcastId, fields: &BTreeMap<String, String>) -> Newest {
             }
         }
     };
-    KINDS.into_iter().filter_map(read).collect()
+    Kind::STATE.into_iter().filter_map(read).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use castlog_log::{Entry, Followed, From, Kind, Log, Subject};
+use castlog_log::{Followed, From, Kind, Log, Subject};
 use castlog_projector::Progress;
 use serde_json::Value;
 
@@ -30,19 +30,11 @@ pub struct Report {
 /// twice: what was not put in place goes away by itself.
 ///
 /// The change feed gets what it lacks of the view and nothing else: a commit that
-/// it has is recognised, whoever commits it again.
+/// it has is recognised, whoever commits it again. `progress` is told how far it is.
 ///
 /// # Errors
 /// The log or Redis cannot be reached.
-pub async fn rebuild(config: &Config, log: &Log) -> anyhow::Result<Report> {
-    rebuild_with(config, log, &Progress::none()).await
-}
-
-/// As [`rebuild`], and tells how far it is.
-///
-/// # Errors
-/// The log or Redis cannot be reached.
-pub async fn rebuild_with(config: &Config, log: &Log, progress: &Progress) -> anyhow::Result<Report> {
+pub async fn rebuild(config: &Config, log: &Log, progress: &Progress) -> anyhow::Result<Report> {
     let replay = Replay::read(log, progress).await?;
     let beside = Beside::new(&config.redis)?;
     let broadcasts = replay.view.broadcasts().count();
@@ -67,11 +59,16 @@ fn count(number: usize) -> u64 {
 /// one was made from. A value from beyond the end of the log did not: it is of another
 /// log, or somebody's invention.
 async fn mend(store: &Store, beside: &Beside, log: &Log, taken: &[Taken]) -> anyhow::Result<()> {
+    let mut ends = Known::new();
     for value in taken {
-        let newest = log.last_sequence(value.kind.stream()).await?;
-        if value.sequence > newest {
+        let stream = value.kind.stream();
+        let end = match ends.get(stream) {
+            Some(end) => *end,
+            None => *ends.entry(stream).or_insert(log.last_sequence(stream).await?),
+        };
+        if value.sequence > end {
             beside.drop(value).await?;
-            let history = history(log, &value.kind.of(value.broadcast).to_string(), value.kind).await?;
+            let history = log.history(value.kind.of(value.broadcast)).await?;
             let writes: Vec<_> = history.iter().filter_map(state::write).collect();
             store.apply(&writes).await?;
         }
@@ -156,7 +153,7 @@ impl Replay {
             replay.known.insert(stream, last);
         }
         for subject in unsaid {
-            for entry in history(log, &subject.to_string(), subject.kind).await? {
+            for entry in log.history(subject).await? {
                 // What has come since the view was read counts with the next look.
                 let known = replay.known.get(subject.kind.stream()).copied().unwrap_or_default();
                 if entry.sequence() <= known {
@@ -165,18 +162,5 @@ impl Replay {
             }
         }
         Ok(replay)
-    }
-}
-
-/// Every entry on a subject that can be decoded, the oldest first.
-async fn history(log: &Log, subject: &str, kind: Kind) -> anyhow::Result<Vec<Entry>> {
-    let mut reader = log.follow(kind.stream(), &[subject], From::Beginning);
-    let mut entries = Vec::new();
-    loop {
-        match reader.next().await? {
-            Followed::Entry(entry) => entries.push(*entry),
-            Followed::Undecodable(_) => {}
-            Followed::CaughtUp => return Ok(entries),
-        }
     }
 }

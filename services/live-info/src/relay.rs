@@ -19,7 +19,7 @@ use redis::{AsyncCommands as _, Pipeline, aio::ConnectionManager, streams::Strea
 use tokio::sync::Notify;
 
 use crate::{
-    KINDS, RedisConfig, Store,
+    RedisConfig, Store,
     keys::{self, OUTBOX},
     store::TIMEOUT,
 };
@@ -218,7 +218,7 @@ async fn published(log: &Log) -> anyhow::Result<HashMap<(BroadcastId, Kind), u64
 fn commit(fields: &HashMap<String, redis::Value>) -> Option<Commit> {
     let text = |name: &str| redis::from_redis_value_ref::<String>(fields.get(name)?).ok();
     let kind: Kind = text("kind")?.parse().ok()?;
-    let before = KINDS.into_iter().filter_map(|kind| {
+    let before = Kind::STATE.into_iter().filter_map(|kind| {
         let sequence = text(&keys::sequence_field(kind))?;
         Some((kind, sequence.parse().ok()?))
     });

@@ -6,8 +6,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use castlog_log::{change::Change, pb};
-use castlog_testkit::{NatsOptions, RedisServer, TestLog};
+use castlog_log::change::Change;
+use castlog_testkit::{NatsOptions, RedisServer, TestLog, changes, events::title};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::json;
 
@@ -29,12 +29,7 @@ async fn cut_off<F: Future>(future: F, mut polls: usize) -> Option<F::Output> {
 }
 
 fn write(broadcast: BroadcastId, kind: Kind, sequence: u64) -> Write {
-    let title = pb::Title {
-        event: Some(pb::title::Event::Changed(pb::title::Changed {
-            title: format!("title {sequence}"),
-        })),
-    };
-    let event = castlog_log::Event::from(title);
+    let event = title(&format!("title {sequence}"));
     Write {
         broadcast,
         kind,
@@ -47,18 +42,6 @@ fn write(broadcast: BroadcastId, kind: Kind, sequence: u64) -> Write {
         } else {
             Vec::new()
         },
-    }
-}
-
-async fn changes(log: &Log) -> anyhow::Result<Vec<Change>> {
-    let mut reader = log.follow_changes(From::Beginning);
-    let mut changes = Vec::new();
-    loop {
-        match reader.next().await? {
-            Followed::Entry(change) => changes.push(*change),
-            Followed::Undecodable(other) => anyhow::bail!("{other:?}"),
-            Followed::CaughtUp => return Ok(changes),
-        }
     }
 }
 

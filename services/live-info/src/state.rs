@@ -8,17 +8,6 @@ use serde_json::{Value, json};
 
 use crate::keys;
 
-/// The kinds that make up the state of a broadcast.
-pub const KINDS: [Kind; 7] = [
-    Kind::Registration,
-    Kind::PublishKey,
-    Kind::Title,
-    Kind::Tags,
-    Kind::Options,
-    Kind::Status,
-    Kind::Metadata,
-];
-
 /// One guarded write.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Write {
@@ -48,7 +37,7 @@ pub(crate) enum Live {
 pub(crate) fn write(entry: &Entry) -> Option<Write> {
     let kind = entry.event.kind();
     let broadcast = entry.subject.broadcast?;
-    if !KINDS.contains(&kind) || entry.event.name().is_none() {
+    if !Kind::STATE.contains(&kind) || entry.event.name().is_none() {
         return None;
     }
     Some(Write {

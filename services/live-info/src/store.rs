@@ -8,7 +8,7 @@ use redis::{AsyncCommands as _, Pipeline, Script, aio::ConnectionManager};
 use serde_json::{Value, json};
 
 use crate::{
-    KINDS, RedisConfig,
+    RedisConfig,
     keys::{self, IDS, LIVE, OUTBOX},
     state::{Live, Write},
 };
@@ -85,7 +85,7 @@ impl Store {
             call.arg(&write.json).arg(write.kind.token());
             call.arg(&write.time).arg(keys::time_field(write.kind));
             call.arg(&write.payload);
-            for kind in KINDS {
+            for kind in Kind::STATE {
                 call.arg(keys::sequence_field(kind));
             }
             pipeline.invoke_script(&call).ignore();
@@ -116,7 +116,7 @@ impl Store {
 
     /// The sequences of the newest entries of broadcasts.
     pub(crate) async fn sequences(&self, ids: &[BroadcastId]) -> anyhow::Result<Vec<(BroadcastId, Vec<(Kind, u64)>)>> {
-        let fields = KINDS.map(keys::sequence_field);
+        let fields = Kind::STATE.map(keys::sequence_field);
         let mut pipeline = Pipeline::with_capacity(ids.len());
         for id in ids {
             pipeline.hmget(keys::hash(id), &fields[..]);
@@ -126,7 +126,7 @@ impl Store {
             .await
             .context("cannot read from Redis")?;
         let known = |found: Vec<Option<u64>>| {
-            KINDS
+            Kind::STATE
                 .into_iter()
                 .zip(found)
                 .filter_map(|(kind, sequence)| Some((kind, sequence?)))

@@ -7,14 +7,17 @@ use std::{
     time::Duration,
 };
 
-use castlog_live_info::{Config, KINDS, LiveInfo, RedisConfig, Store, rebuild, run, verify};
+use castlog_live_info::{Config, LiveInfo, RedisConfig, Store, rebuild, run, verify};
 use castlog_log::{
-    BroadcastId, ConnectConfig, Draft, Entry, Event, Followed, From, Kind, Log, SessionId,
+    BroadcastId, ConnectConfig, Draft, Entry, Followed, From, Kind, Log, SessionId,
     change::{self, Change},
-    pb,
 };
-use castlog_projector::Projection as _;
-use castlog_testkit::{NatsOptions, Process, RedisServer, Service, TestLog, until};
+use castlog_projector::{Progress, Projection as _};
+use castlog_testkit::{
+    NatsOptions, Process, RedisServer, Service, TestLog, changes,
+    events::{started, tags, title},
+    until,
+};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
 
@@ -26,49 +29,6 @@ fn config(redis: &RedisServer) -> Config {
     Config {
         redis: RedisConfig::new(redis.url()),
         ..Default::default()
-    }
-}
-
-fn title(text: &str) -> Event {
-    pb::Title {
-        event: Some(pb::title::Event::Changed(pb::title::Changed { title: text.into() })),
-    }
-    .into()
-}
-
-fn tags(tag: &str) -> Event {
-    pb::Tags {
-        event: Some(pb::tags::Event::Changed(pb::tags::Changed { tags: vec![tag.into()] })),
-    }
-    .into()
-}
-
-fn started() -> Event {
-    let session = pb::status::Session {
-        session_id: SessionId::generate().to_string(),
-        started_at: Some(pb::Timestamp {
-            seconds: 1_800_000_000,
-            nanos: 0,
-        }),
-        ..Default::default()
-    };
-    pb::Status {
-        event: Some(pb::status::Event::Started(pb::status::Started {
-            session: Some(session),
-        })),
-    }
-    .into()
-}
-
-async fn changes(log: &Log) -> anyhow::Result<Vec<Change>> {
-    let mut reader = log.follow_changes(From::Beginning);
-    let mut changes = Vec::new();
-    loop {
-        match reader.next().await? {
-            Followed::Entry(change) => changes.push(*change),
-            Followed::Undecodable(other) => anyhow::bail!("{other:?}"),
-            Followed::CaughtUp => return Ok(changes),
-        }
     }
 }
 
@@ -177,7 +137,12 @@ async fn each_change_is_there_once_whatever_is_killed_when() -> anyhow::Result<(
     let publishing = tokio::spawn(async move {
         for n in 0..BROADCASTS {
             let id = BroadcastId::generate();
-            for event in [title("one"), tags("lol"), started(), title(&format!("two {n}"))] {
+            for event in [
+                title("one"),
+                tags(&["lol"]),
+                started(&SessionId::generate().to_string()),
+                title(&format!("two {n}")),
+            ] {
                 publisher.publish(Draft::new(id, event)).await?;
             }
         }
@@ -223,7 +188,12 @@ async fn a_rebuild_adds_what_is_missing_and_nothing_else() -> anyhow::Result<()>
     let redis = RedisServer::start().await?;
     let service = Service::start(&log.log, |context| run(config(&redis), context))?;
     let id = BroadcastId::generate();
-    for event in [title("one"), tags("lol"), started(), title("two")] {
+    for event in [
+        title("one"),
+        tags(&["lol"]),
+        started(&SessionId::generate().to_string()),
+        title("two"),
+    ] {
         log.publisher.publish(Draft::new(id, event)).await?;
     }
     let before = settled(&log.log, &redis).await?;
@@ -233,8 +203,8 @@ async fn a_rebuild_adds_what_is_missing_and_nothing_else() -> anyhow::Result<()>
 
     // Redis loses all; the feed knows what it has.
     flush(&redis).await?;
-    rebuild(&config(&redis), &log.log).await?;
-    rebuild(&config(&redis), &log.log).await?;
+    rebuild(&config(&redis), &log.log, &Progress::none()).await?;
+    rebuild(&config(&redis), &log.log, &Progress::none()).await?;
     assert_eq!(is_sound(&log.log, &redis).await?.len(), 4);
 
     // It loses a commit that nobody had relayed.
@@ -245,7 +215,7 @@ async fn a_rebuild_adds_what_is_missing_and_nothing_else() -> anyhow::Result<()>
         .await?;
     assert_eq!(changes(&log.log).await?.len(), 4);
     flush(&redis).await?;
-    rebuild(&config(&redis), &log.log).await?;
+    rebuild(&config(&redis), &log.log, &Progress::none()).await?;
     let after = is_sound(&log.log, &redis).await?;
     assert_eq!(after.len(), 5);
     assert_eq!(after[4].message.kind, "title");
@@ -255,7 +225,7 @@ async fn a_rebuild_adds_what_is_missing_and_nothing_else() -> anyhow::Result<()>
     log.log.jetstream().delete_stream(change::STREAM).await?;
     castlog_log::provision::apply(&log.log, Default::default()).await?;
     let service = Service::start(&log.log, |context| run(config(&redis), context))?;
-    log.publisher.publish(Draft::new(id, tags("korean"))).await?;
+    log.publisher.publish(Draft::new(id, tags(&["korean"]))).await?;
     let whole = settled(&log.log, &redis).await?;
     assert_eq!(whole.len(), 1);
     assert_eq!(whole[0].message.kind, "tags");
@@ -276,7 +246,7 @@ async fn what_a_newer_producer_says_stops_nothing_and_is_passed_on() -> anyhow::
     let service = Service::start(&log.log, |context| run(config(&redis), context))?;
     let id = BroadcastId::generate();
     // An event that this schema does not have, of every kind: member 90 of the oneof.
-    for kind in KINDS {
+    for kind in Kind::STATE {
         log.publish_payload(kind.of(id), &[0xd2, 0x05, 2, 0x08, 1]).await?;
     }
     // A title with a field that it does not have: number 99, "new".

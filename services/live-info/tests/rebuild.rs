@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use castlog_live_info::{Store, rebuild, rebuild_with, run, verify};
+use castlog_live_info::{Store, rebuild, run, verify};
 use castlog_log::{BroadcastId, Draft, Kind, pb};
 use castlog_projector::Progress;
 use castlog_testkit::{Service, until};
@@ -66,7 +66,7 @@ async fn spoil(redis: &mut MultiplexedConnection, ids: &[BroadcastId]) -> anyhow
 async fn readers_see_the_old_view_or_the_new_one() -> anyhow::Result<()> {
     let world = World::start().await?;
     let ids = fill(&world).await?;
-    rebuild(&world.config(), &world.log).await?;
+    rebuild(&world.config(), &world.log, &Progress::none()).await?;
     let mut redis = redis(&world).await?;
     let new = look(&mut redis, &ids).await?;
     let done = Arc::new(AtomicBool::new(false));
@@ -83,7 +83,7 @@ async fn readers_see_the_old_view_or_the_new_one() -> anyhow::Result<()> {
             }
             anyhow::Ok(seen)
         });
-        let report = rebuild(&world.config(), &world.log).await?;
+        let report = rebuild(&world.config(), &world.log, &Progress::none()).await?;
         done.store(true, Ordering::Release);
         assert_eq!((report.broadcasts, report.removed), (ids.len(), 1));
         let mut seen = seen.await??;
@@ -100,7 +100,7 @@ async fn readers_see_the_old_view_or_the_new_one() -> anyhow::Result<()> {
 async fn a_rebuild_that_breaks_off_leaves_the_old_view() -> anyhow::Result<()> {
     let world = World::start().await?;
     let ids = fill(&world).await?;
-    rebuild(&world.config(), &world.log).await?;
+    rebuild(&world.config(), &world.log, &Progress::none()).await?;
     let mut redis = redis(&world).await?;
     let new = look(&mut redis, &ids).await?;
     spoil(&mut redis, &ids).await?;
@@ -119,7 +119,7 @@ async fn a_rebuild_that_breaks_off_leaves_the_old_view() -> anyhow::Result<()> {
         tokio::select! {
             biased;
             () = reached.notified() => broken_off += 1,
-            report = rebuild_with(&config, &log, &progress) => {
+            report = rebuild(&config, &log, &progress) => {
                 report?;
                 break;
             }
@@ -176,7 +176,7 @@ async fn entries_that_come_during_a_rebuild_are_not_lost() -> anyhow::Result<()>
         Ok(newest)
     });
     for _ in 0..10 {
-        rebuild(&world.config(), &world.log).await?;
+        rebuild(&world.config(), &world.log, &Progress::none()).await?;
     }
     done.store(true, Ordering::Release);
     let (last, seen) = (writes.await??, reads.await??);
@@ -193,7 +193,7 @@ async fn entries_that_come_during_a_rebuild_are_not_lost() -> anyhow::Result<()>
 async fn what_is_of_another_log_is_gone() -> anyhow::Result<()> {
     let world = World::start().await?;
     let [ended, live] = world.play().await?;
-    rebuild(&world.config(), &world.log).await?;
+    rebuild(&world.config(), &world.log, &Progress::none()).await?;
     // Sequences that this log has not come to.
     let mut redis = redis(&world).await?;
     let stray = BroadcastId::generate().to_string();
@@ -213,7 +213,7 @@ async fn what_is_of_another_log_is_gone() -> anyhow::Result<()> {
     pipeline.sadd(format!("{PREFIX}ids"), stray).ignore();
     pipeline.query_async::<()>(&mut redis).await?;
     assert!(!verify(&world.config(), &world.log).await?.is_empty());
-    rebuild(&world.config(), &world.log).await?;
+    rebuild(&world.config(), &world.log, &Progress::none()).await?;
     assert_eq!(verify(&world.config(), &world.log).await?, Vec::<String>::new());
     Ok(())
 }
@@ -245,7 +245,7 @@ async fn a_rebuild_says_what_the_service_says_behind_a_poisoned_entry() -> anyho
     assert_eq!(incremental["broadcasts"].as_object().map(serde_json::Map::len), Some(2));
     assert_eq!(verify(&world.config(), &world.log).await?, Vec::<String>::new());
     flush(&world.redis.url()).await?;
-    rebuild(&world.config(), &world.log).await?;
+    rebuild(&world.config(), &world.log, &Progress::none()).await?;
     assert_eq!(store.snapshot().await?, incremental);
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use castlog_live_info::{LiveInfo, Reader, RedisConfig, Store, rebuild, run, verify};
 use castlog_log::{BroadcastId, Entry, Event, Kind, Secret};
-use castlog_projector::{Projection as _, compliance};
+use castlog_projector::{Progress, Projection as _, compliance};
 use castlog_testkit::{RedisServer, Service, until};
 use serde_json::Value;
 use support::{WITHIN, World, flush};
@@ -94,7 +94,7 @@ async fn the_service_follows_and_a_flushed_redis_is_rebuilt() -> anyhow::Result<
         3,
         "two broadcasts, one of them live"
     );
-    let report = rebuild(&world.config(), &world.log).await?;
+    let report = rebuild(&world.config(), &world.log, &Progress::none()).await?;
     assert_eq!((report.broadcasts, report.removed), (2, 0));
     assert!(verify(&world.config(), &world.log).await?.is_empty());
 
@@ -109,7 +109,7 @@ async fn the_service_follows_and_a_flushed_redis_is_rebuilt() -> anyhow::Result<
         .query_async(&mut redis)
         .await?;
     assert_eq!(verify(&world.config(), &world.log).await?.len(), 1);
-    rebuild(&world.config(), &world.log).await?;
+    rebuild(&world.config(), &world.log, &Progress::none()).await?;
     assert!(verify(&world.config(), &world.log).await?.is_empty());
 
     world.title(live, "after the rebuild").await?;

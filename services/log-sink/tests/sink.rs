@@ -4,7 +4,7 @@ mod support;
 
 use castlog_log::{BroadcastId, Draft, Event, Kind};
 use castlog_log_sink::Config;
-use castlog_testkit::{every_event, until};
+use castlog_testkit::{events::every_event, until};
 use chrono::{Days, Utc};
 use meilisearch_sdk::settings::Settings;
 use serde_json::{Value, json};

@@ -56,15 +56,9 @@ pub(crate) async fn follow_keys(server: Arc<Server>, on_ready: impl FnOnce()) ->
 /// Applies all that stands on a subject: its last entry says nothing that is known, so
 /// that what was said before stands, and a server that has just started has not read it.
 async fn what_was_before(server: &Arc<Server>, subject: Subject) {
-    loop {
-        let read = tokio::select! {
-            read = server.log.history(subject) => read,
-            () = server.shutdown.cancelled() => return,
-        };
-        match read {
-            Ok(entries) => return entries.iter().for_each(|entry| server.apply_key(entry)),
-            Err(error) => tracing::warn!(error = %error, "publish keys cannot be read, trying again"),
-        }
+    tokio::select! {
+        entries = server.log.history_at_last(subject) => entries.iter().for_each(|entry| server.apply_key(entry)),
+        () = server.shutdown.cancelled() => {}
     }
 }
 

@@ -11,10 +11,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use async_nats::{
     HeaderMap,
-    header::{
-        NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL, NATS_BATCH_ID, NATS_BATCH_SEQUENCE, NATS_EXPECTED_LAST_SEQUENCE,
-        NATS_MESSAGE_ID,
-    },
+    header::{NATS_EXPECTED_LAST_SEQUENCE, NATS_MESSAGE_ID},
     jetstream::stream::LastRawMessageErrorKind,
 };
 use bytes::Bytes;
@@ -24,7 +21,8 @@ use prost::Message as _;
 
 use super::{Raw, RawState, SOURCE, STREAM, TYPE, timestamp};
 use crate::{
-    BroadcastId, DecodeError, EntryId, Kind, Log,
+    BroadcastId, DecodeError, Kind, Log,
+    batch::{self, Outgoing},
     entry::{PROTOBUF, header, rfc3339},
     subject,
 };
@@ -114,7 +112,7 @@ impl Feed {
             Some(last) => last,
             None => {
                 self.states.clear();
-                self.end().await?
+                self.log.last_sequence(STREAM).await.map_err(failed)?
             }
         };
         if self.states.len() > MAX_REMEMBERED {
@@ -142,11 +140,6 @@ impl Feed {
         let count = messages.len();
         self.last = Some(self.publish(messages, last).await?);
         Ok(count)
-    }
-
-    async fn end(&self) -> Result<u64, FeedError> {
-        let stream = self.log.jetstream.get_stream(STREAM).await.map_err(failed)?;
-        Ok(stream.cached_info().state.last_sequence)
     }
 
     /// The state of a broadcast that its last change in the feed carries.
@@ -184,59 +177,24 @@ impl Feed {
 
     /// Publishes all or nothing directly behind `last`; returns the sequence of
     /// the last message.
-    async fn publish(&self, messages: Vec<Message>, last: u64) -> Result<u64, FeedError> {
-        let count = messages.len();
-        let batch = EntryId::generate().to_string();
-        for (index, mut message) in messages.into_iter().enumerate() {
-            let headers = &mut message.headers;
-            if index == 0 {
-                headers.insert(NATS_EXPECTED_LAST_SEQUENCE, last.to_string().as_str());
-            }
-            if count > 1 {
-                headers.insert(NATS_BATCH_ID, batch.as_str());
-                headers.insert(NATS_BATCH_SEQUENCE, (index + 1).to_string().as_str());
-            }
-            if index + 1 < count {
-                // Of a batch, only the commit is acknowledged.
-                #[allow(clippy::disallowed_methods)]
-                self.log
-                    .jetstream
-                    .client()
-                    .publish_with_headers(message.subject, message.headers, message.payload)
-                    .await
-                    .map_err(failed)?;
-                continue;
-            }
-            if count > 1 {
-                headers.insert(NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL);
-            }
-            let ack = self
-                .log
-                .jetstream
-                .publish_with_headers(message.subject, message.headers, message.payload)
-                .await
-                .map_err(failed)?
-                .await
-                .map_err(failed)?;
-            // A duplicate is another's attempt, and what stands between is not known.
-            if ack.duplicate {
-                return Err(failed("another writer came first"));
-            }
-            return Ok(ack.sequence);
+    async fn publish(&self, mut messages: Vec<Outgoing>, last: u64) -> Result<u64, FeedError> {
+        let Some(first) = messages.first_mut() else {
+            return Ok(last);
+        };
+        let headers = &mut first.headers;
+        headers.insert(NATS_EXPECTED_LAST_SEQUENCE, last.to_string().as_str());
+        let ack = batch::send(&self.log.jetstream, messages).await.map_err(failed)?;
+        // A duplicate is another's attempt, and what stands between is not known.
+        if ack.duplicate {
+            return Err(failed("another writer came first"));
         }
-        Ok(last)
+        Ok(ack.sequence)
     }
-}
-
-struct Message {
-    subject: String,
-    headers: HeaderMap,
-    payload: Bytes,
 }
 
 /// The message of a commit to `state`, which it changes; `None` for kinds that
 /// LiveInfo does not keep.
-fn message(state: &mut RawState, commit: &Commit) -> Option<Message> {
+fn message(state: &mut RawState, commit: &Commit) -> Option<Outgoing> {
     if !state.take(commit.kind, commit.sequence, commit.time, commit.payload.clone()) {
         return None;
     }
@@ -258,7 +216,7 @@ fn message(state: &mut RawState, commit: &Commit) -> Option<Message> {
     headers.insert(header::TIME, rfc3339(commit.time).as_str());
     headers.insert(header::SUBJECT, commit.broadcast.to_string().as_str());
     headers.insert(header::CONTENT_TYPE, PROTOBUF);
-    Some(Message {
+    Some(Outgoing {
         subject: subject::changed(commit.broadcast),
         headers,
         payload: raw.encode_to_vec().into(),

@@ -19,7 +19,9 @@ use std::{
     time::Duration,
 };
 
-use async_nats::jetstream::context::PublishError;
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+
+use crate::NotPermitted;
 
 /// Most entries of a batch: the server's limit.
 const MAX_BATCH: usize = 1000;
@@ -84,6 +86,8 @@ pub(super) enum Sent {
     WrongSequence,
     /// Nothing stored, maybe for the sake of one entry.
     Refused(Trouble),
+    /// Nothing stored: this user may not publish one of them.
+    NotPermitted(NotPermitted),
     /// Nothing stored, since the log takes nothing at the moment or is not there.
     Busy(Trouble),
     /// Nothing stored: the stream takes no batches.
@@ -131,6 +135,8 @@ pub(crate) enum Fate {
     },
     /// The last entry on its subject is not the expected one.
     Conflict,
+    /// This user may not publish it.
+    NotPermitted(NotPermitted),
     /// Not acknowledged; it may be stored or not.
     Unavailable(Trouble),
 }
@@ -368,7 +374,7 @@ impl Core {
                     self.effects.push(Effect::Gather);
                 }
             }
-            Sent::WrongSequence | Sent::Refused(_) => {
+            Sent::WrongSequence | Sent::Refused(_) | Sent::NotPermitted(_) => {
                 let right = items.split_off(items.len() / 2);
                 self.push_front(Work::Together, right);
                 self.push_front(Work::Together, items);
@@ -402,6 +408,13 @@ impl Core {
             Sent::Refused(trouble) | Sent::NoBatches(trouble) => {
                 head.refusals += 1;
                 self.failed(now, shape, items, trouble);
+            }
+            Sent::NotPermitted(refused) if head.doubt.is_none() => self.settled(items, Fate::NotPermitted(refused)),
+            // An attempt before, when it was permitted, may have stored it.
+            Sent::NotPermitted(refused) => {
+                head.refusals += 1;
+                let trouble = PublishError::with_source(PublishErrorKind::Other, refused);
+                self.failed(now, shape, items, Arc::new(trouble));
             }
             Sent::Busy(trouble) => self.failed(now, shape, items, trouble),
             Sent::Unknown(trouble) => {

@@ -17,11 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_nats::{
-    HeaderMap,
-    jetstream::context::{PublishError, PublishErrorKind},
-};
-use bytes::Bytes;
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use futures::{
     FutureExt as _,
     future::{BoxFuture, pending},
@@ -33,27 +29,26 @@ use tokio::{
 
 use self::core::{Core, Effect, Entry, Input, Key, MIN_BATCH};
 pub(crate) use self::{core::Fate, send::Wire};
+use crate::batch::Outgoing;
 
 /// Bytes of entries that wait or are on their way, per stream: several full
 /// batches, so that the next one is there when the last is done. Callers wait beyond it.
 const BUDGET: usize = 16 * 1024 * 1024;
 /// What an entry costs of the budget at least, which bounds their number.
 const MIN_COST: usize = 4 * 1024;
-/// Wait before the first repetition; doubles with each failure in a row.
-const MIN_REST: Duration = Duration::from_millis(50);
 /// How long a batch waits for those whom the one before it has let go: much
 /// shorter than a batch takes. A publisher that comes alone does not wait.
 const GATHER: Duration = Duration::from_millis(1);
+/// Wait before the first repetition; doubles with each failure in a row.
+const MIN_REST: Duration = Duration::from_millis(50);
 /// Longest wait before a repetition.
 const MAX_REST: Duration = Duration::from_secs(2);
 
-/// An entry as it goes over the wire.
+/// An entry as it goes over the wire, with what its headers say of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Message {
-    pub(crate) subject: String,
+    pub(crate) outgoing: Outgoing,
     pub(crate) id: String,
-    pub(crate) headers: HeaderMap,
-    pub(crate) payload: Bytes,
     pub(crate) expected: Option<u64>,
 }
 
@@ -61,13 +56,13 @@ impl Message {
     /// Bytes on the wire, with a generous allowance for subject and headers.
     fn size(&self) -> usize {
         const ENVELOPE: usize = 1024;
-        self.payload.len() + ENVELOPE
+        self.outgoing.payload.len() + ENVELOPE
     }
 
     fn describe(&self, key: Key) -> Entry {
         Entry {
             key,
-            subject: self.subject.clone(),
+            subject: self.outgoing.subject.clone(),
             id: self.id.clone(),
             size: self.size(),
             expected: self.expected,

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_nats::{
     connection::State,
-    header::{NATS_BATCH_COMMIT, NATS_BATCH_ID, NATS_BATCH_SEQUENCE, NATS_MESSAGE_ID},
+    header::NATS_MESSAGE_ID,
     jetstream::{
         self, ErrorCode,
         context::{PublishError, PublishErrorKind},
@@ -19,7 +19,7 @@ use super::{
     Message,
     core::{Place, Sent, Trouble},
 };
-use crate::EntryId;
+use crate::{batch, connect::Refusals};
 
 /// How long the connection or an answer is waited for.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,6 +32,7 @@ pub(crate) struct Wire {
     pub(crate) jetstream: jetstream::Context,
     /// Whether the connection stands; changes with each connection and each loss of one.
     pub(crate) link: watch::Receiver<bool>,
+    pub(crate) refusals: Refusals,
 }
 
 impl Wire {
@@ -46,10 +47,16 @@ impl Wire {
             return Sent::Busy(trouble(PublishErrorKind::TimedOut, "not connected to NATS"));
         }
         link.mark_unchanged();
+        let subjects: Vec<String> = messages
+            .iter()
+            .map(|message| message.outgoing.subject.clone())
+            .collect();
         tokio::select! {
-            sent = tokio::time::timeout(TIMEOUT, self.exchange(messages)) => {
-                sent.unwrap_or_else(|_| Sent::Unknown(trouble(PublishErrorKind::TimedOut, "no answer in time")))
-            }
+            sent = tokio::time::timeout(TIMEOUT, self.refusals.unless(&subjects, self.exchange(messages))) => match sent {
+                Ok(Ok(sent)) => sent,
+                Ok(Err(refused)) => Sent::NotPermitted(refused),
+                Err(_) => Sent::Unknown(trouble(PublishErrorKind::TimedOut, "no answer in time")),
+            },
             // A lost connection takes the answer with it.
             _ = link.changed() => Sent::Unknown(trouble(PublishErrorKind::BrokenPipe, "the connection was lost")),
         }
@@ -57,54 +64,19 @@ impl Wire {
 
     async fn exchange(&self, messages: Vec<Message>) -> Sent {
         let count = messages.len() as u64;
-        let batch = EntryId::generate().to_string();
-        for (mut message, place) in messages.into_iter().zip(1_u64..) {
-            if count > 1 {
-                message.headers.insert(NATS_BATCH_ID, batch.as_str());
-                message.headers.insert(NATS_BATCH_SEQUENCE, place.to_string().as_str());
-            }
-            if place < count {
-                // Without a reply subject: what is wrong with it comes with the
-                // answer to the last.
-                #[expect(
-                    clippy::disallowed_methods,
-                    reason = "the last message of the batch is acknowledged for all"
-                )]
-                let staged = self
-                    .jetstream
-                    .client()
-                    .publish_with_headers(message.subject, message.headers, message.payload)
-                    .await;
-                if let Err(error) = staged {
-                    return Sent::Refused(trouble(PublishErrorKind::Other, error));
-                }
-                continue;
-            }
-            if count > 1 {
-                message.headers.insert(NATS_BATCH_COMMIT, "1");
-            }
-            let answer = match self
-                .jetstream
-                .publish_with_headers(message.subject, message.headers, message.payload)
-                .await
-            {
-                Ok(answer) => answer.await,
-                Err(error) => Err(error),
-            };
-            return match answer {
-                Ok(ack) if count == 1 => Sent::Stored {
-                    sequence: ack.sequence,
-                    duplicate: ack.duplicate,
-                },
-                Ok(ack) if ack.batch_size == Some(count) && ack.sequence >= count => Sent::Stored {
-                    sequence: ack.sequence - count + 1,
-                    duplicate: false,
-                },
-                Ok(_) => Sent::Unknown(trouble(PublishErrorKind::Other, "not the acknowledgement of the batch")),
-                Err(error) => meaning(error),
-            };
+        let messages = messages.into_iter().map(|message| message.outgoing).collect();
+        match batch::send(&self.jetstream, messages).await {
+            Ok(ack) if count == 1 => Sent::Stored {
+                sequence: ack.sequence,
+                duplicate: ack.duplicate,
+            },
+            Ok(ack) if ack.batch_size == Some(count) && ack.sequence >= count => Sent::Stored {
+                sequence: ack.sequence - count + 1,
+                duplicate: false,
+            },
+            Ok(_) => Sent::Unknown(trouble(PublishErrorKind::Other, "not the acknowledgement of the batch")),
+            Err(error) => meaning(error),
         }
-        Sent::Refused(trouble(PublishErrorKind::Other, "nothing to send"))
     }
 
     /// Looks for a message at a place by its id.
@@ -134,7 +106,7 @@ impl Wire {
         };
         for _ in 0..MAX_SEARCHED {
             let answer = stream
-                .get_first_raw_message_by_subject(&message.subject, after + 1)
+                .get_first_raw_message_by_subject(&message.outgoing.subject, after + 1)
                 .await;
             let Some(stored) = found(answer)? else {
                 return Ok(None);
@@ -149,7 +121,7 @@ impl Wire {
         }
         Err(failed(format!(
             "not found among {MAX_SEARCHED} entries on {}",
-            message.subject
+            message.outgoing.subject
         )))
     }
 }

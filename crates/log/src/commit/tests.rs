@@ -9,6 +9,8 @@ use std::{
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use proptest::prelude::*;
 
+use crate::NotPermitted;
+
 use super::core::{ATTEMPTS, Core, Effect, Entry, Fate, Input, Key, MIN_BATCH, PATIENCE, Place, Sent, Trouble};
 
 fn trouble() -> Trouble {
@@ -24,6 +26,9 @@ fn entry(key: Key, subject: &str, expected: Option<u64>) -> Entry {
         expected,
     }
 }
+
+/// On which the server lets nobody publish.
+const FORBIDDEN: &str = "forbidden";
 
 /// How an attempt ends.
 #[derive(Debug, Clone, Copy)]
@@ -107,6 +112,12 @@ impl Stream {
     }
 
     fn store(&mut self, entries: &[Entry], torn: bool) -> Sent {
+        if entries.iter().any(|entry| entry.subject == FORBIDDEN) {
+            return Sent::NotPermitted(NotPermitted {
+                user: "test".to_owned(),
+                subject: FORBIDDEN.to_owned(),
+            });
+        }
         match entries {
             [entry] => self.plain(entry),
             entries => self.batch(entries, torn),
@@ -271,6 +282,7 @@ impl Bench {
                     assert!(entry.expected.is_some());
                     assert_eq!(self.stream.find(entry, Place::After(0)), None);
                 }
+                Fate::NotPermitted(_) => assert_eq!(entry.subject, FORBIDDEN),
                 Fate::Unavailable(_) => {}
             }
         }
@@ -341,6 +353,22 @@ fn only_the_offender_of_a_batch_fails() {
         assert_eq!(bench.sequence(key), Some(if key < 6 { key } else { key - 1 }));
     }
     assert!(matches!(bench.fates[&6], Fate::Conflict));
+}
+
+#[test]
+fn what_is_not_permitted_fails_at_once_and_alone() {
+    let mut bench = Bench::new();
+    for key in 1..=9 {
+        bench.arrive(entry(key, if key == 6 { FORBIDDEN } else { "a" }, None));
+    }
+    bench.finish();
+    bench.check();
+    assert!(matches!(bench.fates[&6], Fate::NotPermitted(_)));
+    for key in (1..=9).filter(|key| *key != 6) {
+        assert_eq!(bench.sequence(key), Some(if key < 6 { key } else { key - 1 }));
+    }
+    let alone = bench.sent.iter().filter(|sent| **sent == [6]);
+    assert_eq!(alone.count(), 1, "it is not tried again");
 }
 
 #[test]
@@ -514,7 +542,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Fault::Busy)
     ];
     prop_oneof![
-        30 => (0..3_u8, expect, prop::bool::weighted(0.05))
+        30 => (0..4_u8, expect, prop::bool::weighted(0.05))
             .prop_map(|(subject, expect, again)| Step::Arrive { subject, expect, again }),
         10 => fault.prop_map(Step::Answer),
         1 => Just(Step::Pass),
@@ -535,7 +563,7 @@ proptest! {
             match step {
                 Step::Arrive { subject, expect, again } => {
                     key += 1;
-                    let subject = format!("s{subject}");
+                    let subject = if subject == 3 { FORBIDDEN.to_owned() } else { format!("s{subject}") };
                     let expected = match expect {
                         Expect::Nothing => None,
                         Expect::Last => Some(bench.stream.last(&subject)),

@@ -1,5 +1,7 @@
 //! The letters themselves: what is kept, read and removed.
 
+use std::collections::BTreeMap;
+
 use async_nats::{
     HeaderMap,
     jetstream::{
@@ -9,7 +11,7 @@ use async_nats::{
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use futures::StreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::{STREAM, header};
 use crate::{Log, Position};
@@ -117,6 +119,26 @@ impl Filter {
         let token = |token: &Option<String>| token.clone().unwrap_or_else(|| "*".to_owned());
         super::subject(&token(&self.stream), &token(&self.consumer))
     }
+}
+
+/// How many letters there are, by stream and consumer.
+///
+/// # Errors
+/// See [`LetterError`].
+pub async fn count(log: &Log) -> Result<BTreeMap<(String, String), usize>, LetterError> {
+    let stream = log.jetstream.get_stream(STREAM).await.map_err(unavailable)?;
+    let subjects = stream.info_with_subjects(super::subject("*", "*")).await;
+    let counts: Vec<(String, usize)> = subjects
+        .map_err(unavailable)?
+        .try_collect()
+        .await
+        .map_err(unavailable)?;
+    let of = |(subject, count): (String, usize)| {
+        let mut tokens = subject.rsplit('.');
+        let (consumer, stream) = (tokens.next()?.to_owned(), tokens.next()?.to_owned());
+        Some(((stream, consumer), count))
+    };
+    Ok(counts.into_iter().filter_map(of).collect())
 }
 
 /// The oldest letters, at most `limit`, without their payloads, and how many

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use castlog_indexer::Config;
 use castlog_log::{BroadcastId, Draft, Event, Log, SessionId, pb};
-use castlog_testkit::{Meilisearch, NatsOptions, Service, TestLog, until};
+pub(crate) use castlog_testkit::events::title;
+use castlog_testkit::{Meilisearch, NatsOptions, Service, TestLog, events, until};
 use serde_json::Value;
 
 /// Long enough for a debug build on a busy machine.
@@ -56,9 +57,9 @@ impl Stage {
     pub(crate) async fn go_live(&self, name: &str, tags: &[&str]) -> anyhow::Result<(BroadcastId, String)> {
         let (id, session) = (BroadcastId::generate(), SessionId::generate().to_string());
         self.say(id, title(name)).await?;
-        self.say(id, self::tags(tags)).await?;
+        self.say(id, events::tags(tags)).await?;
         self.say(id, options(pb::Visibility::Public)).await?;
-        self.say(id, created()).await?;
+        self.say(id, events::created("ann")).await?;
         self.say(id, started(&session)).await?;
         self.say(id, metadata(&session, &[480, 1080, 720])).await?;
         Ok((id, session))
@@ -96,17 +97,6 @@ impl Stage {
     }
 }
 
-pub(crate) fn created() -> Event {
-    let created = pb::registration::Created {
-        owner: "ann".into(),
-        created_at: None,
-    };
-    pb::Registration {
-        event: Some(pb::registration::Event::Created(created)),
-    }
-    .into()
-}
-
 pub(crate) fn deleted() -> Event {
     let deleted = pb::registration::Deleted {
         owner: "ann".into(),
@@ -114,21 +104,6 @@ pub(crate) fn deleted() -> Event {
     };
     pb::Registration {
         event: Some(pb::registration::Event::Deleted(deleted)),
-    }
-    .into()
-}
-
-pub(crate) fn title(text: &str) -> Event {
-    pb::Title {
-        event: Some(pb::title::Event::Changed(pb::title::Changed { title: text.into() })),
-    }
-    .into()
-}
-
-pub(crate) fn tags(tags: &[&str]) -> Event {
-    let tags = tags.iter().map(|&tag| tag.to_owned()).collect();
-    pb::Tags {
-        event: Some(pb::tags::Event::Changed(pb::tags::Changed { tags })),
     }
     .into()
 }

@@ -11,7 +11,11 @@ use std::{
 
 use castlog_log::{BroadcastId, Draft, Event, Kind, SessionId, pb};
 use castlog_service::{MediaStoreConfig, open_media_store};
-use castlog_testkit::{NatsOptions, TestLog, every_event, until};
+use castlog_testkit::{
+    NatsOptions, TestLog,
+    events::{every_event, title},
+    until,
+};
 use chrono::{DateTime, Days, Utc};
 use parquet::{
     file::reader::{FileReader as _, SerializedFileReader},
@@ -149,13 +153,6 @@ impl Row {
             other => panic!("payload is {other:?}"),
         }
     }
-}
-
-fn title(text: &str) -> Event {
-    pb::Title {
-        event: Some(pb::title::Event::Changed(pb::title::Changed { title: text.into() })),
-    }
-    .into()
 }
 
 #[tokio::test]

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use castlog_log::{Event, Log, pb};
+use castlog_log::Log;
 use castlog_log_sink::Config;
+pub(crate) use castlog_testkit::events::title;
 use castlog_testkit::{Meilisearch, NatsOptions, Service, TestLog, until};
 use serde_json::Value;
 
@@ -54,11 +55,4 @@ impl Stage {
         })
         .await
     }
-}
-
-pub(crate) fn title(text: &str) -> Event {
-    pb::Title {
-        event: Some(pb::title::Event::Changed(pb::title::Changed { title: text.into() })),
-    }
-    .into()
 }
