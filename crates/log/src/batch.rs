@@ -2,7 +2,7 @@
 //! (NATS ADR-50), for which the client has headers and no call.
 
 use async_nats::{
-    HeaderMap,
+    HeaderMap, client,
     header::{NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL, NATS_BATCH_ID, NATS_BATCH_SEQUENCE},
     jetstream::{
         self,
@@ -53,7 +53,13 @@ pub(crate) async fn send(
             .client()
             .publish_with_headers(message.subject, message.headers, message.payload)
             .await
-            .map_err(|error| failed(error.into()))?;
+            .map_err(|error| match error.kind() {
+                // The client looks at the size before it sends anything.
+                client::PublishErrorKind::MaxPayloadExceeded => {
+                    PublishError::with_source(PublishErrorKind::MaxPayloadExceeded, error)
+                }
+                _ => failed(error.into()),
+            })?;
     }
     jetstream
         .publish_with_headers(last.subject, last.headers, last.payload)

@@ -96,7 +96,7 @@ pub enum ConnectError {
 
 /// The server does not let this user publish there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("NATS does not permit {user} to publish on {subject}")]
+#[error("L01: NATS does not permit {user} to publish on {subject}")]
 pub struct NotPermitted {
     /// The user, or the name of the connection where it has none.
     pub user: String,
@@ -207,7 +207,7 @@ impl Log {
                     async_nats::Event::ServerError(async_nats::ServerError::Other(text)) => {
                         match refused_subject(&text) {
                             Some(subject) => {
-                                tracing::error!(subject, "NATS does not permit this user to publish");
+                                tracing::error!(code = "L01", subject, "NATS does not permit this user to publish");
                                 // Nobody may be waiting for it.
                                 refused.send(subject.into()).ok();
                             }

@@ -28,7 +28,7 @@ pub mod header {
     pub const SUBJECT: &str = "Castlog-Dead-Letter-Subject";
     /// Durable consumer that gave it up.
     pub const CONSUMER: &str = "Castlog-Dead-Letter-Consumer";
-    /// Why.
+    /// Why: a code of docs/error-codes.md (L05 to L08) and what is wrong.
     pub const REASON: &str = "Castlog-Dead-Letter-Reason";
 }
 

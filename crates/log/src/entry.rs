@@ -82,10 +82,10 @@ pub enum DecodeError {
     #[error(transparent)]
     Subject(#[from] InvalidSubject),
     /// A required header is missing or malformed.
-    #[error("header {0} is missing or malformed")]
+    #[error("L06: header {0} is missing or malformed")]
     Header(&'static str),
     /// The payload is not the kind's protobuf message.
-    #[error("payload is not a {kind} message")]
+    #[error("L07: payload is not a {kind} message")]
     Payload {
         /// The kind that the subject names.
         kind: Kind,
@@ -93,13 +93,13 @@ pub enum DecodeError {
         source: prost::DecodeError,
     },
     /// Parts carry media, not events.
-    #[error("a media part is not an event")]
+    #[error("L07: a media part is not an event")]
     Part,
     /// The payload is not a change of the feed.
-    #[error("payload is not a change of LiveInfo")]
+    #[error("L07: payload is not a change of LiveInfo")]
     Change(#[source] prost::DecodeError),
     /// JSON that is not an entry of the kind.
-    #[error("not the JSON of an entry")]
+    #[error("L07: not the JSON of an entry")]
     Json(#[from] serde_json::Error),
 }
 
@@ -296,7 +296,7 @@ mod tests {
         let (headers, _) = encode(subject.parse().unwrap(), &title("x"), "1", "s", Utc::now(), None);
         let garbage = [0xff, 0xff, 0xff];
         let error = Entry::decode(&subject, Some(&headers), &garbage, position()).unwrap_err();
-        assert_eq!(error.to_string(), "payload is not a title message");
+        assert_eq!(error.to_string(), "L07: payload is not a title message");
     }
 
     #[test]

@@ -66,7 +66,7 @@ pub enum ProvisionError {
         reason: String,
     },
     /// JetStream refuses the definition.
-    #[error("JetStream refuses {name}: {reason} (error {code})")]
+    #[error("L09: JetStream refuses {name}: {reason} (error {code})")]
     Refused {
         /// Stream or stream/consumer.
         name: String,
@@ -76,13 +76,13 @@ pub enum ProvisionError {
         code: u64,
     },
     /// Changes could lose entries; nothing has been changed.
-    #[error("changing {changes} can lose entries; allow it with --allow-destructive")]
+    #[error("L09: changing {changes} can lose entries; allow it with --allow-destructive")]
     Destructive {
         /// The streams, each with the keys in question.
         changes: String,
     },
     /// A definition is not what it should be.
-    #[error("definition {name} is malformed: {reason}")]
+    #[error("L09: definition {name} is malformed: {reason}")]
     Malformed {
         /// Its name.
         name: String,

@@ -113,7 +113,7 @@ pub struct Receipt {
 #[non_exhaustive]
 pub enum PublishError {
     /// Another entry came first.
-    #[error("the last entry on {subject} is not the expected sequence {expected}")]
+    #[error("L02: the last entry on {subject} is not the expected sequence {expected}")]
     Conflict {
         /// Subject of the entry.
         subject: String,
@@ -121,7 +121,7 @@ pub enum PublishError {
         expected: u64,
     },
     /// The payload is over the limit.
-    #[error("payload of {actual} bytes on {subject} is over the limit of {limit}")]
+    #[error("L03: payload of {actual} bytes on {subject} is over the limit of {limit}")]
     TooLarge {
         /// Subject of the entry.
         subject: String,
@@ -136,7 +136,7 @@ pub enum PublishError {
     NotPermitted(#[from] crate::NotPermitted),
     /// The log did not acknowledge the entry in time. It may be stored or not;
     /// publishing again with the same id is safe.
-    #[error("the log did not acknowledge an entry on {subject}")]
+    #[error("L04: the log did not acknowledge an entry on {subject}")]
     Unavailable {
         /// Subject of the entry.
         subject: String,

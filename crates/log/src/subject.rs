@@ -163,7 +163,7 @@ impl fmt::Display for Subject {
 
 /// A subject that is not one of the log's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{subject:?} is not a subject of the log: {reason}")]
+#[error("L05: {subject:?} is not a subject of the log: {reason}")]
 pub struct InvalidSubject {
     subject: String,
     reason: &'static str,

@@ -129,7 +129,7 @@ async fn a_refused_entry_is_an_error_at_once() -> anyhow::Result<()> {
         );
         assert_eq!(
             error.to_string(),
-            format!("NATS does not permit indexer to publish on media.broad_info.title.{broadcast}")
+            format!("L01: NATS does not permit indexer to publish on media.broad_info.title.{broadcast}")
         );
     }
     assert!(test.log.last(Kind::Title, broadcast).await?.is_none());

@@ -287,7 +287,7 @@ async fn apply<P: Projection>(
                     break;
                 };
                 entries.remove(index);
-                bury(log, consumer, &readable.remove(index), &reason).await;
+                bury(log, consumer, &readable.remove(index), &format!("L08: {reason}")).await;
             }
             Err(ApplyError::Transient(error)) => {
                 metrics().apply_failures.get_or_create(&view).inc();

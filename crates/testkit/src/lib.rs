@@ -29,4 +29,4 @@ pub use meili::Meilisearch;
 pub use nats::{NatsOptions, NatsServer};
 pub use process::Process;
 pub use redis::RedisServer;
-pub use wait::until;
+pub use wait::{cut_off, until};

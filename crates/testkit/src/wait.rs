@@ -1,7 +1,9 @@
-//! Waiting for something to become true.
+//! Waiting for something to become true, and not waiting for something to end.
 
 use std::{
     future::Future,
+    pin::pin,
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -27,4 +29,18 @@ where
         anyhow::ensure!(start.elapsed() < within, "{what} did not happen within {within:?}");
         tokio::time::sleep(INTERVAL).await;
     }
+}
+
+/// What a future comes to, unless it is dropped after so many polls, wherever it is then.
+pub async fn cut_off<F: Future>(future: F, mut polls: usize) -> Option<F::Output> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending if polls == 0 => Poll::Ready(None),
+        Poll::Pending => {
+            polls -= 1;
+            Poll::Pending
+        }
+    })
+    .await
 }

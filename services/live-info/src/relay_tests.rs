@@ -1,32 +1,14 @@
 //! The relay, cut off between any two of its steps.
 
-use std::{
-    collections::BTreeMap,
-    pin::pin,
-    task::{Context, Poll},
-};
+use std::collections::BTreeMap;
 
 use castlog_log::change::Change;
-use castlog_testkit::{NatsOptions, RedisServer, TestLog, changes, events::title};
+use castlog_testkit::{NatsOptions, RedisServer, TestLog, changes, cut_off, events::title};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::json;
 
 use super::*;
 use crate::state::{Live, Write};
-
-/// What a future comes to, unless it is dropped after so many polls, wherever it is then.
-async fn cut_off<F: Future>(future: F, mut polls: usize) -> Option<F::Output> {
-    let mut future = pin!(future);
-    std::future::poll_fn(|cx: &mut Context<'_>| match future.as_mut().poll(cx) {
-        Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending if polls == 0 => Poll::Ready(None),
-        Poll::Pending => {
-            polls -= 1;
-            Poll::Pending
-        }
-    })
-    .await
-}
 
 fn write(broadcast: BroadcastId, kind: Kind, sequence: u64) -> Write {
     let event = title(&format!("title {sequence}"));

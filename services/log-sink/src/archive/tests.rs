@@ -4,15 +4,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    pin::pin,
     process::Command,
-    task::Poll,
 };
 
 use castlog_log::{BroadcastId, Draft, Event, Kind, SessionId, pb};
 use castlog_service::{MediaStoreConfig, open_media_store};
 use castlog_testkit::{
-    NatsOptions, TestLog,
+    NatsOptions, TestLog, cut_off,
     events::{every_event, title},
     until,
 };
@@ -215,20 +213,6 @@ async fn every_event_is_in_the_archive_as_it_was_published() -> anyhow::Result<(
     std::fs::remove_file(&files[0])?;
     assert!(stage.rows()?.len() < rows.len());
     Ok(())
-}
-
-/// What a future comes to, unless it is dropped after so many polls, wherever it is then.
-async fn cut_off<F: Future>(future: F, mut polls: usize) -> Option<F::Output> {
-    let mut future = pin!(future);
-    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
-        Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending if polls == 0 => Poll::Ready(None),
-        Poll::Pending => {
-            polls -= 1;
-            Poll::Pending
-        }
-    })
-    .await
 }
 
 #[tokio::test]
