@@ -105,7 +105,8 @@ impl Config {
 pub(crate) fn quiet_telemetry(config: &config::Config) -> anyhow::Result<()> {
     let mut telemetry = config.telemetry.clone();
     if telemetry.filter == TelemetryConfig::default().filter {
-        "warn".clone_into(&mut telemetry.filter);
+        // The client of Meilisearch warns of answers that are looked into.
+        "warn,meilisearch_sdk=error".clone_into(&mut telemetry.filter);
     }
     castlog_service::init_telemetry(&telemetry)
 }
