@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use async_nats::{Message, header};
-use futures::{StreamExt, future::try_join_all};
+use futures::{StreamExt, TryStreamExt as _, future::try_join_all, stream};
 use serde::Serialize;
 
 use crate::{Entry, Log, Position, ReadError, Subject, Undecodable, read::unavailable};
@@ -29,11 +29,23 @@ const NUM_PENDING: &str = "Nats-Num-Pending";
 #[derive(Serialize)]
 struct MultiLast<'a> {
     multi_last: &'a [String],
+    /// Only what stands there or before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    up_to_seq: Option<u64>,
+}
+
+/// An entry, or why it is none.
+type Found = Result<Entry, Undecodable>;
+
+/// Whether it is an entry whose event this version knows.
+fn is_readable(found: &Found) -> bool {
+    found.as_ref().is_ok_and(|entry| entry.event.name().is_some())
 }
 
 impl Log {
-    /// The newest entry on each subject that has one, in no particular order.
-    /// What cannot be decoded is there as such.
+    /// The newest entry on each subject that can be read, in no particular order:
+    /// what cannot be decoded, and an event of a newer schema, leave what was said
+    /// before. A subject on which nothing can be read is there with the newest of it.
     ///
     /// # Errors
     /// A stream cannot be read.
@@ -53,21 +65,58 @@ impl Log {
         for requests in requests.chunks(REQUESTS) {
             let mut answers = Vec::new();
             for (stream, chunk) in requests {
-                answers.push(self.newest_of(stream, chunk));
+                answers.push(self.newest_of(stream, chunk, None));
             }
             newest.extend(try_join_all(answers).await?.into_iter().flatten());
         }
+        let (mut newest, unreadable): (Vec<Found>, Vec<Found>) = newest.into_iter().partition(is_readable);
+        let before: Vec<Found> = stream::iter(unreadable)
+            .map(|found| self.readable_before(found))
+            .buffer_unordered(REQUESTS)
+            .try_collect()
+            .await?;
+        newest.extend(before);
         Ok(newest)
     }
 
-    async fn newest_of(&self, stream: &str, subjects: &[String]) -> Result<Vec<Result<Entry, Undecodable>>, ReadError> {
+    /// The newest that can be read before `found`, on its subject; `found` itself
+    /// when there is none. Takes a request for each that cannot be read.
+    async fn readable_before(&self, found: Found) -> Result<Found, ReadError> {
+        let (subject, position) = match &found {
+            Ok(entry) => (entry.subject.to_string(), &entry.position),
+            Err(undecodable) => (undecodable.subject.clone(), &undecodable.position),
+        };
+        let (stream, mut sequence) = (position.stream.clone(), position.sequence);
+        let subjects = [subject];
+        while sequence > 1 {
+            let before = self.newest_of(&stream, &subjects, Some(sequence - 1)).await?.pop();
+            match before {
+                None => break,
+                Some(before) if is_readable(&before) => return Ok(before),
+                Some(Ok(entry)) => sequence = entry.position.sequence,
+                Some(Err(undecodable)) => sequence = undecodable.position.sequence,
+            }
+        }
+        Ok(found)
+    }
+
+    async fn newest_of(
+        &self,
+        stream: &str,
+        subjects: &[String],
+        up_to_seq: Option<u64>,
+    ) -> Result<Vec<Found>, ReadError> {
         let client = self.jetstream.client();
         let inbox = client.new_inbox();
         let mut answers = client
             .subscribe(inbox.clone())
             .await
             .map_err(|e| unavailable(stream, e))?;
-        let request = serde_json::to_vec(&MultiLast { multi_last: subjects }).map_err(|e| unavailable(stream, e))?;
+        let request = MultiLast {
+            multi_last: subjects,
+            up_to_seq,
+        };
+        let request = serde_json::to_vec(&request).map_err(|e| unavailable(stream, e))?;
         // A request with many answers, which `Client::request` cannot make.
         client
             .publish_with_reply(format!("$JS.API.DIRECT.GET.{stream}"), inbox, request.into())
@@ -106,7 +155,7 @@ fn pending(end: &Message) -> u64 {
         .unwrap_or(0)
 }
 
-fn decode(stream: &str, answer: &Message) -> Result<Result<Entry, Undecodable>, ReadError> {
+fn decode(stream: &str, answer: &Message) -> Result<Found, ReadError> {
     let named = |name| {
         let headers = answer.headers.as_ref()?;
         Some(headers.get_last(name)?.as_str())

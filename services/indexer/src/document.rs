@@ -46,21 +46,27 @@ pub struct Document {
     pub started_at_text: String,
 }
 
-/// The newest entry per kind of one broadcast.
+/// The newest entry per kind of one broadcast that can be read.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Facts(BTreeMap<Kind, Fact>);
 
 #[derive(Debug, Clone, PartialEq)]
 struct Fact {
     sequence: u64,
-    /// `None`: what stands there cannot be read.
+    /// `None`: something stands there, and nothing of it can be read.
     event: Option<Event>,
 }
 
 impl Facts {
-    /// Learns of an entry; of two of a kind the later one counts.
+    /// Learns of an entry. Of two of a kind the later one counts; one that cannot be
+    /// read, or says what this version does not know, leaves what was said before.
     pub(crate) fn learn(&mut self, kind: Kind, sequence: u64, event: Option<Event>) {
-        if KINDS.contains(&kind) && self.0.get(&kind).is_none_or(|known| known.sequence < sequence) {
+        let event = event.filter(|event| event.name().is_some());
+        let counts = match self.0.get(&kind) {
+            None => true,
+            Some(known) => event.is_some() && (known.event.is_none() || known.sequence < sequence),
+        };
+        if counts && KINDS.contains(&kind) {
             self.0.insert(kind, Fact { sequence, event });
         }
     }
@@ -87,8 +93,8 @@ impl Facts {
         }
     }
 
-    /// The owner; `None` when the broadcast is deleted, or may be: an entry
-    /// that this reader does not understand must not bring anything to light.
+    /// The owner; `None` when the broadcast is deleted, or may be: where nothing can
+    /// be read of what stands there, nothing is brought to light.
     fn owner(&self) -> Option<String> {
         use pb::registration::Event as E;
         match self.0.get(&Kind::Registration) {

@@ -160,14 +160,44 @@ fn only_what_is_live_public_and_there_is_shown() {
 }
 
 #[test]
-fn what_cannot_be_read_brings_nothing_to_light() {
-    for kind in [Kind::Status, Kind::Options, Kind::Registration] {
-        assert_eq!(with(None, kind), None, "{kind}");
+fn what_cannot_be_read_leaves_what_was_said_before() {
+    let id = BroadcastId::generate();
+    let private = |facts: &mut Facts| facts.learn(Kind::Options, 11, Some(options(pb::Visibility::Private.into())));
+    let unknown: [(Kind, Event); 6] = [
+        (Kind::Registration, pb::Registration::default().into()),
+        (Kind::Title, pb::Title::default().into()),
+        (Kind::Tags, pb::Tags::default().into()),
+        (Kind::Options, pb::Options::default().into()),
+        (Kind::Status, pb::Status::default().into()),
+        (Kind::Metadata, pb::Metadata::default().into()),
+    ];
+    for (kind, event) in unknown {
+        for unreadable in [None, Some(event)] {
+            let mut facts = live();
+            facts.learn(kind, 12, unreadable.clone());
+            assert_eq!(facts, live(), "{kind}");
+            private(&mut facts);
+            assert_eq!(facts.document(id), None, "{kind}");
+            // Learned the other way round it comes to the same.
+            let mut facts = Facts::default();
+            facts.learn(kind, 12, unreadable);
+            for (kind, fact) in live().0 {
+                facts.learn(kind, fact.sequence, fact.event);
+            }
+            assert_eq!(facts, live(), "{kind}");
+        }
     }
-    assert_eq!(with(Some(pb::Options::default().into()), Kind::Options), None);
     assert_eq!(with(Some(options(99)), Kind::Options), None);
-    assert_eq!(with(None, Kind::Title).unwrap().title, "");
-    assert!(with(None, Kind::Metadata).unwrap().resolutions.is_empty());
+}
+
+#[test]
+fn where_nothing_can_be_read_nothing_is_brought_to_light() {
+    for kind in [Kind::Status, Kind::Options, Kind::Registration] {
+        let mut facts = live();
+        facts.0.remove(&kind);
+        facts.learn(kind, 1, None);
+        assert_eq!(facts.document(BroadcastId::generate()), None, "{kind}");
+    }
 }
 
 #[test]

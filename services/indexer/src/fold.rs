@@ -1,9 +1,9 @@
 //! What the log says of every broadcast that is on the air: the newest entry of
-//! each subject, read in one go.
+//! each subject that can be read, in one go.
 
 use std::collections::BTreeMap;
 
-use castlog_log::{BroadcastId, Followed, From, Kind, Log, Subject};
+use castlog_log::{BroadcastId, Event, Followed, From, Kind, Log, Subject};
 
 use castlog_projector::Progress;
 
@@ -44,24 +44,43 @@ async fn read(
     let filters: Vec<String> = kinds.iter().map(|kind| kind.filter()).collect();
     let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
     let mut follow = log.follow(stream, &filters, From::LastPerSubject);
-    let mut learn = |subject: Subject, sequence, event| {
-        let Some(id) = subject.broadcast else { return };
-        if scope == Scope::Everyone || found.contains_key(&id) {
-            found.entry(id).or_default().learn(subject.kind, sequence, event);
-        }
-    };
+    let mut unreadable = Vec::new();
     let mut done = 0;
     loop {
-        match follow.next().await? {
-            Followed::Entry(entry) => learn(entry.subject, entry.sequence(), Some(entry.event)),
-            Followed::Undecodable(message) => {
-                if let Ok(subject) = message.subject.parse() {
-                    learn(subject, message.position.sequence, None);
-                }
-            }
-            Followed::CaughtUp => return Ok(()),
+        let (subject, sequence, event) = match follow.next().await? {
+            Followed::Entry(entry) => (Some(entry.subject), entry.sequence(), Some(entry.event)),
+            Followed::Undecodable(message) => (message.subject.parse().ok(), message.position.sequence, None),
+            Followed::CaughtUp => break,
+        };
+        let readable = event.as_ref().is_some_and(|event| event.name().is_some());
+        if let Some(subject) = subject
+            && learn(found, scope, subject, sequence, event)
+            && !readable
+        {
+            unreadable.push(subject);
         }
         done += 1;
         progress.tell("reading the log", done, done + follow.pending());
     }
+    // The last entry of these says nothing, and what was said before stands.
+    for entry in log.newest(&unreadable).await?.into_iter().flatten() {
+        learn(found, scope, entry.subject, entry.sequence(), Some(entry.event));
+    }
+    Ok(())
+}
+
+/// Whether the broadcast is one that is looked for.
+fn learn(
+    found: &mut BTreeMap<BroadcastId, Facts>,
+    scope: Scope,
+    subject: Subject,
+    sequence: u64,
+    event: Option<Event>,
+) -> bool {
+    let Some(id) = subject.broadcast else { return false };
+    let wanted = scope == Scope::Everyone || found.contains_key(&id);
+    if wanted {
+        found.entry(id).or_default().learn(subject.kind, sequence, event);
+    }
+    wanted
 }

@@ -2,7 +2,9 @@
 
 mod support;
 
-use castlog_log::{Draft, Kind, pb};
+use castlog_indexer::rebuild;
+use castlog_log::{BroadcastId, Draft, Kind, pb};
+use castlog_projector::Progress;
 use castlog_testkit::until;
 use serde_json::json;
 use support::{PATIENCE, Stage, deleted, ended, interrupted, metadata, options, started, title};
@@ -98,23 +100,55 @@ async fn duplicates_redelivery_and_what_is_no_entry_change_nothing() -> anyhow::
     indexer.finish().await
 }
 
+/// Member 90 of the oneof of each kind, which this schema does not have.
+const NEWER: [u8; 5] = [0xd2, 0x05, 2, 0x08, 1];
+
 #[tokio::test]
-async fn what_a_newer_producer_says_stops_nothing() -> anyhow::Result<()> {
+async fn what_a_newer_producer_says_stops_and_changes_nothing() -> anyhow::Result<()> {
     let stage = Stage::build().await?;
     let indexer = stage.start()?;
-    let (one, _) = stage.go_live("one", &[]).await?;
+    let (one, _) = stage.go_live("one", &["a"]).await?;
     let (two, _) = stage.go_live("two", &[]).await?;
+    let (hidden, _) = stage.go_live("hidden", &[]).await?;
+    stage.say(hidden, options(pb::Visibility::Private)).await?;
     stage.found("", "", &[one, two]).await?;
-    // Member 90 of the oneof of each kind, which this schema does not have.
+    let before = stage.documents().await?;
+    // Twice each, so that what was said before is not the last but one.
     for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Part) {
-        stage
-            .log
-            .publish_payload(kind.of(one), &[0xd2, 0x05, 2, 0x08, 1])
-            .await?;
+        for id in [one, hidden, one, hidden] {
+            stage.log.publish_payload(kind.of(id), &NEWER).await?;
+        }
     }
+    // Of this one there is nothing else: it may be private, so it is not shown.
+    let unheard = BroadcastId::generate();
+    stage.log.publish_payload(Kind::Options.of(unheard), &NEWER).await?;
+    stage.say(unheard, started("s")).await?;
     stage.say(two, title("still indexed")).await?;
     stage.found("still", "", &[two]).await?;
+    stage.found("", "", &[one, two]).await?;
     assert_eq!(stage.log.dead_letters().await?, 0);
     stage.verified().await?;
+    assert!(
+        stage
+            .documents()
+            .await?
+            .iter()
+            .any(|document| before.contains(document))
+    );
+
+    // An index that is made anew from the last entries of all is the same.
+    rebuild(&stage.config, &stage.log.log, &Progress::none()).await?;
+    assert!(
+        stage
+            .documents()
+            .await?
+            .iter()
+            .any(|document| before.contains(document))
+    );
+    stage.found("", "", &[one, two]).await?;
+
+    // And what can be read counts again.
+    stage.say(one, title("known")).await?;
+    stage.found("known", "tags = a", &[one]).await?;
     indexer.finish().await
 }
