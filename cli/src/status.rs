@@ -1,9 +1,13 @@
-//! `castlog status`: streams, durable consumers and dead letters at a glance, and
-//! whether something is stuck.
+//! `castlog status`: streams, durable consumers, leases and dead letters at a glance,
+//! and whether something is stuck.
 
 use std::{collections::BTreeMap, process::ExitCode};
 
-use castlog_log::{ConsumerStatus, Log, StreamStatus, dead_letter, provision};
+use castlog_log::{
+    ConsumerStatus, Log, StreamStatus, dead_letter,
+    lease::{self, Standing},
+    provision,
+};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
@@ -36,6 +40,8 @@ struct Picture {
     now: DateTime<Utc>,
     streams: Vec<StreamStatus>,
     consumers: Vec<ConsumerStatus>,
+    /// Who works, where one instance does, by the name of its consumer.
+    leases: Vec<(&'static str, Standing)>,
     /// Dead letters by stream and consumer, also those of consumers that are no more.
     dead: BTreeMap<(String, String), usize>,
     problems: Vec<String>,
@@ -46,6 +52,7 @@ impl Picture {
         let (streams, consumers) = log.status().await?;
         let mut picture = Self {
             now: Utc::now(),
+            leases: Vec::new(),
             dead: BTreeMap::new(),
             problems: Vec::new(),
             streams,
@@ -54,6 +61,12 @@ impl Picture {
         let is_there = |name: &str| picture.streams.iter().any(|stream| stream.name == name);
         if is_there(dead_letter::STREAM) {
             picture.dead = dead_letter::count(log).await?;
+        }
+        if is_there(lease::STREAM) {
+            for name in lease::NAMES {
+                let standing = log.lease_standing(name).await?;
+                picture.leases.extend(standing.map(|standing| (name, standing)));
+            }
         }
         picture.judge(&provision::names(), max_age_s);
         Ok(picture)
@@ -105,6 +118,19 @@ impl Picture {
         self.dead.get(&key).copied().unwrap_or_default()
     }
 
+    /// Who holds a lease: `nobody` also when it has run out.
+    fn holder(&self, standing: &Standing) -> String {
+        match &standing.holder {
+            Some(holder) if self.age(standing.renewed) <= lease::DURATION.as_secs() => {
+                format!(
+                    "{}, process {} at {}",
+                    holder.connection, holder.process, holder.address
+                )
+            }
+            _ => "nobody".to_owned(),
+        }
+    }
+
     fn json(&self) -> Value {
         let streams = self.streams.iter().map(|stream| {
             json!({
@@ -124,9 +150,17 @@ impl Picture {
                 "dead_letters": self.dead_of(consumer),
             })
         });
+        let leases = self.leases.iter().map(|(name, standing)| {
+            json!({
+                "name": name,
+                "holder": self.holder(standing),
+                "renewed_s": self.age(standing.renewed),
+            })
+        });
         json!({
             "streams": streams.collect::<Vec<_>>(),
             "consumers": consumers.collect::<Vec<_>>(),
+            "leases": leases.collect::<Vec<_>>(),
             "dead_letters": self.letters(),
             "problems": self.problems,
         })
@@ -168,7 +202,18 @@ impl Picture {
         }
         table::right_align(&mut streams, 1..5);
         table::right_align(&mut consumers, 2..8);
-        println!("{streams}\n\n{consumers}\n\ndead letters: {}", self.letters());
+        let mut leases = table::new(&["WORKS AS", "INSTANCE", "SAID SO"]);
+        for (name, standing) in &self.leases {
+            leases.add_row([
+                (*name).to_owned(),
+                self.holder(standing),
+                format!("{} s ago", self.age(standing.renewed)),
+            ]);
+        }
+        println!(
+            "{streams}\n\n{consumers}\n\n{leases}\n\ndead letters: {}",
+            self.letters()
+        );
         for problem in &self.problems {
             println!("problem: {problem}");
         }
@@ -209,6 +254,7 @@ mod tests {
                 // A broadcast that lasts for hours.
                 consumer(QUEUE, now, 9000, Some(3)),
             ],
+            leases: Vec::new(),
             dead: BTreeMap::new(),
             problems: Vec::new(),
         };

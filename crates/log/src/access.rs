@@ -101,7 +101,10 @@ pub const USERS: [User; 9] = [
     },
     User {
         name: "indexer",
+        // Which of its instances works.
+        also_publishes: &["castlog.lease.indexer"],
         follows: &["BROAD_INFO", "LIVE_STREAM"],
+        looks_into: &["LEASE"],
         consumes: Some("indexer"),
         ..SERVICE
     },

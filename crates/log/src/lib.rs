@@ -6,7 +6,8 @@
 //! [`Log::last`] and [`Log::newest`] read current values, [`Log::follow`] reads a
 //! stream in order without leaving a trace on the server, and
 //! [`Log::durable`] shares the work of a durable consumer. The change feed of
-//! LiveInfo, which is no part of the truth, is in [`change`].
+//! LiveInfo, which is no part of the truth, is in [`change`]; which instance of a
+//! service works, where only one may, is in [`lease`].
 //!
 //! It knows nothing about what a service makes of an entry.
 
@@ -20,6 +21,7 @@ pub mod dead_letter;
 mod entry;
 mod event;
 mod id;
+pub mod lease;
 mod newest;
 pub mod provision;
 mod publish;

@@ -28,6 +28,7 @@ const STREAMS: &[&str] = definitions![
     "streams/LIVE_PART",
     "streams/LIVE_INFO_CHANGED",
     "streams/DEAD_LETTER",
+    "streams/LEASE",
 ];
 
 /// The durable consumers, each with the stream it reads.

@@ -1,6 +1,6 @@
 //! The client.
 
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
 use meilisearch_sdk::{
     client::{Client, SwapIndexes},
@@ -34,6 +34,17 @@ pub struct Meili {
     client: Client,
     request_limit: Duration,
     task_limit: Duration,
+    fence: Option<Fence>,
+}
+
+/// Says whether this process may write at this moment.
+#[derive(Clone)]
+struct Fence(Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl fmt::Debug for Fence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Fence").field(&(self.0)()).finish()
+    }
 }
 
 impl Meili {
@@ -48,6 +59,7 @@ impl Meili {
             client: Client::new(config.url.trim_end_matches('/'), key).map_err(Error::Client)?,
             request_limit: REQUEST_LIMIT,
             task_limit: TASK_LIMIT,
+            fence: None,
         })
     }
 
@@ -62,6 +74,14 @@ impl Meili {
     #[must_use]
     pub const fn with_task_limit(mut self, limit: Duration) -> Self {
         self.task_limit = limit;
+        self
+    }
+
+    /// The same client for a writer of several, of which one at a time may write: it
+    /// asks `may_write` directly before each, and writes nothing without.
+    #[must_use]
+    pub fn fenced(mut self, may_write: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        self.fence = Some(Fence(Arc::new(may_write)));
         self
     }
 
@@ -140,6 +160,20 @@ impl Meili {
         }
     }
 
+    /// Waits until everything is done that has been asked of an index before, by
+    /// whomever: Meilisearch does what is of one index in the order of the requests.
+    ///
+    /// # Errors
+    /// Meilisearch cannot be used.
+    pub async fn settled(&self, name: &str) -> Result<(), Error> {
+        let index = self.index(name);
+        // It deletes nothing, in its turn.
+        match self.write(name, index.delete_documents::<&str>(&[])).await {
+            Err(error) if error.is_missing_index() => Ok(()),
+            outcome => outcome,
+        }
+    }
+
     /// Deletes an index, unless it is not there.
     ///
     /// # Errors
@@ -203,6 +237,11 @@ impl Meili {
     }
 
     async fn done(&self, request: impl Future<Output = Result<TaskInfo, Sdk>>) -> Result<(), Sdk> {
+        if self.fence.as_ref().is_some_and(|fence| !(fence.0)()) {
+            return Err(Sdk::Other(
+                "another instance may write now, and this one may not".into(),
+            ));
+        }
         let task = self.request(request).await?;
         let begun = Instant::now();
         let mut delay = POLL.0;

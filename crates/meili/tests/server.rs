@@ -1,10 +1,16 @@
 //! The client against a real Meilisearch.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use castlog_meili::{Config, Error, Meili, differing};
 use castlog_testkit::{Meilisearch, until};
-use meilisearch_sdk::settings::Settings;
+use meilisearch_sdk::{settings::Settings, tasks::Task};
 use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -119,5 +125,57 @@ async fn an_index_has_its_settings_from_its_first_moment() -> anyhow::Result<()>
     let actual = meili.call("x", meili.index("x").get_settings()).await?;
     assert!(differing(&settings, &actual).is_empty());
     assert_eq!(server.documents("x").await?.len(), 3);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_others_asked_for_before_is_waited_for() -> anyhow::Result<()> {
+    let server = Meilisearch::start().await?;
+    let (meili, other) = (client(&server)?, client(&server)?);
+    meili.settled("y").await?;
+    assert!(server.indexes().await?.is_empty(), "it makes nothing");
+    // Another writer, which does not wait for what it has asked for.
+    let index = other.index("y");
+    index.add_or_replace(&documents(20_000), Some("id")).await?;
+    // A setting in between, with which it is not all done in one go.
+    index.set_settings(&settings()).await?;
+    let last = index
+        .add_or_replace(&[json!({ "id": 1, "last": true })], Some("id"))
+        .await?;
+    let is_open = async || {
+        let task = meili.client().get_task(&last).await;
+        task.map(|task| matches!(task, Task::Enqueued { .. } | Task::Processing { .. }))
+    };
+    assert!(is_open().await?, "there is something to wait for");
+    meili.settled("y").await?;
+    assert!(!is_open().await?);
+    let documents = server.documents("y").await?;
+    assert_eq!(documents.len(), 20_000);
+    assert!(documents.iter().any(|document| document["last"] == true));
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_may_not_write_does_not() -> anyhow::Result<()> {
+    let server = Meilisearch::start().await?;
+    let may = Arc::new(AtomicBool::new(true));
+    let asked = Arc::clone(&may);
+    let meili = client(&server)?.fenced(move || asked.load(Ordering::SeqCst));
+    meili.put("x", &documents(1), id).await?;
+    may.store(false, Ordering::SeqCst);
+    let refused = [
+        meili.put("x", &documents(2), id).await,
+        meili.delete_index("x").await,
+        meili.ensure("z", &settings()).await.map(drop),
+        meili.settled("x").await,
+    ];
+    for refused in refused {
+        assert!(matches!(refused, Err(Error::Transient { .. })), "{refused:?}");
+    }
+    assert_eq!(server.documents("x").await?.len(), 1);
+    assert_eq!(server.indexes().await?, ["x"]);
+    may.store(true, Ordering::SeqCst);
+    meili.put("x", &documents(2), id).await?;
+    assert_eq!(server.documents("x").await?.len(), 2);
     Ok(())
 }

@@ -89,6 +89,8 @@ pub struct Metrics {
     pub redelivered_entries: Family<Durable, Gauge>,
     /// Age of the oldest entry that is being applied; 0 when there is none.
     pub oldest_unacked_seconds: Family<View, Gauge>,
+    /// Of a projection that one instance works on: 1 for this one, 0 where it stands by.
+    pub active: Family<View, Gauge>,
     /// Publishes by what became of them.
     pub publishes: Family<Publish, Counter>,
     /// How long a publish takes until it is acknowledged.
@@ -135,6 +137,7 @@ impl Metrics {
             unacked_entries: Family::default(),
             redelivered_entries: Family::default(),
             oldest_unacked_seconds: Family::default(),
+            active: Family::default(),
             publishes: Family::default(),
             publish_seconds: Family::new_with_constructor(seconds),
             rtmp_connections: Gauge::default(),
@@ -174,6 +177,8 @@ impl Metrics {
         let help = "Age of the oldest entry that is being applied, 0 when there is none";
         let name = "consumer_oldest_unacked_seconds";
         r.register(name, help, this.oldest_unacked_seconds.clone());
+        let help = "Of a view that one instance works on: 1 for this one, 0 where it stands by";
+        r.register("consumer_active", help, this.active.clone());
         r.register("publishes", "Publishes by what became of them", this.publishes.clone());
         let help = "Seconds until a publish is acknowledged";
         r.register("publish_seconds", help, this.publish_seconds.clone());

@@ -7,13 +7,15 @@
 //! the view. Faults that pass are retried in place, under in-progress
 //! acknowledgements; an entry that can never be applied becomes a dead letter,
 //! so that nothing stalls behind it, and is applied like any other when somebody
-//! hands it over again.
+//! hands it over again. Where a store cannot guard its writes, [`exclusively`] lets
+//! one instance work at a time.
 //!
 //! It knows nothing of any view. `compliance` is the kit that each view's
 //! tests put it through.
 
 #[cfg(feature = "compliance")]
 pub mod compliance;
+mod exclusive;
 mod progress;
 mod runner;
 
@@ -22,6 +24,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use castlog_log::{Entry, Position};
 
+pub use exclusive::exclusively;
 pub use progress::{Progress, Step};
 pub use runner::run;
 

@@ -19,8 +19,8 @@ pub struct AdminConfig {
     pub listen: String,
 }
 
-/// `/healthz` (the process lives), `/readyz` (every part is ready: 200, else 503)
-/// and `/metrics` (what the process has counted).
+/// `/healthz` (the process lives), `/readyz` (every part is ready: 200, else 503;
+/// which are, and which stand by) and `/metrics` (what the process has counted).
 pub(crate) fn router(health: Health) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok" }))
@@ -36,7 +36,7 @@ pub(crate) fn router(health: Health) -> Router {
                 } else {
                     StatusCode::SERVICE_UNAVAILABLE
                 };
-                (status, Json(health.parts()))
+                (status, Json(health.report()))
             }),
         )
         .with_state(health)

@@ -199,6 +199,13 @@ impl Service {
         })
     }
 
+    /// As kill -9 would: nothing is finished, nothing is answered.
+    pub async fn kill(self) {
+        self.task.abort();
+        // That it was cut off, or had failed before.
+        self.task.await.ok();
+    }
+
     /// Begins its shutdown and waits until it has ended.
     ///
     /// # Errors

@@ -1,14 +1,18 @@
 //! Start order of the indexer, and its maintenance from outside.
+//!
+//! Of several instances one works (see [`castlog_projector::exclusively`]). The one
+//! that begins first lets Meilisearch finish what another has asked for, and then
+//! compares the whole index with the log, so that nothing of the other stays.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::bail;
 use async_trait::async_trait;
 use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
-use castlog_log::{BroadcastId, Entry, EntryId, Log};
+use castlog_log::{BroadcastId, Entry, EntryId, Log, lease::Term};
 use castlog_meili::{apply_error, within_grace};
-use castlog_projector::{ApplyError, Options, Progress, Projection};
-use castlog_service::{Context, Shutdown, Tasks};
+use castlog_projector::{ApplyError, Options, Progress, Projection, exclusively};
+use castlog_service::{Context, Health, Shutdown, Tasks};
 use meilisearch_sdk::{client::SwapIndexes, indexes::IndexesQuery};
 
 use crate::{
@@ -22,22 +26,34 @@ use crate::{
 
 /// Streams whose entries change documents.
 const STREAMS: [&str; 2] = ["BROAD_INFO", "LIVE_STREAM"];
+/// Its durable consumer, its lease, and the part of the health that is about both.
+const NAME: &str = "indexer";
 /// The part of the health that says whether there is an index to search.
 const HEALTH: &str = "index";
 
-/// Keeps the index until the shutdown. It is ready when the index can be
-/// searched, and not before: no entry is applied until then, since a document
-/// would make an index without its settings.
+/// Keeps the index until the shutdown, or stands by while another instance does.
 ///
 /// # Errors
 /// The configuration cannot be used, or a task failed. Faults of the log or of
 /// Meilisearch do not end it.
 pub async fn run(config: Config, ctx: Context) -> anyhow::Result<()> {
     let reconciler = open(&config, &ctx.log)?;
-    ctx.health.set(HEALTH, false);
+    let work = |term: Term| {
+        let mut reconciler = reconciler.clone();
+        reconciler.meili = reconciler.meili.fenced(move || term.holds());
+        work(config.clone(), reconciler, ctx.clone())
+    };
+    exclusively(&ctx.log, NAME, &ctx.shutdown, &ctx.health, work).await
+}
+
+/// What the one instance does that works. It is ready when the index can be searched,
+/// and not before: no entry is applied until then, since a document would make an
+/// index without its settings.
+async fn work(config: Config, reconciler: Reconciler, ctx: Context) -> anyhow::Result<()> {
+    let index = Searchable::not_yet(&ctx.health);
     tokio::select! {
         () = ctx.shutdown.cancelled() => return Ok(()),
-        () = prepare(&reconciler) => ctx.health.set(HEALTH, true),
+        () = prepare(&reconciler) => index.0.set(HEALTH, true),
     }
     let mut tasks = Tasks::new(&ctx.shutdown);
     let sweeper = reconciler.clone();
@@ -58,6 +74,22 @@ pub async fn run(config: Config, ctx: Context) -> anyhow::Result<()> {
         castlog_projector::run(&ctx.log, &STREAMS, projection, options, &ctx.shutdown, &ctx.health).await
     });
     tasks.wait().await
+}
+
+/// Whether there is an index to search, as long as this instance is the one to say so.
+struct Searchable(Health);
+
+impl Searchable {
+    fn not_yet(health: &Health) -> Self {
+        health.set(HEALTH, false);
+        Self(health.clone())
+    }
+}
+
+impl Drop for Searchable {
+    fn drop(&mut self) {
+        self.0.stand_by(HEALTH);
+    }
 }
 
 /// What a rebuild has made.
@@ -102,7 +134,7 @@ struct Indexer {
 #[async_trait]
 impl Projection for Indexer {
     fn name(&self) -> &'static str {
-        "indexer"
+        NAME
     }
 
     async fn apply(&mut self, entries: &[Entry]) -> Result<(), ApplyError> {
@@ -130,9 +162,13 @@ fn delays() -> ExponentialBuilder {
         .with_jitter()
 }
 
-/// Makes sure that the index can be searched, however long it takes.
+/// Makes sure that the index can be searched and nothing is on its way into it,
+/// however long it takes.
 async fn prepare(reconciler: &Reconciler) {
-    let attempt = || async { reconciler.prepare().await };
+    let attempt = || async {
+        reconciler.prepare().await?;
+        reconciler.meili.settled(&reconciler.index).await
+    };
     let waiting = |error: &castlog_meili::Error, delay: Duration| {
         tracing::warn!(
             index = reconciler.index,

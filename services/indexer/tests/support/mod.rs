@@ -48,6 +48,12 @@ impl Stage {
         Service::start(&self.own, |context| castlog_indexer::run(config, context))
     }
 
+    /// Another instance, with a connection of its own.
+    pub(crate) async fn start_another(&self, config: Config) -> anyhow::Result<Service> {
+        let log = self.log.nats.log_of("indexer").await?;
+        Service::start(&log, |context| castlog_indexer::run(config, context))
+    }
+
     pub(crate) async fn say(&self, id: BroadcastId, event: impl Into<Event>) -> anyhow::Result<()> {
         self.log.publisher.publish(Draft::new(id, event)).await?;
         Ok(())
