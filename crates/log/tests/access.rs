@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use castlog_log::{
-    BroadcastId, Draft, EntryId, Followed, From, Kind, Log, PublishError, Publisher, access, dead_letter, pb,
+    BroadcastId, Draft, EntryId, Followed, From, Kind, Log, PublishError, Publisher, access, dead_letter, lease, pb,
     provision::{self, Plan},
 };
 use castlog_testkit::{NatsOptions, NatsServer, TestLog};
@@ -166,11 +166,32 @@ async fn dead_letters_and_acks_are_those_of_the_own_consumer() -> anyhow::Result
 }
 
 #[tokio::test]
+async fn a_lease_is_written_by_its_own_service() -> anyhow::Result<()> {
+    let test = start().await?;
+    for (user, _) in PUBLISHES {
+        let log = test.nats.log_of(user).await?;
+        for name in lease::NAMES {
+            let subject = lease::subject(name);
+            let allowed = [name, "castlog"].contains(&user);
+            assert_eq!(may(&log, &subject, "x").await?, allowed, "{user} {subject}");
+            assert_eq!(
+                log.lease_standing(name).await.is_ok(),
+                allowed || user == "observer",
+                "{user} {name}"
+            );
+        }
+        assert!(!may(&log, &lease::subject("other"), "x").await? || user == "castlog");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn nobody_but_the_operator_changes_streams_and_consumers() -> anyhow::Result<()> {
     let test = start().await?;
     let requests = [
         "STREAM.DELETE.BROAD_INFO",
         "STREAM.PURGE.LIVE_TELEMETRY",
+        "STREAM.PURGE.LEASE",
         "STREAM.CREATE.MINE",
         "STREAM.UPDATE.LIVE_STREAM",
         "STREAM.MSG.DELETE.LIVE_SEGMENT",
@@ -203,6 +224,7 @@ async fn nobody_but_the_operator_changes_streams_and_consumers() -> anyhow::Resu
             "LIVE_SEGMENT",
             "LIVE_TELEMETRY",
             "DEAD_LETTER",
+            "LEASE",
         ] {
             let subject = format!("$JS.API.CONSUMER.CREATE.{stream}.reader-1");
             let allowed = follows.contains(&stream) || *user == "observer";

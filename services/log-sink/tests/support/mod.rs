@@ -1,5 +1,8 @@
 //! A log sink with a real log and a real Meilisearch.
 
+// Each test file is a program of its own, and none uses all of this.
+#![allow(dead_code)]
+
 use std::time::Duration;
 
 use castlog_log::Log;
@@ -37,6 +40,12 @@ impl Stage {
 
     pub(crate) fn start(&self, config: Config) -> anyhow::Result<Service> {
         Service::start(&self.own, |context| castlog_log_sink::run(config, context))
+    }
+
+    /// Another instance, with a connection of its own.
+    pub(crate) async fn start_another(&self, config: Config) -> anyhow::Result<Service> {
+        let log = self.log.nats.log_of("log-sink").await?;
+        Service::start(&log, |context| castlog_log_sink::run(config, context))
     }
 
     async fn read(&self) -> anyhow::Result<Vec<Value>> {

@@ -2,6 +2,7 @@
 //! behind a small HTTP server: jobs, entries, objects, takeover.
 #![allow(clippy::unwrap_used)]
 
+mod groups;
 mod ingest;
 #[path = "../support/mod.rs"]
 mod support;

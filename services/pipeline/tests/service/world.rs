@@ -2,6 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Deref,
+    path::PathBuf,
     time::Duration,
 };
 
@@ -21,9 +23,24 @@ use crate::{PATIENCE, support::complaints};
 pub(crate) struct World {
     pub(crate) nats: NatsServer,
     pub(crate) folder: tempfile::TempDir,
+    first: Cast,
+}
+
+/// A broadcast with one session.
+pub(crate) struct Cast {
     pub(crate) log: Log,
     pub(crate) broadcast: BroadcastId,
     pub(crate) session: SessionId,
+    /// The folder of all media.
+    root: PathBuf,
+}
+
+impl Deref for World {
+    type Target = Cast;
+
+    fn deref(&self) -> &Cast {
+        &self.first
+    }
 }
 
 pub(crate) struct Worker {
@@ -48,16 +65,24 @@ impl World {
         let mut consumer: async_nats::jetstream::consumer::Config = serde_json::from_str(&text).unwrap();
         consumer.ack_wait = Duration::from_secs(2);
         stream.create_consumer(consumer).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
         Self {
+            first: Cast::new(log, folder.path().to_owned()),
             nats,
-            folder: tempfile::tempdir().unwrap(),
-            log,
-            broadcast: BroadcastId::generate(),
-            session: SessionId::generate(),
+            folder,
         }
     }
 
+    /// Another broadcast.
+    pub(crate) fn another(&self) -> Cast {
+        Cast::new(self.log.clone(), self.root.clone())
+    }
+
     pub(crate) async fn worker(&self) -> Worker {
+        self.worker_with(Config::default()).await
+    }
+
+    pub(crate) async fn worker_with(&self, config: Config) -> Worker {
         let shutdown = Shutdown::new();
         let log = self.nats.log_of("pipeline").await.unwrap();
         let media = open_media_store(&MediaStoreConfig {
@@ -70,11 +95,33 @@ impl World {
         let config = Config {
             preset: "ultrafast".to_owned(),
             progress_ms: 500,
-            ..Config::default()
+            ..config
         };
         Worker {
             shutdown,
             task: tokio::spawn(castlog_pipeline::run(config, context)),
+        }
+    }
+
+    /// Waits until nothing is left in the job queue.
+    pub(crate) async fn wait_for_empty_queue(&self) {
+        let stream = self.log.jetstream().get_stream("LIVE_STREAM").await.unwrap();
+        until("an empty queue", PATIENCE, || async {
+            let info = stream.consumer_info("pipeline").await.ok()?;
+            (info.num_pending == 0 && info.num_ack_pending == 0).then_some(())
+        })
+        .await
+        .unwrap();
+    }
+}
+
+impl Cast {
+    fn new(log: Log, root: PathBuf) -> Self {
+        Self {
+            log,
+            broadcast: BroadcastId::generate(),
+            session: SessionId::generate(),
+            root,
         }
     }
 
@@ -170,17 +217,6 @@ impl World {
         self.wait_for(count, |_| true).await;
     }
 
-    /// Waits until nothing is left in the job queue.
-    pub(crate) async fn wait_for_empty_queue(&self) {
-        let stream = self.log.jetstream().get_stream("LIVE_STREAM").await.unwrap();
-        until("an empty queue", PATIENCE, || async {
-            let info = stream.consumer_info("pipeline").await.ok()?;
-            (info.num_pending == 0 && info.num_ack_pending == 0).then_some(())
-        })
-        .await
-        .unwrap();
-    }
-
     /// Every rendition has every media sequence number once, in order; the
     /// discontinuity numbers never fall; every object is there and as large as
     /// its entry says. Answers the segments by rendition.
@@ -199,14 +235,14 @@ impl World {
                 assert_eq!(stored.next_media_sequence, stored.media_sequence + 1);
                 assert!(stored.discontinuity_sequence >= last_discontinuity);
                 last_discontinuity = stored.discontinuity_sequence;
-                let object = self.folder.path().join(&stored.object_key);
+                let object = self.root.join(&stored.object_key);
                 assert_eq!(
                     object.metadata().unwrap().len(),
                     stored.size_bytes,
                     "{}",
                     stored.object_key
                 );
-                assert!(self.folder.path().join(&stored.init_object_key).is_file());
+                assert!(self.root.join(&stored.init_object_key).is_file());
                 let parts: u64 = stored.parts.iter().map(|part| part.duration_us).sum();
                 assert_eq!(parts, stored.duration_us);
                 assert!(stored.parts[0].independent);
@@ -220,11 +256,11 @@ impl World {
     /// Each run of segments between discontinuities decodes without complaint.
     fn decode(&self, name: &str, segments: &[segment::Stored]) {
         for epoch in segments.chunk_by(|a, b| a.init_object_key == b.init_object_key) {
-            let mut bytes = std::fs::read(self.folder.path().join(&epoch[0].init_object_key)).unwrap();
+            let mut bytes = std::fs::read(self.root.join(&epoch[0].init_object_key)).unwrap();
             for stored in epoch {
-                bytes.extend(std::fs::read(self.folder.path().join(&stored.object_key)).unwrap());
+                bytes.extend(std::fs::read(self.root.join(&stored.object_key)).unwrap());
             }
-            let path = self.folder.path().join(format!("{name}.mp4"));
+            let path = self.root.join(format!("{name}.mp4"));
             std::fs::write(&path, bytes).unwrap();
             assert_eq!(complaints(&path), "", "{name}");
         }
@@ -253,10 +289,10 @@ async fn connect(nats: &NatsServer, name: &str) -> Log {
 }
 
 /// The newest parts in the log are what the segments are made of, byte for byte.
-pub(crate) async fn assert_parts(world: &World, segments: impl Iterator<Item = &segment::Stored>) {
-    let parts = parts(world).await;
+pub(crate) async fn assert_parts(cast: &Cast, segments: impl Iterator<Item = &segment::Stored>) {
+    let parts = parts(cast).await;
     for stored in segments {
-        let object = std::fs::read(world.folder.path().join(&stored.object_key)).unwrap();
+        let object = std::fs::read(cast.root.join(&stored.object_key)).unwrap();
         let joined: Vec<u8> = (0..stored.parts.len() as u32)
             .flat_map(|part| parts[&(stored.rendition.clone(), stored.media_sequence, part)].clone())
             .collect();
@@ -265,9 +301,9 @@ pub(crate) async fn assert_parts(world: &World, segments: impl Iterator<Item = &
 }
 
 /// The parts in the log by rendition, media sequence number and index.
-pub(crate) async fn parts(world: &World) -> BTreeMap<(String, u64, u32), Vec<u8>> {
+pub(crate) async fn parts(cast: &Cast) -> BTreeMap<(String, u64, u32), Vec<u8>> {
     use castlog_log::header;
-    let stream = world.log.jetstream().get_stream("LIVE_PART").await.unwrap();
+    let stream = cast.log.jetstream().get_stream("LIVE_PART").await.unwrap();
     let state = stream.get_info().await.unwrap().state;
     let mut parts = BTreeMap::new();
     for sequence in state.first_sequence..=state.last_sequence {
