@@ -6,13 +6,20 @@
 //! log and are created the same way. So a range that was begun by a process that
 //! died, or that two processes work on, comes out once: every entry is in one
 //! file, in one row. The plans, one behind the other, are how far the archive is.
+//!
+//! Several instances share the ranges: whoever loses a claim goes on with the next
+//! range, and comes back to see that the files of the other are there. Where they
+//! are not after a while, the other is gone, and it writes them itself.
 
 mod config;
 mod file;
 mod plan;
 mod store;
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -28,6 +35,13 @@ use store::Store;
 const MAX_BYTES: usize = 32 * 1024 * 1024;
 /// How long a range may go on after the shutdown has begun; what is not done is done later.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long whoever has claimed a range has for its files.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A reader that is no further behind the next range reads on: that is less work than
+/// another reader.
+const NEAR: u64 = 1000;
+/// Ranges of others that are looked after at a time.
+const MAX_OTHERS: usize = 100;
 /// The part of the health that says whether the archive is written.
 const PART: &str = "archive";
 
@@ -53,6 +67,13 @@ struct Archive {
     next: Option<u64>,
     /// A reader, and the sequence that it goes on with.
     reader: Option<(u64, Follow)>,
+    /// Ranges that others have claimed, the oldest first, and when they are to be done.
+    others: VecDeque<(Plan, Instant)>,
+    /// The progress that was written last.
+    progress: Option<u64>,
+    /// Ranges that this instance has claimed.
+    #[cfg(test)]
+    claimed: u64,
 }
 
 /// Entries of a range of a stream, and a reader of what comes behind.
@@ -71,6 +92,10 @@ impl Archive {
             store,
             next: None,
             reader: None,
+            others: VecDeque::new(),
+            progress: None,
+            #[cfg(test)]
+            claimed: 0,
         }
     }
 
@@ -106,73 +131,110 @@ impl Archive {
         Ok(())
     }
 
-    /// Archives the next range: one that somebody has claimed, or a new one.
+    /// Archives the next range, unless another does, and looks after those of others.
     async fn range(&mut self, shutdown: &Shutdown, health: &Health) -> anyhow::Result<()> {
         let first = match self.next {
             Some(next) => next,
-            None => self.store.progress(self.stream).await?.unwrap_or(1),
+            None => {
+                let first = self.store.progress(self.stream).await?.unwrap_or(1);
+                self.progress = Some(first);
+                first
+            }
         };
         self.next = Some(first);
+        self.look_after_others().await?;
         let plan = self.store.plan(self.stream, first).await?;
         health.set(PART, true);
         if let Some(plan) = plan {
-            return self.finish(&plan, None).await;
+            self.leave(plan);
+            return Ok(());
         }
         let Some(range) = self.collect(first, shutdown).await? else {
             return Ok(());
         };
         let wanted = Plan::of(self.stream, first, range.last, &range.entries);
-        let claimed = self.store.claim(&wanted).await?;
-        // Another's range may end elsewhere.
-        let ours = claimed == wanted;
-        self.finish(&claimed, ours.then_some(range)).await
+        self.reader = Some((range.last + 1, range.reader));
+        if let Some(another) = self.store.claim(&wanted).await? {
+            self.leave(another);
+            return Ok(());
+        }
+        #[cfg(test)]
+        {
+            self.claimed += 1;
+        }
+        let all = wanted.files.iter().map(|file| file.path.clone()).collect();
+        self.write(&wanted, &all, range.entries).await?;
+        self.next = Some(wanted.last + 1);
+        self.note_progress().await
     }
 
-    /// Writes the files of a range that are not there.
-    async fn finish(&mut self, plan: &Plan, range: Option<Range>) -> anyhow::Result<()> {
-        let missing = self.store.missing(plan).await?;
-        let next = plan.last + 1;
-        let (entries, reader) = match range {
-            Some(range) => (Some(range.entries), Some((next, range.reader))),
-            None => (None, None),
-        };
-        if !missing.is_empty() {
-            let entries = match entries {
-                Some(entries) => entries,
-                None => self.read(plan.first, plan.last).await?,
-            };
-            let rows: u64 = plan.files.iter().map(|file| file.rows).sum();
-            if (entries.len() as u64) < rows {
-                tracing::error!(
-                    stream = self.stream,
-                    first = plan.first,
-                    last = plan.last,
-                    lost = rows - entries.len() as u64,
-                    "entries expired before they were archived"
-                );
-            }
-            for (path, entries) in plan::partitions(self.stream, plan.first, entries) {
-                if missing.contains(&path) {
-                    let bytes = tokio::task::spawn_blocking(move || file::write(&entries))
-                        .await
-                        .context("the file was not made")??;
-                    self.store.create(&path, bytes).await?;
+    /// Leaves a range to whoever has claimed it, also to an attempt of this
+    /// instance's own that has failed.
+    fn leave(&mut self, plan: Plan) {
+        self.next = Some(plan.last + 1);
+        self.others.push_back((plan, Instant::now() + PATIENCE));
+    }
+
+    /// Writes what is missing of the ranges of others whose time is over.
+    async fn look_after_others(&mut self) -> anyhow::Result<()> {
+        while let Some((plan, due)) = self.others.front() {
+            let missing = self.store.missing(plan).await?;
+            if !missing.is_empty() {
+                if Instant::now() < *due && self.others.len() < MAX_OTHERS {
+                    break;
                 }
+                let plan = plan.clone();
+                let entries = self.read(plan.first, plan.last).await?;
+                self.write(&plan, &missing, entries).await?;
             }
+            self.others.pop_front();
         }
-        self.store.set_progress(self.stream, next).await?;
-        self.next = Some(next);
-        self.reader = reader;
+        self.note_progress().await
+    }
+
+    /// Writes how far all is done, unless that is known.
+    async fn note_progress(&mut self) -> anyhow::Result<()> {
+        let progress = self.others.front().map(|(plan, _)| plan.first).or(self.next);
+        if let Some(next) = progress.filter(|_| progress != self.progress) {
+            self.store.set_progress(self.stream, next).await?;
+            self.progress = progress;
+        }
         Ok(())
     }
 
-    /// The entries of a new range, once there is one; `None` for the shutdown.
+    /// Writes files of a range.
+    async fn write(&mut self, plan: &Plan, paths: &BTreeSet<String>, entries: Vec<Entry>) -> anyhow::Result<()> {
+        let rows: u64 = plan.files.iter().map(|file| file.rows).sum();
+        if (entries.len() as u64) < rows {
+            tracing::error!(
+                stream = self.stream,
+                first = plan.first,
+                last = plan.last,
+                lost = rows - entries.len() as u64,
+                "entries expired before they were archived"
+            );
+        }
+        for (path, entries) in plan::partitions(self.stream, plan.first, entries) {
+            if paths.contains(&path) {
+                let bytes = tokio::task::spawn_blocking(move || file::write(&entries))
+                    .await
+                    .context("the file was not made")??;
+                self.store.create(&path, bytes).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The entries of a new range, once there is one; `None` for the shutdown, and
+    /// when a range of another is to be looked after.
     async fn collect(&mut self, first: u64, shutdown: &Shutdown) -> anyhow::Result<Option<Range>> {
-        // One that is elsewhere has yielded what an attempt that failed has lost.
+        // One that is further has yielded what an attempt that failed has lost, and
+        // one that is near enough reads on behind what others have claimed.
         let reader = match self.reader.take() {
-            Some((next, reader)) if next == first => reader,
+            Some((next, reader)) if next <= first && first - next <= NEAR => reader,
             _ => self.log.follow(self.stream, &["media.>"], From::Sequence(first)),
         };
+        let due = self.others.front().map(|(_, due)| *due);
         let mut range = Range {
             last: 0,
             entries: Vec::new(),
@@ -181,7 +243,7 @@ impl Archive {
         let (mut bytes, mut end) = (0, None);
         while range.entries.len() < self.config.batch && bytes < MAX_BYTES {
             let patience = async {
-                match end {
+                match end.or(due) {
                     Some(end) => tokio::time::sleep_until(end).await,
                     None => std::future::pending().await,
                 }
@@ -191,17 +253,19 @@ impl Archive {
                 () = patience => break,
                 () = shutdown.cancelled() => break,
             };
-            let sequence = match read {
-                Followed::Entry(entry) => {
-                    bytes += entry.payload.len();
-                    let sequence = entry.sequence();
-                    range.entries.push(*entry);
-                    sequence
-                }
+            let sequence = match &read {
+                Followed::Entry(entry) => entry.sequence(),
                 // It is a dead letter of the search, with its bytes.
                 Followed::Undecodable(other) => other.position.sequence,
                 Followed::CaughtUp => continue,
             };
+            if sequence < first {
+                continue;
+            }
+            if let Followed::Entry(entry) = read {
+                bytes += entry.payload.len();
+                range.entries.push(*entry);
+            }
             if range.last == 0 && sequence > first && first > 1 {
                 tracing::error!(
                     stream = self.stream,
@@ -213,7 +277,11 @@ impl Archive {
             range.last = sequence;
             end = end.or_else(|| Some(Instant::now() + self.config.linger()));
         }
-        Ok((range.last > 0).then_some(range))
+        if range.last == 0 {
+            self.reader = Some((first, range.reader));
+            return Ok(None);
+        }
+        Ok(Some(range))
     }
 
     /// The entries of a range that is in the log.

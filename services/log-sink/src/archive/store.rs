@@ -48,14 +48,16 @@ impl Store {
         self.read(&self.plan_path(stream, first)).await
     }
 
-    /// Claims a range; returns the plan that stands, which may be another's.
-    pub(crate) async fn claim(&self, plan: &Plan) -> anyhow::Result<Plan> {
+    /// Claims a range; returns the plan of whoever came first, if somebody has.
+    pub(crate) async fn claim(&self, plan: &Plan) -> anyhow::Result<Option<Plan>> {
         let path = self.plan_path(&plan.stream, plan.first);
         if self.put(&path, serde_json::to_vec(plan)?, PutMode::Create).await? {
-            return Ok(plan.clone());
+            return Ok(None);
         }
         let stands = self.read(&path).await?;
-        stands.with_context(|| format!("{path} is there and cannot be found"))
+        stands
+            .map(Some)
+            .with_context(|| format!("{path} is there and cannot be found"))
     }
 
     /// The files of a plan that are not there.

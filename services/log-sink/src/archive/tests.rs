@@ -242,7 +242,7 @@ async fn each_entry_is_one_row_however_often_the_archive_is_cut_off() -> anyhow:
         // Batches differ from attempt to attempt, and two archive the same stream.
         let at = random.random_range(0..2);
         archives[at].config.batch = random.random_range(1..9);
-        match cut_off(archives[at].range(&shutdown, &health), random.random_range(0..40)).await {
+        match cut_off(archives[at].range(&shutdown, &health), random.random_range(0..15)).await {
             Some(range) => {
                 range?;
                 whole += 1;
@@ -262,6 +262,72 @@ async fn each_entry_is_one_row_however_often_the_archive_is_cut_off() -> anyhow:
     // Without the hint, the plans lead to the same place.
     std::fs::remove_dir_all(stage.folder.path().join("archive/_progress"))?;
     assert_eq!(stage.until(published).await?.len(), published);
+    Ok(())
+}
+
+/// Archives a stream until the end; how many ranges it has claimed.
+async fn archive_until(mut archive: Archive, end: Shutdown) -> anyhow::Result<u64> {
+    let health = Health::default();
+    while !end.is_cancelled() {
+        archive.range(&end, &health).await?;
+    }
+    Ok(archive.claimed)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_instances_share_the_ranges_and_finish_what_another_leaves() -> anyhow::Result<()> {
+    const BACKLOG: usize = 600;
+    const RANGE: usize = 5;
+    let mut stage = Stage::build().await?;
+    stage.config.batch = RANGE;
+    let id = BroadcastId::generate();
+    let publish = async |count: usize| {
+        for n in 0..count {
+            let draft = Draft::new(id, title(&format!("title {n}")));
+            stage.log.publisher.publish(draft).await?;
+        }
+        anyhow::Ok(())
+    };
+    publish(BACKLOG).await?;
+    let start = |end: &Shutdown| anyhow::Ok(tokio::spawn(archive_until(stage.archive("BROAD_INFO")?, end.clone())));
+    let until_rows = async |count: usize| {
+        until(&format!("{count} rows"), PATIENCE, || async {
+            stage.rows().ok().filter(|rows| rows.len() >= count)
+        })
+        .await
+    };
+    let end = Shutdown::new();
+    let both = [start(&end)?, start(&end)?];
+    until_rows(BACKLOG).await?;
+    end.begin();
+    let [one, two] = both;
+    let (one, two) = (one.await??, two.await??);
+    assert_eq!(
+        one + two,
+        (BACKLOG / RANGE) as u64,
+        "a range was claimed twice, or by nobody"
+    );
+    assert!(one >= 6 && two >= 6, "{one} and {two} ranges");
+
+    // A third claims the next range and is gone before its files are there.
+    publish(3 * RANGE).await?;
+    let mut dead = stage.archive("BROAD_INFO")?;
+    let first = BACKLOG as u64 + 1;
+    let range = dead.collect(first, &Shutdown::new()).await?.context("no entries")?;
+    let plan = Plan::of("BROAD_INFO", first, range.last, &range.entries);
+    assert!(dead.store.claim(&plan).await?.is_none());
+    drop((dead, range));
+    let end = Shutdown::new();
+    let left = start(&end)?;
+    let rows = until_rows(BACKLOG + 3 * RANGE).await?;
+    end.begin();
+    assert_eq!(left.await??, 2, "the range of the third is its own for good");
+    let places: BTreeSet<_> = rows.iter().map(Row::place).collect();
+    let wanted: BTreeSet<_> = (1..=(BACKLOG + 3 * RANGE) as i64)
+        .map(|n| ("BROAD_INFO".to_owned(), n))
+        .collect();
+    assert_eq!(places, wanted);
+    assert_eq!(rows.len(), wanted.len(), "no row is there twice");
     Ok(())
 }
 
