@@ -140,7 +140,7 @@ async fn what_others_asked_for_before_is_waited_for() -> anyhow::Result<()> {
     // A setting in between, with which it is not all done in one go.
     index.set_settings(&settings()).await?;
     let last = index
-        .add_or_replace(&[json!({ "id": 1, "last": true })], Some("id"))
+        .add_or_replace(&[json!({ "id": "d1", "last": true })], Some("id"))
         .await?;
     let is_open = async || {
         let task = meili.client().get_task(&last).await;

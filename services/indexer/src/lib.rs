@@ -4,7 +4,8 @@
 //! reconciler reads the broadcast's newest entries, derives its document or the
 //! document's absence, writes that and waits until it is durable. A sweep
 //! compares the whole index with the log and mends what differs, so that an
-//! index that was deleted or tampered with heals by itself.
+//! index that was deleted or tampered with heals by itself. Of several instances one
+//! works at a time.
 //!
 //! It publishes nothing and knows nothing of searches.
 

@@ -1,7 +1,8 @@
 //! Makes the documents of some broadcasts what the log says at this moment.
 //!
-//! Meilisearch has no conditional write, so two writers, or one whose earlier
-//! request was still on its way, can leave a document that is out of date.
+//! Meilisearch has no conditional write, so two writers, such as a rebuild beside the
+//! indexer, or one whose earlier request was still on its way, can leave a document
+//! that is out of date.
 //! Hence after every write the log is read again, and what has changed is
 //! written again: whoever writes last finds its document up to date.
 
