@@ -30,7 +30,7 @@ pub(crate) struct Config {
     pub(crate) media: MediaStoreConfig,
     /// Health endpoints of `castlog run`.
     pub(crate) admin: AdminConfig,
-    /// Logging of the processes themselves.
+    /// Logging of the processes themselves, and their traces.
     pub(crate) telemetry: TelemetryConfig,
     /// The RTMP server.
     pub(crate) rtmp: castlog_rtmp::Config,
@@ -192,6 +192,7 @@ impl Config {
             ("log_sink", self.log_sink.validate()),
             ("up", self.up.validate()),
             ("nats", self.nats.validate()),
+            ("telemetry", self.telemetry.validate()),
         ];
         let named = |(section, problems): (&str, Vec<String>)| {
             let prefix = format!("{section}.");

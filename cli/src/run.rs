@@ -19,6 +19,9 @@ const ORPHAN_GRACE: Duration = Duration::from_secs(20);
 /// How long entries may take to be stored once the services have ended.
 const FLUSH: Duration = Duration::from_secs(3);
 
+/// How long spans may take to be exported after that.
+const EXPORT: Duration = Duration::from_secs(2);
+
 /// A service of castlog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Service {
@@ -87,12 +90,23 @@ fn chosen(choices: &[ServiceChoice]) -> Vec<Service> {
 
 pub(crate) async fn run(global: &Global, args: &Run) -> anyhow::Result<ExitCode> {
     let config = config::load(global)?;
-    castlog_service::init_telemetry(&config.telemetry)?;
+    let services = chosen(&args.services);
+    let name = match services[..] {
+        [one] => one.name(),
+        _ => "castlog",
+    };
+    let telemetry = castlog_service::init_traced(&config.telemetry, name)?;
+    let ended = serve(&config, services).await;
+    telemetry.finish(EXPORT).await;
+    ended
+}
+
+/// Runs services until the shutdown.
+async fn serve(config: &Config, services: Vec<Service>) -> anyhow::Result<ExitCode> {
     let shutdown = castlog_service::on_signals()?;
     if std::env::var_os(SUPERVISED).is_some_and(|value| value == "1") {
         end_with_supervisor(shutdown.clone());
     }
-    let services = chosen(&args.services);
     // A connection each, for each is a user of its own with its own permissions.
     let connections = services.iter().map(async |service| {
         let name = format!("castlog {}", service.name());

@@ -41,6 +41,8 @@ pub struct Change {
     pub message: pb::LiveInfoChanged,
     /// Where it stands in the feed.
     pub position: Position,
+    /// W3C trace context of the entry that made it, when it has one.
+    pub traceparent: Option<String>,
 }
 
 /// The newest event of a kind, the sequence of its entry, and when it happened.
@@ -65,6 +67,7 @@ impl Change {
             time: time(headers)?,
             message: pb::LiveInfoChanged::decode(payload).map_err(DecodeError::Change)?,
             position,
+            traceparent: headers.get(header::TRACEPARENT).map(|v| v.as_str().to_owned()),
         })
     }
 

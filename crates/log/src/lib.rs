@@ -29,6 +29,7 @@ mod read;
 mod secret;
 mod status;
 mod subject;
+pub mod trace;
 
 pub use castlog_proto as pb;
 pub use connect::{ConnectConfig, ConnectError, Log, NotPermitted};

@@ -15,12 +15,13 @@ use bytes::Bytes;
 use castlog_metrics::{Publish, Stream, metrics};
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
+use tracing::Instrument as _;
 
 use crate::{
     BroadcastId, EntryId, Event, Kind, Log, SessionId, Subject,
     batch::Outgoing,
     commit::{Fate, Message},
-    entry, header,
+    entry, header, trace,
 };
 
 /// Largest payload of an entry in bytes; all kinds but parts are far smaller.
@@ -81,7 +82,9 @@ impl Draft {
         self
     }
 
-    /// Sets the W3C trace context.
+    /// Sets the W3C trace context of what caused the entry. Where traces are
+    /// exported, the entry carries that of its own publishing instead, which goes
+    /// on from the span that is open, and from this one where none is.
     #[must_use]
     pub fn traceparent(mut self, traceparent: Option<String>) -> Self {
         self.traceparent = traceparent;
@@ -199,10 +202,15 @@ impl Publisher {
     ///
     /// # Errors
     /// See [`PublishError`].
-    pub async fn publish(&self, draft: Draft) -> Result<Receipt, PublishError> {
+    pub async fn publish(&self, mut draft: Draft) -> Result<Receipt, PublishError> {
         let (stream, begun) = (draft.subject.kind.stream(), Instant::now());
-        let outcome = self.store(draft).await;
-        count(stream, &outcome, begun.elapsed());
+        let span = trace::publish(draft.subject, &draft.id, &self.source, draft.traceparent.as_deref());
+        if let Some(own) = trace::traceparent(&span) {
+            draft.traceparent = Some(own);
+        }
+        let outcome = self.store(draft).instrument(span.clone()).await;
+        let name = count(stream, &outcome, begun.elapsed());
+        trace::published(&span, &outcome, name);
         outcome
     }
 
@@ -319,8 +327,8 @@ impl Publisher {
     }
 }
 
-/// Counts a publish in the metrics.
-fn count(stream: &'static str, outcome: &Result<Receipt, PublishError>, took: Duration) {
+/// Counts a publish in the metrics, under the name of its outcome that it returns.
+fn count(stream: &'static str, outcome: &Result<Receipt, PublishError>, took: Duration) -> &'static str {
     let outcome = match outcome {
         Ok(receipt) if receipt.duplicate => "duplicate",
         Ok(_) => "stored",
@@ -332,6 +340,7 @@ fn count(stream: &'static str, outcome: &Result<Receipt, PublishError>, took: Du
     metrics().publishes.get_or_create(&Publish { stream, outcome }).inc();
     let seconds = metrics().publish_seconds.get_or_create(&Stream { stream });
     seconds.observe(took.as_secs_f64());
+    outcome
 }
 
 fn check_size(subject: &str, actual: usize, limit: usize) -> Result<(), PublishError> {

@@ -63,6 +63,13 @@ pub struct Answer {
     pub status: u16,
 }
 
+/// Why a span is in no trace.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Dropped {
+    /// `queue_full` or `not_taken` by the collector.
+    pub reason: &'static str,
+}
+
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// The numbers of this process.
@@ -109,6 +116,10 @@ pub struct Metrics {
     pub hls_answers: Family<Answer, Counter>,
     /// Viewers of all broadcasts, as last counted.
     pub hls_viewers: Gauge,
+    /// Spans that the collector has taken.
+    pub spans_exported: Counter,
+    /// Spans that were given up.
+    pub spans_dropped: Family<Dropped, Counter>,
 }
 
 /// 1 to 1000: the most that a batch may hold anywhere.
@@ -147,6 +158,8 @@ impl Metrics {
             pipeline_jobs: Gauge::default(),
             hls_answers: Family::default(),
             hls_viewers: Gauge::default(),
+            spans_exported: Counter::default(),
+            spans_dropped: Family::default(),
         };
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         let r = &mut this.registry;
@@ -196,6 +209,10 @@ impl Metrics {
         r.register("hls_answers", "Answers to viewers", this.hls_answers.clone());
         let help = "Viewers of all broadcasts, as last counted";
         r.register("hls_viewers", help, this.hls_viewers.clone());
+        let help = "Spans that the collector of traces has taken";
+        r.register("spans_exported", help, this.spans_exported.clone());
+        let help = "Spans that were given up: the collector did not take them, or not fast enough";
+        r.register("spans_dropped", help, this.spans_dropped.clone());
         this
     }
 }

@@ -18,6 +18,7 @@ pub mod compliance;
 mod exclusive;
 mod progress;
 mod runner;
+mod trace;
 
 use std::time::Duration;
 

@@ -12,12 +12,14 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use castlog_log::{
     Delivery, Durable, Entry, Log,
     dead_letter::{self, Redrive, Redrives},
+    trace,
 };
 use castlog_metrics::{self as counts, metrics};
 use castlog_service::{Health, Shutdown, Tasks};
 use tokio::sync::mpsc;
+use tracing::Instrument as _;
 
-use crate::{ApplyError, Options, Projection};
+use crate::{ApplyError, Options, Projection, trace::{Batch, applied}};
 
 /// In-progress acknowledgements go out this often while a batch is retried: a
 /// third of the shortest ack wait in `jetstream/consumers`.
@@ -257,6 +259,7 @@ async fn apply<P: Projection>(
             Err(undecodable) => bury(log, consumer, &delivery, &chain(&undecodable.error)).await,
         }
     }
+    let mut traced = Batch::of(consumer, &entries);
     let view = counts::View { consumer };
     let delays = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(100))
@@ -267,7 +270,12 @@ async fn apply<P: Projection>(
     let begun = Instant::now();
     oldest.set(&entries);
     while !entries.is_empty() {
-        match with_progress(&readable, projection.apply(&entries)).await {
+        let write = traced.write();
+        let outcome = with_progress(&readable, projection.apply(&entries))
+            .instrument(write.clone())
+            .await;
+        applied(&write, &outcome);
+        match outcome {
             Ok(()) => {
                 for delivery in &readable {
                     if let Err(error) = delivery.ack().await {
@@ -287,6 +295,7 @@ async fn apply<P: Projection>(
                     break;
                 };
                 entries.remove(index);
+                traced.give_up(index, &reason);
                 bury(log, consumer, &readable.remove(index), &format!("L08: {reason}")).await;
             }
             Err(ApplyError::Transient(error)) => {
@@ -344,7 +353,13 @@ async fn apply_again<P: Projection>(consumer: &'static str, projection: &mut P, 
         }
     };
     let (stream, seq) = (entry.position.stream.as_str(), entry.position.sequence);
-    match projection.apply(std::slice::from_ref(&entry)).await {
+    let span = trace::process(consumer, &entry);
+    let outcome = projection
+        .apply(std::slice::from_ref(&entry))
+        .instrument(span.clone())
+        .await;
+    applied(&span, &outcome);
+    match outcome {
         Ok(()) => {
             tracing::info!(consumer, stream, seq, "dead letter applied");
             metrics().redriven.get_or_create(&counts::View { consumer }).inc();

@@ -1,4 +1,4 @@
-//! What every castlog process needs: configuration in layers, structured logs,
+//! What every castlog process needs: configuration in layers, structured logs, traces,
 //! health endpoints, supervised tasks and an orderly end.
 //!
 //! It knows no service. A service is a function
@@ -23,7 +23,7 @@ pub use listener::{Bounded, Connection, Peer};
 pub use shutdown::{Shutdown, on_signals};
 pub use store::{MediaStore, MediaStoreConfig, open_media_store};
 pub use supervise::Tasks;
-pub use telemetry::{LogFormat, TelemetryConfig, init as init_telemetry};
+pub use telemetry::{LogFormat, Telemetry, TelemetryConfig, init as init_telemetry, init_traced};
 
 /// Exit code for a configuration that cannot be used (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: i32 = 64;

@@ -275,6 +275,7 @@ mod tests {
                     stream: "LIVE_INFO_CHANGED".into(),
                     sequence,
                 },
+                traceparent: None,
             }
         }
     }

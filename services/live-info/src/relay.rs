@@ -175,7 +175,11 @@ pub(crate) async fn reconcile(config: &RedisConfig, log: &Log) -> anyhow::Result
                 pipeline.arg("kind").arg(kind.token());
                 pipeline.arg("sequence").arg(sequence);
                 pipeline.arg("time").arg(entry.time.to_rfc3339());
-                pipeline.arg("payload").arg(&entry.payload[..]).ignore();
+                pipeline.arg("payload").arg(&entry.payload[..]);
+                if let Some(traceparent) = &entry.traceparent {
+                    pipeline.arg("traceparent").arg(traceparent);
+                }
+                pipeline.ignore();
                 missing += 1;
             }
         }
@@ -231,6 +235,7 @@ fn commit(fields: &HashMap<String, redis::Value>) -> Option<Commit> {
             .ok()?
             .into(),
         before: before.collect(),
+        traceparent: text("traceparent"),
     })
 }
 

@@ -24,6 +24,7 @@ fn write(broadcast: BroadcastId, kind: Kind, sequence: u64) -> Write {
         } else {
             Vec::new()
         },
+        traceparent: None,
     }
 }
 

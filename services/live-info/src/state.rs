@@ -19,6 +19,8 @@ pub(crate) struct Write {
     pub(crate) live: Live,
     /// The entry's payload as it was published, for the change feed.
     pub(crate) payload: Vec<u8>,
+    /// The entry's trace context, for the change feed.
+    pub(crate) traceparent: Option<String>,
 }
 
 /// What a write says about being live.
@@ -48,6 +50,7 @@ pub(crate) fn write(entry: &Entry) -> Option<Write> {
         time: entry.time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true),
         live: live(entry),
         payload: entry.payload.to_vec(),
+        traceparent: entry.traceparent.clone(),
     })
 }
 

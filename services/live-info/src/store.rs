@@ -19,17 +19,21 @@ use crate::{
 ///
 /// KEYS: hash, ids, live, outbox. ARGV: id, live (`-` unsaid, empty not live, else
 /// the score), sequence and its field, JSON and its field, time and its field,
-/// payload, and the fields of the sequences of all kinds.
+/// payload, trace context or empty, and the fields of the sequences of all kinds.
 ///
 /// Sequences stay below 2^53, which Lua's numbers hold exactly.
 const APPLY: &str = r"
 local stored = redis.call('HGET', KEYS[1], ARGV[4])
 if stored and tonumber(stored) >= tonumber(ARGV[3]) then return 0 end
 local commit = {'broadcast', ARGV[1], 'kind', ARGV[6], 'sequence', ARGV[3], 'time', ARGV[7], 'payload', ARGV[9]}
-local before = redis.call('HMGET', KEYS[1], unpack(ARGV, 10))
+if ARGV[10] ~= '' then
+  commit[#commit + 1] = 'traceparent'
+  commit[#commit + 1] = ARGV[10]
+end
+local before = redis.call('HMGET', KEYS[1], unpack(ARGV, 11))
 for at, sequence in ipairs(before) do
   if sequence then
-    commit[#commit + 1] = ARGV[9 + at]
+    commit[#commit + 1] = ARGV[10 + at]
     commit[#commit + 1] = sequence
   end
 end
@@ -85,6 +89,7 @@ impl Store {
             call.arg(&write.json).arg(write.kind.token());
             call.arg(&write.time).arg(keys::time_field(write.kind));
             call.arg(&write.payload);
+            call.arg(write.traceparent.as_deref().unwrap_or_default());
             for kind in Kind::STATE {
                 call.arg(keys::sequence_field(kind));
             }

@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use castlog_log::{
     BroadcastId, Delivery, Event, Followed, From, Kind, Publisher, SessionId,
     pb::{Status, metadata, options, segment, status},
+    trace,
 };
 use castlog_metrics::{Counted, metrics};
 use castlog_service::Context;
@@ -21,7 +22,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use crate::{
     config::Config,
@@ -166,10 +167,15 @@ impl Worker {
             return Ok(delivery.nak(BUSY_DELAY).await?);
         }
         let span = tracing::info_span!("job", broadcast_id = %broadcast, session_id = %session);
+        // It ends when the first segments are in the log; a job takes hours.
+        let opening = match &delivery.entry {
+            Ok(entry) => trace::process(CONSUMER, entry),
+            Err(_) => Span::none(),
+        };
         let worker = Arc::clone(&self);
         jobs.spawn(
             async move {
-                worker.hold(delivery, broadcast, session, state, permit).await;
+                worker.hold(delivery, broadcast, session, state, permit, opening).await;
                 worker.running().remove(&session);
             }
             .instrument(span),
@@ -189,10 +195,11 @@ impl Worker {
         session: SessionId,
         state: Session,
         _permit: OwnedSemaphorePermit,
+        opening: Span,
     ) {
         let _counted = Counted::new(&metrics().pipeline_jobs);
         let stop = CancellationToken::new();
-        let work = self.work(broadcast, session, state, &stop, delivery.delivered);
+        let work = self.work(broadcast, session, state, &stop, delivery.delivered, opening);
         tokio::pin!(work);
         let mut signs = interval(Duration::from_millis(self.config.progress_ms));
         signs.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -230,10 +237,11 @@ impl Worker {
         state: Session,
         stop: &CancellationToken,
         delivered: i64,
+        opening: Span,
     ) -> Outcome {
         let (state_in, states) = watch::channel(state);
         let transcoded = async {
-            let result = self.transcode(broadcast, session, states.clone(), stop).await;
+            let result = self.transcode(broadcast, session, states.clone(), stop, opening).await;
             match result {
                 Err(error) => failed(&error, delivered),
                 Ok(()) if stop.is_cancelled() => Outcome::Again(Duration::ZERO),
@@ -295,19 +303,25 @@ impl Worker {
         session: SessionId,
         states: watch::Receiver<Session>,
         stop: &CancellationToken,
+        opening: Span,
     ) -> anyhow::Result<()> {
-        let settings = self.settings(broadcast, session).await?;
-        tracing::info!(
-            media_sequence = settings.first_media_sequence,
-            discontinuity_sequence = settings.discontinuity_sequence,
-            "job starts"
-        );
+        let begin = async {
+            let settings = self.settings(broadcast, session).await?;
+            tracing::info!(
+                media_sequence = settings.first_media_sequence,
+                discontinuity_sequence = settings.discontinuity_sequence,
+                "job starts"
+            );
+            anyhow::Ok(settings)
+        };
+        let settings = begin.instrument(opening.clone()).await?;
         let mut sink = Live::new(
             self.context.media.clone(),
             Publisher::new(&self.context.log, "pipeline"),
             broadcast,
             session,
             self.config.part_target_ms,
+            opening,
         );
         let (packets, mut receiver) = mpsc::channel(PACKETS);
         let begun = Instant::now();

@@ -12,11 +12,13 @@ use castlog_cmaf as cmaf;
 use castlog_log::{
     BroadcastId, Draft, PartHeader, Publisher, SessionId,
     pb::{Segment, segment},
+    trace,
 };
 use castlog_service::MediaStore;
 use futures::future::try_join_all;
 use object_store::{ObjectStore as _, PutMode, PutOptions, path::Path};
 use tokio::time::{Instant, timeout};
+use tracing::{Instrument as _, Span};
 
 use crate::{
     media::Micros,
@@ -50,16 +52,21 @@ pub struct Live {
     rows: BTreeMap<u64, Vec<segment::Stored>>,
     /// No parts are published before this.
     parts_from: Instant,
+    /// The span of the job until its first segments are in the log.
+    opening: Span,
+    /// Its trace context, to which what comes later links: a trace of hours is of no use.
+    job: Option<String>,
 }
 
 impl Live {
-    /// The sink of one session.
+    /// The sink of one session, whose job is being taken in the span `opening`.
     pub fn new(
         store: MediaStore,
         publisher: Publisher,
         broadcast: BroadcastId,
         session: SessionId,
         part_target_ms: u32,
+        opening: Span,
     ) -> Self {
         Self {
             store,
@@ -70,6 +77,8 @@ impl Live {
             report: None,
             rows: BTreeMap::new(),
             parts_from: Instant::now(),
+            job: trace::traceparent(&opening),
+            opening,
         }
     }
 
@@ -154,12 +163,31 @@ impl Live {
         self.parts_from = Instant::now() + PART_PAUSE;
     }
 
-    /// Publishes the entries of a row at once: the log commits what is in
-    /// flight together.
+    /// Publishes a row in a span of its own: the first in that of the job, which
+    /// is open with it.
     async fn publish_row(&mut self, media_sequence: u64) -> anyhow::Result<()> {
         let Some(row) = self.rows.remove(&media_sequence) else {
             return Ok(());
         };
+        let opening = std::mem::replace(&mut self.opening, Span::none());
+        let span = tracing::info_span!(
+            target: trace::TARGET,
+            parent: opening.id(),
+            "row",
+            otel.name = "store segments",
+            castlog.broadcast_id = %self.broadcast,
+            castlog.session_id = %self.session,
+            castlog.media_sequence = media_sequence.cast_signed(),
+        );
+        if opening.is_disabled() {
+            trace::links(&span, self.job.as_deref());
+        }
+        self.publish_segments(media_sequence, row).instrument(span).await
+    }
+
+    /// Publishes the entries of a row at once: the log commits what is in
+    /// flight together.
+    async fn publish_segments(&mut self, media_sequence: u64, row: Vec<segment::Stored>) -> anyhow::Result<()> {
         let drafts = row.into_iter().map(|stored| {
             // The discontinuity number tells two workers' segments of one
             // number apart; a repeated publish of one worker has the same id.
@@ -247,7 +275,8 @@ impl Sink for Live {
                 .with_context(|| format!("cannot store {key}"))?;
         }
         self.report = Some(Report::new(epoch));
-        self.publish_metadata().await
+        let opening = self.opening.clone();
+        self.publish_metadata().instrument(opening).await
     }
 
     async fn output(&mut self, epoch: &Epoch, output: Output) -> anyhow::Result<()> {

@@ -12,12 +12,13 @@ use std::{
     time::Duration,
 };
 
-use castlog_log::{BroadcastId, Draft, Entry, Kind, Log, Publisher, ReadError, SessionId, pb};
+use castlog_log::{BroadcastId, Draft, Entry, Kind, Log, Publisher, ReadError, SessionId, pb, trace};
 use castlog_rtmp_core::StreamName;
 use castlog_service::Shutdown;
 use chrono::{DateTime, Utc};
 use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{Instrument as _, field};
 
 use crate::{
     Code, Config, Refused,
@@ -172,13 +173,18 @@ impl Server {
         }
         let (reply, decision) = oneshot::channel();
         let server = self.clone();
-        self.tasks
-            .spawn(async move { server.publish(broadcast, Pending { asker, reply }).await });
-        match tokio::time::timeout(LOG_TIMEOUT, decision).await {
-            Ok(Ok(decision)) => decision.map_err(refuse),
-            Ok(Err(_)) => Err(refuse(unavailable("the server is shutting down"))),
-            Err(_) => Err(refuse(unavailable("the log does not answer, try again"))),
+        let span = begin_trace(broadcast);
+        let publish = async move { server.publish(broadcast, Pending { asker, reply }).await };
+        self.tasks.spawn(publish.instrument(span.clone()));
+        let decision = match tokio::time::timeout(LOG_TIMEOUT, decision).await {
+            Ok(Ok(decision)) => decision,
+            Ok(Err(_)) => Err(unavailable("the server is shutting down")),
+            Err(_) => Err(unavailable("the log does not answer, try again")),
+        };
+        if let Err(refused) = &decision {
+            span.record("castlog.refusal", field::display(refused.code));
         }
+        decision.map_err(refuse)
     }
 
     async fn publish(self: &Arc<Self>, broadcast: BroadcastId, pending: Pending) {
@@ -421,6 +427,21 @@ impl Server {
             Err(unlogged) => Err(unlogged),
         }
     }
+}
+
+/// The span of an encoder's request to publish, of which the session begins. Its
+/// stream name is the key, and is not told.
+fn begin_trace(broadcast: BroadcastId) -> tracing::Span {
+    tracing::info_span!(
+        target: trace::TARGET,
+        parent: None,
+        "encoder",
+        otel.name = "RTMP publish",
+        otel.kind = "server",
+        network.protocol.name = "rtmp",
+        castlog.broadcast_id = %broadcast,
+        castlog.refusal = field::Empty,
+    )
 }
 
 fn already_live() -> Refused {

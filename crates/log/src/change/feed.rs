@@ -49,6 +49,8 @@ pub struct Commit {
     pub payload: Bytes,
     /// What LiveInfo held before, by kind: the sequences of the entries.
     pub before: Vec<(Kind, u64)>,
+    /// W3C trace context of the entry.
+    pub traceparent: Option<String>,
 }
 
 /// Why commits are not known to be in the feed. Appending them again is safe.
@@ -216,6 +218,9 @@ fn message(state: &mut RawState, commit: &Commit) -> Option<Outgoing> {
     headers.insert(header::TIME, rfc3339(commit.time).as_str());
     headers.insert(header::SUBJECT, commit.broadcast.to_string().as_str());
     headers.insert(header::CONTENT_TYPE, PROTOBUF);
+    if let Some(traceparent) = &commit.traceparent {
+        headers.insert(header::TRACEPARENT, traceparent.as_str());
+    }
     Some(Outgoing {
         subject: subject::changed(commit.broadcast),
         headers,

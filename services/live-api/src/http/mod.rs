@@ -3,6 +3,7 @@
 
 mod commands;
 mod queries;
+mod trace;
 
 use std::sync::Arc;
 
@@ -122,7 +123,9 @@ async fn identify(request: Request, next: Next) -> Response {
     let id = EntryId::generate().to_string();
     // The path holds ids only; the query and the headers can hold what people type and secrets.
     let span = tracing::info_span!("request", request_id = id, method = %request.method(), path = request.uri().path());
-    let mut response = next.run(request).instrument(span).await;
+    let traced = trace::begin(&request, &id);
+    let mut response = next.run(request).instrument(traced.clone()).instrument(span).await;
+    trace::end(&traced, response.status());
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID.clone(), value);
     }
