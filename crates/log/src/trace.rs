@@ -64,10 +64,18 @@ pub fn traceparent(span: &Span) -> Option<String> {
     context.is_valid().then(|| written(context))
 }
 
-/// Whether `span` is exported.
+/// The id of the trace that `span` is exported in, if it is.
 #[must_use]
-pub fn is_sampled(span: &Span) -> bool {
-    !span.is_disabled() && span.context().span().span_context().is_sampled()
+pub fn exported_in(span: &Span) -> Option<u128> {
+    if span.is_disabled() {
+        return None;
+    }
+    let context = span.context();
+    let context = context.span();
+    let context = context.span_context();
+    context
+        .is_sampled()
+        .then(|| u128::from_be_bytes(context.trace_id().to_bytes()))
 }
 
 /// Makes `span`, which has not been entered yet, a child of the context that
@@ -211,7 +219,12 @@ mod tests {
 
     #[test]
     fn without_an_exporter_there_is_no_span_and_no_context() {
-        let span = publish(Kind::Title.of(crate::BroadcastId::generate()), "id", "castlog/test", Some(GOOD));
+        let span = publish(
+            Kind::Title.of(crate::BroadcastId::generate()),
+            "id",
+            "castlog/test",
+            Some(GOOD),
+        );
         assert!(span.is_disabled());
         assert_eq!(traceparent(&span), None);
     }

@@ -19,7 +19,10 @@ use castlog_service::{Health, Shutdown, Tasks};
 use tokio::sync::mpsc;
 use tracing::Instrument as _;
 
-use crate::{ApplyError, Options, Projection, trace::{Batch, applied}};
+use crate::{
+    ApplyError, Options, Projection,
+    trace::{Batch, ended},
+};
 
 /// In-progress acknowledgements go out this often while a batch is retried: a
 /// third of the shortest ack wait in `jetstream/consumers`.
@@ -272,9 +275,9 @@ async fn apply<P: Projection>(
     while !entries.is_empty() {
         let write = traced.write();
         let outcome = with_progress(&readable, projection.apply(&entries))
-            .instrument(write.clone())
+            .instrument(write.span())
             .await;
-        applied(&write, &outcome);
+        write.end(&outcome);
         match outcome {
             Ok(()) => {
                 for delivery in &readable {
@@ -358,7 +361,7 @@ async fn apply_again<P: Projection>(consumer: &'static str, projection: &mut P, 
         .apply(std::slice::from_ref(&entry))
         .instrument(span.clone())
         .await;
-    applied(&span, &outcome);
+    ended(&span, &outcome);
     match outcome {
         Ok(()) => {
             tracing::info!(consumer, stream, seq, "dead letter applied");

@@ -239,7 +239,10 @@ mod tests {
             return speak();
         }
         let text = said("so_do_lines_in_json");
-        let lines: Vec<serde_json::Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let lines: Vec<serde_json::Value> = text
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect();
         let of = |message: &str| lines.iter().find(|line| line["message"] == message).unwrap();
         let line = of("a line of the log");
         assert_eq!(line["trace_id"].as_str().unwrap().len(), 32, "{line}");
@@ -261,7 +264,13 @@ mod tests {
         assert_eq!(problems("", 1.0), 0);
         assert_eq!(problems("http://127.0.0.1:4318", 0.0), 0);
         assert_eq!(problems("https://collector.example/otlp/", 0.25), 0);
-        for bad in ["collector:4318", "ftp://a/", "http://user:pw@a/", "http://a/?token=1", "here"] {
+        for bad in [
+            "collector:4318",
+            "ftp://a/",
+            "http://user:pw@a/",
+            "http://a/?token=1",
+            "here",
+        ] {
             assert_eq!(problems(bad, 1.0), 1, "{bad}");
         }
         for bad in [-0.1, 1.1, f64::NAN] {

@@ -104,7 +104,9 @@ impl FromRequestParts<Arc<Api>> for Conditions {
             if_match: header_text(&parts.headers, header::IF_MATCH.as_str())?.map_or(Ok(None), if_match)?,
             idempotency,
             wait,
-            traceparent: traceparent.filter(|text| trace::is_traceparent(text)).map(str::to_owned),
+            traceparent: traceparent
+                .filter(|text| trace::is_traceparent(text))
+                .map(str::to_owned),
         })
     }
 }

@@ -3,9 +3,10 @@
 mod support;
 
 use castlog_log::{Event, Followed, From, Kind, pb};
+use castlog_testkit::{changes, until};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use support::{Stage, expect, problem};
+use support::{PATIENCE, Stage, expect, problem};
 
 #[tokio::test]
 async fn a_broadcast_from_creation_to_deletion() -> anyhow::Result<()> {
@@ -322,5 +323,27 @@ async fn commands_work_without_the_views() -> anyhow::Result<()> {
             .filter(|r| r.status().is_success())
     })
     .await?;
+    stage.finish().await
+}
+
+#[tokio::test]
+async fn a_callers_trace_context_goes_with_the_entry_and_its_change() -> anyhow::Result<()> {
+    const CONTEXT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let stage = Stage::build().await?;
+    let (id, _, _) = stage.create(json!({ "title": "x" })).await?;
+    for (given, kept) in [(CONTEXT, Some(CONTEXT)), ("no context", None)] {
+        let path = format!("/v1/broadcasts/{id}/title?wait=applied");
+        let request = stage.admin(Method::PUT, &path).header("traceparent", given);
+        expect(request.json(&json!({ "title": given })).send().await?, StatusCode::OK).await?;
+        let entry = stage.last(&id, Kind::Title).await?.unwrap();
+        assert_eq!(entry.traceparent.as_deref(), kept);
+        let name = format!("BROAD_INFO-{}", entry.sequence());
+        let change = until("the change", PATIENCE, || async {
+            let changes = changes(&stage.log).await.ok()?;
+            changes.into_iter().find(|change| change.id == name)
+        })
+        .await?;
+        assert_eq!(change.traceparent.as_deref(), kept);
+    }
     stage.finish().await
 }

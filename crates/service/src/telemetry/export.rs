@@ -29,8 +29,9 @@ use opentelemetry_sdk::{
 };
 use tokio::runtime::Handle;
 
-/// Spans that wait or are on their way: about 1 KB each.
-const QUEUE: usize = 2048;
+/// Spans that wait or are on their way, about 1 KB each: four times what the largest
+/// batch of a projection ends at once.
+const QUEUE: usize = 8192;
 /// Most spans of one request.
 const BATCH: usize = 512;
 /// How long a span waits for others.
@@ -178,7 +179,12 @@ impl Exporter {
         }
         *told = Some(Instant::now());
         let error = outcome.as_ref().err().map(ToString::to_string);
-        tracing::warn!(url = self.url, dropped, error, "spans are dropped: the collector does not take them");
+        tracing::warn!(
+            url = self.url,
+            dropped,
+            error,
+            "spans are dropped: the collector does not take them"
+        );
     }
 }
 

@@ -65,7 +65,11 @@ where
             (LogFormat::Json, Some(rest)) => {
                 write!(writer, r#"{{"trace_id":"{trace_id}","span_id":"{span_id}",{rest}"#)
             }
-            _ => writeln!(writer, "{} trace_id={trace_id} span_id={span_id}", line.trim_end_matches('\n')),
+            _ => writeln!(
+                writer,
+                "{} trace_id={trace_id} span_id={span_id}",
+                line.trim_end_matches('\n')
+            ),
         }
     }
 }
