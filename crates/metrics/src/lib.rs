@@ -213,6 +213,10 @@ impl Metrics {
         r.register("spans_exported", help, this.spans_exported.clone());
         let help = "Spans that were given up: the collector did not take them, or not fast enough";
         r.register("spans_dropped", help, this.spans_dropped.clone());
+        // A rate needs a zero to begin with.
+        for reason in ["queue_full", "not_taken"] {
+            this.spans_dropped.get_or_create(&Dropped { reason }).inc_by(0);
+        }
         this
     }
 }

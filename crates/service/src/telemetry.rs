@@ -172,16 +172,20 @@ mod tests {
             .env_remove("NO_COLOR")
             .output()
             .unwrap();
-        String::from_utf8(output.stderr).unwrap()
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{text}");
+        text
     }
 
-    /// Writes a line within a span of the log and one of a trace.
-    fn speak() {
+    /// Writes a line within a span of the log and one of a trace; whether the latter
+    /// is made.
+    fn speak() -> bool {
         let outer = tracing::info_span!("request", path = "/v1");
         let _outer = outer.enter();
         let traced = tracing::info_span!(target: TARGET, "traced", hidden = "field");
         let _traced = traced.enter();
         tracing::warn!(broadcast_id = "b1", "a line of the log");
+        !traced.is_disabled()
     }
 
     #[test]
@@ -194,7 +198,8 @@ mod tests {
     fn a_pipe_gets_plain_text() {
         if std::env::var_os(SPEAKS).is_some() {
             init(&TelemetryConfig::default()).unwrap();
-            return speak();
+            assert!(!speak(), "without a collector, nothing is made of a span");
+            return;
         }
         let text = said("a_pipe_gets_plain_text");
         assert!(
@@ -213,7 +218,8 @@ mod tests {
                 ..TelemetryConfig::default()
             };
             drop(init_traced(&config, "test").unwrap());
-            return speak();
+            assert!(speak());
+            return;
         }
         let text = said("lines_of_a_trace_name_it");
         let line = text.lines().find(|line| line.contains("a line of the log")).unwrap();
@@ -236,7 +242,8 @@ mod tests {
             };
             drop(init_traced(&config, "test").unwrap());
             tracing::warn!("outside of a trace");
-            return speak();
+            assert!(speak());
+            return;
         }
         let text = said("so_do_lines_in_json");
         let lines: Vec<serde_json::Value> = text

@@ -47,11 +47,12 @@ fn text(attributes: &[KeyValue], key: &str) -> Option<String> {
     }
 }
 
-type Bodies = Arc<Mutex<Vec<Bytes>>>;
+/// What was sent, byte by byte and as what it says.
+type Taken = Arc<Mutex<Vec<(Bytes, ExportTraceServiceRequest)>>>;
 
 pub(crate) struct Collector {
     address: SocketAddr,
-    bodies: Bodies,
+    taken: Taken,
     server: JoinHandle<std::io::Result<()>>,
 }
 
@@ -59,13 +60,13 @@ impl Collector {
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let bodies = Bodies::default();
+        let taken = Taken::default();
         let router = Router::new()
             .route("/v1/traces", post(take))
-            .with_state(Arc::clone(&bodies));
+            .with_state(Arc::clone(&taken));
         Ok(Self {
             address,
-            bodies,
+            taken,
             server: tokio::spawn(async move { axum::serve(listener, router).await }),
         })
     }
@@ -74,16 +75,17 @@ impl Collector {
         format!("http://{}", self.address)
     }
 
-    /// What was sent, byte by byte.
+    fn taken(&self) -> Vec<(Bytes, ExportTraceServiceRequest)> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub(crate) fn bodies(&self) -> Vec<Bytes> {
-        self.bodies.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.taken().into_iter().map(|(body, _)| body).collect()
     }
 
     pub(crate) fn spans(&self) -> Vec<Seen> {
         let mut seen = Vec::new();
-        for body in self.bodies() {
-            // Only what can be read is taken.
-            let request = ExportTraceServiceRequest::decode(body).unwrap();
+        for (_, request) in self.taken() {
             for of_resource in request.resource_spans {
                 let resource = of_resource.resource.unwrap_or_default().attributes;
                 let own = |key| text(&resource, key).unwrap_or_default();
@@ -107,14 +109,17 @@ impl Drop for Collector {
     }
 }
 
-async fn take(State(bodies): State<Bodies>, headers: HeaderMap, body: Bytes) -> Response {
+async fn take(State(taken): State<Taken>, headers: HeaderMap, body: Bytes) -> Response {
     let is_protobuf = headers
         .get(CONTENT_TYPE)
         .is_some_and(|media_type| media_type == PROTOBUF);
-    if !is_protobuf || ExportTraceServiceRequest::decode(body.clone()).is_err() {
+    let (true, Ok(request)) = (is_protobuf, ExportTraceServiceRequest::decode(body.clone())) else {
         return StatusCode::BAD_REQUEST.into_response();
-    }
-    bodies.lock().unwrap_or_else(PoisonError::into_inner).push(body);
+    };
+    taken
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push((body, request));
     let answer = ExportTraceServiceResponse::default().encode_to_vec();
     ([(CONTENT_TYPE, PROTOBUF)], answer).into_response()
 }
