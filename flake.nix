@@ -6,14 +6,14 @@
   outputs =
     { self, nixpkgs }:
     let
-      # Every platform that Meilisearch is built for.
-      systems = [
+      linux = [
         "x86_64-linux"
         "aarch64-linux"
-        "aarch64-darwin"
       ];
-      forEachSystem =
-        outputs:
+      # Every platform that Meilisearch is built for.
+      all = linux ++ [ "aarch64-darwin" ];
+      forEach =
+        systems: outputs:
         nixpkgs.lib.genAttrs systems (
           system:
           outputs (
@@ -23,19 +23,39 @@
             }
           )
         );
+      onLinux = pkgs: outputs: nixpkgs.lib.optionalAttrs pkgs.stdenv.hostPlatform.isLinux outputs;
     in
     {
       overlays.default = import ./nix/overlay.nix;
 
-      packages = forEachSystem (pkgs: {
-        inherit (pkgs) castlog;
-        default = pkgs.castlog;
-      });
+      nixosModules.default = {
+        imports = [ ./nix/modules/castlog.nix ];
+        nixpkgs.overlays = [ self.overlays.default ];
+      };
 
-      devShells = forEachSystem (pkgs: {
+      packages = forEach all (
+        pkgs:
+        {
+          inherit (pkgs) castlog castlog-web;
+          default = pkgs.castlog-complete;
+          inherit (pkgs.callPackage ./nix/credentials.nix { }) credentials meilisearchKeys;
+        }
+        // onLinux pkgs { image = pkgs.castlog-image; }
+      );
+
+      devShells = forEach all (pkgs: {
         default = pkgs.callPackage ./nix/devshell.nix { };
       });
 
-      formatter = forEachSystem (pkgs: pkgs.nixfmt-tree);
+      checks = forEach linux (
+        pkgs:
+        import ./nix/checks {
+          inherit pkgs;
+          inherit (nixpkgs.lib) nixosSystem;
+          module = self.nixosModules.default;
+        }
+      );
+
+      formatter = forEach all (pkgs: pkgs.nixfmt-tree);
     };
 }

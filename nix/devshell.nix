@@ -1,4 +1,5 @@
-# The shell that `nix develop` opens: the tools that ./dev brings elsewhere.
+# The shell that `nix develop` opens: everything that the recipes of the justfile
+# run, besides the locked dependencies that cargo and npm fetch.
 {
   lib,
   stdenv,
@@ -21,64 +22,119 @@
   python3,
   ffmpeg,
   chromium,
+  curl,
+  git,
   just,
+  procps,
   shellcheck,
-  nixfmt-tree,
+  nixfmt,
+  deadnix,
 }:
 let
-  rust = [
-    cargo
-    rustc
-    clippy
-    rustfmt
-    rust-analyzer
-  ];
+  gstreamer = callPackage ./gstreamer.nix { };
 
-  build = [
-    # Finds GStreamer for the linker.
-    pkg-config
-    # Compiles the entry schema.
-    protobuf
-    # Builds the web pages.
-    nodejs
-  ];
+  # By what they are for: the shell prints the names, `just nix-check` compares
+  # them with what ./dev installs elsewhere.
+  lists = {
+    rust = [
+      cargo
+      rustc
+      clippy
+      rustfmt
+      rust-analyzer
+    ];
 
-  # What `castlog up` and the tests start.
-  servers = [
-    nats-server
-    redis
-    meilisearch
-  ];
+    build = [
+      # Finds GStreamer for the linker.
+      pkg-config
+      # Compiles the entry schema.
+      protobuf
+      # Builds the web pages; npm fetches what web/package-lock.json names.
+      nodejs
+    ];
 
-  use = [
-    # Runs the recipes.
-    just
-    # Looks into the log; its binary is `nats`.
-    natscli
-    # Sends streams.
-    ffmpeg
-    # Creates the broadcast that `just push` sends to.
-    python3
-  ];
+    libraries = [
+      glib
+      # Scaling.
+      libyuv
+    ];
 
-  check = [
-    # Reads the shell scripts.
-    shellcheck
-    # Formats these files.
-    nixfmt-tree
-  ]
-  # Plays the streams in the end-to-end tests; there is none for macOS.
-  ++ lib.optional stdenv.hostPlatform.isLinux chromium;
+    gstreamer = gstreamer.packages;
+
+    # What `castlog up` and the tests start.
+    servers = [
+      nats-server
+      redis
+      meilisearch
+    ];
+
+    use = [
+      # Runs the recipes.
+      just
+      # Looks into the log; its binary is `nats`.
+      natscli
+      # Sends streams; the tests' encoder and player.
+      ffmpeg
+      # Creates the broadcast that `just push` sends to; checks of the Nix files.
+      python3
+      # The README's tour.
+      curl
+      # What Nix sees of the flake.
+      git
+    ];
+
+    check = [
+      # Reads the shell scripts.
+      shellcheck
+      # Formats the Nix files.
+      nixfmt
+      # Finds what is unused in them.
+      deadnix
+      # `ps`, by which tests look at what `castlog up` left behind.
+      procps
+    ]
+    # Plays the streams in the end-to-end tests; there is none for macOS.
+    ++ lib.optional stdenv.hostPlatform.isLinux chromium;
+  };
+
+  offer = lib.concatStrings (
+    lib.mapAttrsToList (
+      name: packages: "  ${name}: ${lib.concatMapStringsSep ", " lib.getName packages}\n"
+    ) lists
+  );
 in
-mkShell {
-  packages = rust ++ build ++ servers ++ use ++ check;
-  buildInputs = [
-    glib
-    # Scaling.
-    libyuv
-  ]
-  ++ callPackage ./gstreamer.nix { };
+import ./minimum.nix {
+  inherit lib;
+  packages = {
+    inherit
+      rustc
+      nats-server
+      redis
+      meilisearch
+      nodejs
+      ;
+  };
+  value = mkShell {
+    name = "castlog";
+    packages = lists.rust ++ lists.build ++ lists.servers ++ lists.use ++ lists.check;
+    buildInputs = lists.libraries ++ lists.gstreamer;
 
-  # Tells ./dev that everything is there.
-  CASTLOG_DEV_SHELL = "1";
+    # Tells ./dev that everything is there.
+    CASTLOG_DEV_SHELL = "1";
+    GST_PLUGIN_SYSTEM_PATH_1_0 = gstreamer.pluginPath;
+
+    # On standard error: `nix develop --command …` keeps its own output.
+    shellHook = ''
+      if [[ $- == *i* ]]; then
+        cat >&2 <<'OFFER'
+      castlog: just up, just test; `just` lists the recipes.
+      ${offer}
+      OFFER
+      fi
+    '';
+
+    passthru = {
+      names = lib.mapAttrs (_: map lib.getName) lists;
+    };
+  };
 }

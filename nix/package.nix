@@ -1,4 +1,4 @@
-# The castlog binary: every service and the command line.
+# The castlog binary: every service, the web pages and the command line.
 {
   lib,
   rustPlatform,
@@ -8,13 +8,10 @@
   protobuf,
   libyuv,
   glib,
-  nats-server,
-  redis,
-  meilisearch,
-  # The built web pages (web/dist). Its lock file names no addresses, from
-  # which Nix could fetch the packages that build them: give the folder here to
-  # have the pages in the binary. Without it the binary answers the API only.
-  webDist ? null,
+  rustc,
+  # The built web pages; null: the API only.
+  castlog-web,
+  webDist ? castlog-web,
 }:
 let
   gstreamer = callPackage ./gstreamer.nix { };
@@ -33,61 +30,57 @@ let
     ../tests
     ../benches
   ];
-
-  # What `castlog up` starts.
-  servers = [
-    nats-server
-    redis
-    meilisearch
-  ];
 in
-rustPlatform.buildRustPackage {
-  pname = "castlog";
-  version = (lib.importTOML ../Cargo.toml).workspace.package.version;
+import ./minimum.nix {
+  inherit lib;
+  packages = { inherit rustc; };
+  value = rustPlatform.buildRustPackage {
+    pname = "castlog";
+    version = (lib.importTOML ../Cargo.toml).workspace.package.version;
 
-  src = lib.fileset.toSource {
-    root = ../.;
-    fileset = sources;
-  };
-  cargoLock.lockFile = ../Cargo.lock;
-  cargoBuildFlags = [
-    "--package"
-    "castlog"
-  ];
+    src = lib.fileset.toSource {
+      root = ../.;
+      fileset = sources;
+    };
+    cargoLock.lockFile = ../Cargo.lock;
+    cargoBuildFlags = [
+      "--package"
+      "castlog"
+    ];
 
-  nativeBuildInputs = [
-    # Finds GStreamer for the linker.
-    pkg-config
-    # Compiles the entry schema.
-    protobuf
-    # Tells the binary where its plugins and servers are.
-    makeWrapper
-  ];
-  buildInputs = [
-    glib
-    # Scaling.
-    libyuv
-  ]
-  ++ gstreamer;
+    nativeBuildInputs = [
+      # Finds GStreamer for the linker.
+      pkg-config
+      # Compiles the entry schema.
+      protobuf
+      # Tells the binary where its plugins are.
+      makeWrapper
+    ];
+    buildInputs = [
+      glib
+      # Scaling.
+      libyuv
+    ]
+    ++ gstreamer.packages;
 
-  preBuild = ''
-    mkdir -p web/dist
-    ${lib.optionalString (webDist != null) "cp -r ${webDist}/. web/dist/"}
-  '';
+    preBuild = ''
+      mkdir -p web/dist
+      ${lib.optionalString (webDist != null) "cp -r ${webDist}/. web/dist/"}
+    '';
 
-  # The tests start servers and browsers: `just test` runs them in the dev shell.
-  doCheck = false;
+    # The tests start servers and browsers: `just test` runs them in the dev shell.
+    doCheck = false;
 
-  postInstall = ''
-    wrapProgram $out/bin/castlog \
-      --prefix GST_PLUGIN_SYSTEM_PATH_1_0 : ${lib.makeSearchPath "lib/gstreamer-1.0" (map lib.getLib gstreamer)} \
-      --suffix PATH : ${lib.makeBinPath servers}
-  '';
+    postInstall = ''
+      wrapProgram $out/bin/castlog \
+        --prefix GST_PLUGIN_SYSTEM_PATH_1_0 : ${gstreamer.pluginPath}
+    '';
 
-  meta = {
-    description = "Live streaming over one log: RTMP in, HLS out, every state change in NATS JetStream";
-    license = lib.licenses.asl20;
-    mainProgram = "castlog";
-    platforms = lib.platforms.linux ++ [ "aarch64-darwin" ];
+    meta = {
+      description = "Live streaming over one log: RTMP in, HLS out, every state change in NATS JetStream";
+      license = lib.licenses.asl20;
+      mainProgram = "castlog";
+      platforms = lib.platforms.linux ++ [ "aarch64-darwin" ];
+    };
   };
 }
