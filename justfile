@@ -48,8 +48,9 @@ nats *ARGS:
 build: _web
     cargo build --locked --release --workspace --bin castlog
 
-# Looks without changing: format, lints, documentation, scripts, the web pages' types.
+# Looks without changing: format, lints, documentation, scripts, the web pages' types, the Nix files.
 check: _web _scripts
+    tools/nix/check.py --without-nix-ok
     cargo fmt --all --check
     cargo clippy --locked --workspace --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
@@ -59,6 +60,15 @@ check: _web _scripts
 fix: _web
     cargo clippy --locked --workspace --all-targets --fix --allow-dirty --allow-staged
     cargo fmt --all
+    git ls-files -z '*.nix' | xargs -0 nixfmt
+
+# Checks the Nix files against a stand-in for nixpkgs, and that each of many mistakes is found.
+nix-check:
+    @tools/nix/check.py
+
+# Runs the tour of the NixOS test over what the module makes for its machine, as plain processes. Needs a build.
+nix-tour: _built
+    @tools/nix/tour.py
 
 # Checks, then runs every test: units, services against real servers, the web pages, end to end.
 test: check _browser
@@ -98,7 +108,7 @@ _browser:
 
 # The shell scripts.
 _scripts:
-    shellcheck -x dev .ci/run tools/*.sh
+    shellcheck -x dev .ci/run tools/*.sh nix/*.sh
 
 # A release binary, for recipes that talk to a running castlog.
 [no-exit-message]

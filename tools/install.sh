@@ -62,6 +62,10 @@ have_nats_server() {
     { [[ -x $tools/bin/nats-server ]] && stamped nats-server "$NATS_SERVER_VERSION"; }
 }
 have_nats() { [[ -x $tools/bin/nats ]] && stamped nats "$NATS_CLI_VERSION"; }
+# Each of them checks more than nothing without the others.
+have_nix() { command -v nix >/dev/null || [[ -n ${CASTLOG_DEV_NO_APT-} ]] || ! command -v apt-get >/dev/null; }
+have_nixfmt() { [[ -x $tools/bin/nixfmt ]] && stamped nixfmt "$NIXFMT_VERSION"; }
+have_deadnix() { [[ -x $tools/bin/deadnix ]] && stamped deadnix "$DEADNIX_VERSION"; }
 have_cargo() { command -v cargo >/dev/null; }
 have_debian_build() {
   [[ -n ${CASTLOG_DEV_NO_APT-} ]] ||
@@ -204,6 +208,9 @@ get_redis() {
   have_redis || die "this system's Redis is older than $REDIS_MAJOR: put a newer redis-server on PATH or name it in REDIS_SERVER_BIN"
 }
 
+# Evaluates the Nix files; where it is not to be had, `check` says what it leaves out.
+get_nix() { (debian_packages nix-bin) || echo "castlog: going on without Nix" >&2; }
+
 # --- pinned tools ---------------------------------------------------------
 
 # Debian's Python comes without pip.
@@ -319,6 +326,16 @@ get_nats() {
   fi
   step "building the nats command $NATS_CLI_VERSION" nats build_nats "$go"
 }
+
+# Without optimisation, which takes longer than all that they ever read.
+build_crate() { # CRATE VERSION PROGRAM
+  CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0 cargo install --quiet --locked --debug --no-track \
+    --root "$scratch/$3" --target-dir "$scratch/$3/target" "$1@$2" || return
+  put "$scratch/$3/bin/$3" "$3" "$2"
+}
+
+get_nixfmt() { step "building nixfmt $NIXFMT_VERSION" nixfmt build_crate nixfmt_rs "$NIXFMT_VERSION" nixfmt; }
+get_deadnix() { step "building deadnix $DEADNIX_VERSION" deadnix build_crate deadnix "$DEADNIX_VERSION" deadnix; }
 
 # --- the entry ------------------------------------------------------------
 
