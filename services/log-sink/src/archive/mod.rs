@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use castlog_log::{Entry, Follow, Followed, From, Log};
 use castlog_service::{Context, Health, Shutdown, Tasks};
@@ -144,11 +144,14 @@ impl Archive {
         self.next = Some(first);
         self.look_after_others().await?;
         let plan = self.store.plan(self.stream, first).await?;
-        health.set(PART, true);
         if let Some(plan) = plan {
+            health.set(PART, true);
             self.leave(plan);
             return Ok(());
         }
+        let last = self.log.last_sequence(self.stream).await?;
+        is_not_ahead(self.stream, first, last)?;
+        health.set(PART, true);
         let Some(range) = self.collect(first, shutdown).await? else {
             return Ok(());
         };
@@ -304,6 +307,18 @@ impl Archive {
             }
         }
     }
+}
+
+/// A log that was restored from a backup gives the sequences behind it to other
+/// entries, which would be taken for archived.
+fn is_not_ahead(stream: &str, next: u64, last: u64) -> anyhow::Result<()> {
+    ensure!(
+        next <= last + 1,
+        "the archive is ahead of the log: it has {stream} up to {}, and the log ends at {last}; restore the archive that \
+         belongs to the log's backup, or move it away",
+        next - 1
+    );
+    Ok(())
 }
 
 #[cfg(test)]

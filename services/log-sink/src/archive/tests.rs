@@ -332,6 +332,28 @@ async fn two_instances_share_the_ranges_and_finish_what_another_leaves() -> anyh
 }
 
 #[tokio::test]
+async fn an_archive_that_is_ahead_of_a_restored_log_takes_nothing() -> anyhow::Result<()> {
+    let mut stage = Stage::build().await?;
+    let id = BroadcastId::generate();
+    for _ in 0..3 {
+        stage.log.publisher.publish(Draft::new(id, title("lost"))).await?;
+    }
+    let archived = stage.until(3).await?.len();
+    // The backup that is restored holds one of them.
+    stage.log = TestLog::start(NatsOptions::default().lazy_sync()).await?;
+    stage.log.publisher.publish(Draft::new(id, title("kept"))).await?;
+    let (shutdown, health) = (Shutdown::new(), Health::default());
+    let said = stage.archive("BROAD_INFO")?.range(&shutdown, &health).await;
+    let said = said.unwrap_err().to_string();
+    assert!(said.starts_with("the archive is ahead of the log"), "{said}");
+    assert_eq!(stage.rows()?.len(), archived);
+    // The control: where it was moved away, another begins.
+    std::fs::remove_dir_all(stage.folder.path().join("archive"))?;
+    assert_eq!(stage.until(1).await?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
 async fn entries_wait_in_the_log_while_the_store_is_down() -> anyhow::Result<()> {
     let stage = Stage::build().await?;
     let id = BroadcastId::generate();
