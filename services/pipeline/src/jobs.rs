@@ -19,7 +19,7 @@ use castlog_service::Context;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
@@ -50,6 +50,9 @@ const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 /// Signs of life that may fail in a row before a job is given up: then the
 /// server has offered it to another worker.
 const MISSED_SIGNS: u32 = 3;
+/// How long jobs may take to store and log what they have once the shutdown has
+/// begun. Without the log or the store they would never be done.
+const GRACE: Duration = Duration::from_secs(15);
 
 /// How a job ended.
 enum Outcome {
@@ -133,14 +136,21 @@ pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
         }
     }
     drop(queue);
-    while let Some(joined) = jobs.join_next().await {
-        if let Err(error) = joined {
-            tracing::error!(error = %error, "a job panicked");
+    let finished = async {
+        while let Some(joined) = jobs.join_next().await {
+            if let Err(error) = joined {
+                tracing::error!(error = %error, "a job panicked");
+            }
         }
+        // Acknowledgements are on their way only when the connection is flushed.
+        let client = worker.context.log.jetstream().client();
+        client.flush().await.context("cannot flush the log")
+    };
+    if let Ok(flushed) = timeout(GRACE, finished).await {
+        return flushed;
     }
-    // Acknowledgements are on their way only when the connection is flushed.
-    let client = worker.context.log.jetstream().client();
-    client.flush().await.context("cannot flush the log")
+    tracing::warn!("jobs were not given back in time: each is another worker's after the ack wait");
+    Ok(())
 }
 
 impl Worker {

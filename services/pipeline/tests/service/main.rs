@@ -160,6 +160,19 @@ async fn a_stopped_worker_gives_its_job_back_and_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_worker_ends_although_the_log_is_gone() {
+    let mut world = World::new().await;
+    let ingest = Ingest::start(&source(120)).await;
+    let worker = world.worker().await;
+    world.started(&ingest.url).await;
+    world.wait_for_segments(1).await;
+    world.nats.kill9();
+    tokio::time::timeout(PATIENCE, worker.stop())
+        .await
+        .expect("it does not wait for the log for ever");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_log_may_be_away_for_a_while() {
     let mut world = World::new().await;
     let ingest = Ingest::start(&source(60)).await;
