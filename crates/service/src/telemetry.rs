@@ -146,6 +146,7 @@ fn install(config: &TelemetryConfig, tracer: Option<SdkTracer>) -> anyhow::Resul
                 .with_tracer(tracer)
                 // Where in the code a span is made says less than its name.
                 .with_location(false)
+                .with_target(false)
                 .with_threads(false)
                 .with_tracked_inactivity(false)
         })
