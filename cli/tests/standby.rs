@@ -6,6 +6,7 @@
 
 use std::{
     path::Path,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -89,6 +90,21 @@ impl Instance {
         self.meili.client().unwrap().get_tasks().await.unwrap().total
     }
 
+    /// Whether `castlog status` names it as the one that works.
+    fn is_named(&self, test: &TestLog, folder: &Path) -> bool {
+        let output = Command::new(env!("CARGO_BIN_EXE_castlog"))
+            .args(["status", "--json"])
+            .env("CASTLOG_DATA", folder)
+            .env("CASTLOG_NATS__URL", test.nats.url())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let status: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(status["leases"][0]["name"], "indexer");
+        let holder = status["leases"][0]["holder"].as_str().unwrap();
+        holder.contains(&format!("process {} at 127.0.0.1", self.process.pid().unwrap()))
+    }
+
     async fn differences(&self, test: &TestLog) -> Vec<String> {
         let config = castlog_indexer::Config {
             meilisearch: castlog_meili::Config::new(&self.meili.url(), self.meili.master_key()),
@@ -114,6 +130,7 @@ async fn one_indexer_writes_at_a_time_whatever_becomes_of_it() {
     say(started("s")).await;
     say(title("before")).await;
     one.shows("before").await;
+    assert!(one.is_named(&test, folder.path()) && !two.is_named(&test, folder.path()));
 
     // It stands still for less than its lease: what it was handed meanwhile it writes
     // when it goes on.
@@ -154,5 +171,6 @@ async fn one_indexer_writes_at_a_time_whatever_becomes_of_it() {
     two.is(working).await;
     println!("took over from kill -9 after {:?}", begun.elapsed());
     two.shows("killed").await;
+    assert!(two.is_named(&test, folder.path()));
     assert!(two.differences(&test).await.is_empty());
 }

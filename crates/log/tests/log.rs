@@ -135,6 +135,16 @@ async fn the_newest_of_many_subjects() -> anyhow::Result<()> {
     let others: Vec<_> = others.into_iter().filter_map(Result::err).collect();
     assert_eq!(others.len(), 1, "{others:?}");
     assert_eq!(others[0].subject, garbage.to_string());
+    // What cannot be read leaves what was said before, however much of it there is.
+    for payload in ["garbage", "more garbage"] {
+        let published = log
+            .jetstream()
+            .publish(Kind::Title.of(ids[1]).to_string(), payload.into());
+        published.await?.await?;
+    }
+    let newest = log.newest(&[Kind::Title.of(ids[1])]).await?;
+    let sequence = newest.iter().flatten().map(castlog_log::Entry::sequence);
+    assert_eq!(sequence.collect::<Vec<_>>(), [sequences[&ids[1]]]);
     assert_eq!(log.newest(&[Kind::Tags.of(ids[1])]).await?.len(), 0);
     assert_eq!(log.newest(&[]).await?.len(), 0);
     Ok(())

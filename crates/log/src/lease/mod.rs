@@ -35,8 +35,9 @@ pub const DURATION: Duration = core::LEASE;
 
 /// How long one request may take: several fit in the time that a holder has.
 const ATTEMPT: Duration = Duration::from_millis(1500);
-/// Attempts to release a lease; one that is not released runs out.
-const RELEASES: usize = 3;
+/// Attempts to release a lease, which the end of a process waits for; one that is not
+/// released runs out.
+const RELEASES: usize = 2;
 
 /// The subject of a lease.
 #[must_use]
