@@ -38,12 +38,15 @@ const HEALTH: &str = "index";
 /// Meilisearch do not end it.
 pub async fn run(config: Config, ctx: Context) -> anyhow::Result<()> {
     let reconciler = open(&config, &ctx.log)?;
-    let work = |term: Term| {
-        let mut reconciler = reconciler.clone();
-        reconciler.meili = reconciler.meili.fenced(move || term.holds());
-        work(config.clone(), reconciler, ctx.clone())
-    };
+    let work = |term: Term| work(config.clone(), within(term, &reconciler), ctx.clone());
     exclusively(&ctx.log, NAME, &ctx.shutdown, &ctx.health, work).await
+}
+
+/// A reconciler that writes within a term, and not after it.
+fn within(term: Term, reconciler: &Reconciler) -> Reconciler {
+    let mut reconciler = reconciler.clone();
+    reconciler.meili = reconciler.meili.fenced(move || term.holds());
+    reconciler
 }
 
 /// What the one instance does that works. It is ready when the index can be searched,

@@ -1,4 +1,4 @@
-use castlog_log::{Draft, Event, Followed, From, Publisher, pb};
+use castlog_log::{Draft, Event, Followed, From, Publisher, lease::Role, pb};
 use castlog_projector::compliance::{self, Harness};
 use castlog_testkit::{Meilisearch, NatsOptions, TestLog, events::title};
 use serde_json::Value;
@@ -131,4 +131,45 @@ async fn it_withstands_what_every_view_must() -> anyhow::Result<()> {
         (Some(1), Some("three"))
     );
     compliance::explore(&mut view, 4).await
+}
+
+#[tokio::test]
+async fn nothing_is_written_after_the_term() -> anyhow::Result<()> {
+    let TestLog {
+        nats: _nats,
+        log,
+        publisher,
+    } = TestLog::start(NatsOptions::default().lazy_sync()).await?;
+    let server = Meilisearch::start().await?;
+    let config = Config {
+        meilisearch: castlog_meili::Config::new(&server.url(), server.master_key()),
+        ..Config::default()
+    };
+    let mut lease = log.lease(NAME);
+    let term = loop {
+        if let Role::Holder(term) = lease.role() {
+            break term;
+        }
+        lease.changed().await?;
+    };
+    let reconciler = within(term, &Reconciler::new(&config, &log)?);
+    reconciler.prepare().await?;
+    let id = BroadcastId::generate();
+    let session = Some(pb::status::Session::default());
+    let started = status(pb::status::Event::Started(pb::status::Started { session }));
+    for event in [started, title("within")] {
+        publisher.publish(Draft::new(id, event)).await?;
+    }
+    reconciler.reconcile(&BTreeSet::from([id]), &[]).await?;
+    let within = server.documents(&config.index).await?;
+    assert_eq!(within[0]["title"], "within");
+
+    lease.release().await;
+    publisher.publish(Draft::new(id, title("after"))).await?;
+    let refused = reconciler.reconcile(&BTreeSet::from([id]), &[]).await;
+    assert!(matches!(refused, Err(Fault::Meili(_))), "{refused:?}");
+    assert!(reconciler.mend().await.is_err());
+    assert!(build(&reconciler, &Progress::none()).await.is_err());
+    assert_eq!(server.documents(&config.index).await?, within);
+    Ok(())
 }
