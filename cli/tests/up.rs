@@ -414,7 +414,7 @@ async fn a_poisoned_entry_is_found_and_removed(site: &Site, log: &Log) {
     assert_eq!(of("indexer")["subject"], subject);
     let shown = text(&site.castlog(&["dead-letter", "show", &id]));
     assert!(
-        shown.contains("garbage") && shown.contains("reason:   header ce-id"),
+        shown.contains("garbage") && shown.contains("reason:   L06: header ce-id"),
         "{shown}"
     );
 

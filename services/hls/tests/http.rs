@@ -224,6 +224,28 @@ async fn refusals_say_why() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_broadcast_more_than_an_edge_may_show_is_refused() -> anyhow::Result<()> {
+    let stage = Stage::build().await?;
+    let config = Config {
+        max_broadcasts: 1,
+        ..Config::default()
+    };
+    let edge = stage.edge(config).await?;
+    let (shown, refused) = (Show::new(), Show::new());
+    shown.open(&stage).await?;
+    shown.store_all(&stage, 0..3, 0).await?;
+    edge.text_with(&shown.playlist("audio"), holds(2)).await?;
+    refused.open(&stage).await?;
+    until("the other is refused", PATIENCE, || async {
+        let (_, code) = code(edge.get(&refused.multivariant()).await.ok()?).await.ok()?;
+        (code == "H08").then_some(())
+    })
+    .await?;
+    edge.text_with(&shown.playlist("audio"), holds(2)).await?;
+    edge.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_private_stays_so_behind_options_of_a_newer_schema() -> anyhow::Result<()> {
     let stage = Stage::build().await?;
     let show = Show::new();

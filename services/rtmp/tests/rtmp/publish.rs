@@ -6,6 +6,7 @@ use castlog_flv::{Item, Reader, TagKind};
 use castlog_log::{Event, Kind, PublishKey, Subject, pb};
 use castlog_rtmp::Config;
 use castlog_testkit::{Process, until};
+use tokio::io::AsyncReadExt as _;
 
 /// Reads an HTTP-FLV response as tags.
 struct Viewer {
@@ -437,5 +438,35 @@ async fn rtmps_with_the_development_certificate() -> anyhow::Result<()> {
     let _encoder = bench.push(&target, &[])?;
     let live = session(&bench.status(broadcast, "started").await?);
     Viewer::open(&live.ingest_url).await?.video_header().await?;
+    server.stop().await
+}
+
+#[tokio::test]
+async fn limits_are_told_by_their_codes() -> anyhow::Result<()> {
+    let bench = Bench::new().await?;
+    let (broadcast, key) = bench.broadcast().await?;
+    let config = Config {
+        max_bitrate_kbps: 100,
+        handshake_timeout_s: 1,
+        ..bench.config()
+    };
+    let server = bench.serve(config).await?;
+
+    let mut encoder = bench.push(&url(&server, key.expose()), &[])?;
+    bench.status(broadcast, "started").await?;
+    let said = end_of(&mut encoder).await?;
+    assert!(said.contains("R06: bit rate of "), "{said}");
+    let ended = reason(&bench.status(broadcast, "ended").await?);
+    assert!(
+        ended.starts_with("R06: bit rate of ") && ended.ends_with("limit of 100"),
+        "{ended}"
+    );
+
+    // A peer that says nothing: there is no RTMP yet to answer in.
+    let count = || castlog_metrics::text().contains("rtmp_refusals_total{code=\"R07\"}");
+    let mut silent = tokio::net::TcpStream::connect(server.running.rtmp).await?;
+    let read = tokio::time::timeout(SOON, silent.read(&mut [0; 16])).await?;
+    assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    until("the refusal is counted", SOON, || async { count().then_some(()) }).await?;
     server.stop().await
 }
