@@ -2,8 +2,9 @@
 //! redeliveries and crashes never show in it.
 //!
 //! [`check`] goes through fixed trials over given entries; [`explore`] makes up
-//! histories and ways of delivering them, and shrinks what fails; [`explore_with`]
-//! delivers a given history in made-up ways.
+//! histories and ways of delivering them, and shrinks what fails; [`explore_over`]
+//! does so with histories that the view's test makes up; [`explore_with`] delivers a
+//! given history in made-up ways.
 
 mod history;
 mod schedule;
@@ -13,7 +14,7 @@ use castlog_log::{Entry, Kind};
 use serde_json::Value;
 
 use crate::ApplyError;
-pub use schedule::{explore, explore_with};
+pub use schedule::{explore, explore_over, explore_with};
 
 /// A view under test.
 #[async_trait]

@@ -119,6 +119,13 @@ async fn read(mut follow: Follow, before: Option<&Log>, shared: &Shared, caught_
     }
 }
 
+/// When the first segments were stored that an edge needs which knows all else;
+/// `None`: it needs all.
+pub(crate) fn since(state: &State, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let reach = TimeDelta::from_std(state.reach(now)).ok()?;
+    now.checked_sub_signed(reach)?.checked_sub_signed(MARGIN)
+}
+
 /// Follows the log. Never returns.
 pub(crate) async fn follow(log: Log, shared: Shared, health: Health) {
     let last = |kinds: [Kind; 2]| {
@@ -134,10 +141,7 @@ pub(crate) async fn follow(log: Log, shared: Shared, health: Health) {
     let segments = async {
         // The senders live as long as this future.
         let _open = known_read.wait_for(|readers| *readers == 2).await.is_ok();
-        let now = Utc::now();
-        let reach = TimeDelta::from_std(shared.read().reach(now)).unwrap_or(TimeDelta::MAX);
-        let start = now.checked_sub_signed(reach).and_then(|t| t.checked_sub_signed(MARGIN));
-        let start = start.map_or(From::Beginning, From::Time);
+        let start = since(&shared.read(), Utc::now()).map_or(From::Beginning, From::Time);
         let filter = Kind::Segment.filter();
         let follow = log.follow(Kind::Segment.stream(), &[&filter], start);
         read(follow, None, &shared, &media).await

@@ -28,9 +28,13 @@ const MAX_HOLE: u64 = 64;
 /// of segments that last up to 1.5 target durations.
 const PEAK_RUN: usize = 4;
 
+/// Segments of a session that are held until it is known what the session makes:
+/// two minutes of a full ladder. Of more, the newest stay.
+const MAX_EARLY: usize = 1024;
 /// Longest segment that is believed: an hour would make a target duration that
 /// no player polls at.
 const MAX_SEGMENT: Duration = Duration::from_secs(60);
+
 /// A segment as the log describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stored {
@@ -108,7 +112,17 @@ pub(crate) struct Session {
     /// What the pipeline says that it makes.
     pub(crate) produced: Option<Produced>,
     tracks: BTreeMap<String, Track>,
-    longest: Duration,
+    /// Segments that came before that, in their order. Windows and gaps depend on the
+    /// target duration, and so they are looked at once it is known: what is shown does
+    /// not tell which of the two streams was quicker.
+    early: VecDeque<Early>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Early {
+    rendition: String,
+    sequence: u64,
+    segment: Stored,
 }
 
 impl Track {
@@ -179,25 +193,36 @@ impl Track {
 impl Session {
     /// The target duration in seconds, which the pipeline announces as a bound
     /// for the whole session: it never changes, whatever segments come. Before
-    /// it has been announced, which is before anything is shown, the longest
-    /// segment stands in for it.
+    /// it has been announced nothing is shown.
     pub(crate) fn target_duration(&self) -> u32 {
-        let target = match &self.produced {
-            Some(produced) => Duration::from_millis(produced.segment_target_ms.into()),
-            None => self.longest,
-        };
+        let announced = self.produced.as_ref().map_or(0, |produced| produced.segment_target_ms);
+        let target = Duration::from_millis(announced.into());
         u32::try_from(rounded(target)).unwrap_or(u32::MAX).max(1)
     }
 
     /// Takes in what the pipeline says that it makes. The segment target that
     /// was announced first stands, since players hold it; answers whether this
     /// one is the same.
-    pub(crate) fn announce(&mut self, mut produced: Produced) -> bool {
+    pub(crate) fn announce(&mut self, mut produced: Produced, window: Duration) -> bool {
         let first = self.produced.as_ref().map(|first| first.segment_target_ms);
         let target = first.unwrap_or(produced.segment_target_ms);
         let same = std::mem::replace(&mut produced.segment_target_ms, target) == target;
         self.produced = Some(produced);
+        for early in std::mem::take(&mut self.early) {
+            self.insert(&early.rendition, early.sequence, early.segment, window);
+        }
         same
+    }
+
+    /// Lets go of what a window that has become shorter does not hold.
+    pub(crate) fn trim(&mut self, window: Duration) {
+        let window = self.window(window);
+        self.tracks.values_mut().for_each(|track| track.trim(window));
+    }
+
+    /// A playlist must not fall below three target durations.
+    fn window(&self, wanted: Duration) -> Duration {
+        wanted.max(Duration::from_secs(3 * u64::from(self.target_duration())))
     }
 
     /// Whether a segment is longer than a playlist with the target duration
@@ -212,7 +237,7 @@ impl Session {
 
     /// Whether no segment has come yet.
     pub(crate) fn is_empty(&self) -> bool {
-        self.tracks.is_empty()
+        self.tracks.is_empty() && self.early.is_empty()
     }
 
     /// The most segments that a rendition has in its window.
@@ -222,6 +247,9 @@ impl Session {
 
     /// Takes a segment in. `false`: it is old, known, or one rendition too many.
     pub(crate) fn insert(&mut self, rendition: &str, sequence: u64, segment: Stored, window: Duration) -> bool {
+        if self.produced.is_none() {
+            return self.hold(rendition, sequence, segment);
+        }
         if !self.tracks.contains_key(rendition) && self.tracks.len() >= MAX_TRACKS {
             return false;
         }
@@ -232,17 +260,32 @@ impl Session {
         if sequence < track.next() || track.waiting.contains_key(&sequence) {
             return false;
         }
-        self.longest = self.longest.max(segment.duration);
         track.waiting.insert(sequence, segment);
         self.settle(rendition, window);
+        true
+    }
+
+    /// Holds a segment until it is known what the session makes.
+    fn hold(&mut self, rendition: &str, sequence: u64, segment: Stored) -> bool {
+        let same = |early: &Early| early.sequence == sequence && early.rendition == rendition;
+        if self.early.iter().any(same) {
+            return false;
+        }
+        if self.early.len() == MAX_EARLY {
+            self.early.pop_front();
+        }
+        self.early.push_back(Early {
+            rendition: rendition.to_owned(),
+            sequence,
+            segment,
+        });
         true
     }
 
     /// Moves what waits into the window, as far as it is contiguous or the hole
     /// before it counts as lost.
     fn settle(&mut self, rendition: &str, window: Duration) {
-        let target = self.target_duration();
-        let window = window.max(Duration::from_secs(3 * u64::from(target)));
+        let (target, window) = (self.target_duration(), self.window(window));
         loop {
             let Some(track) = self.tracks.get(rendition) else {
                 return;
@@ -287,7 +330,7 @@ impl Session {
             .find_map(|(name, t)| t.get(sequence).filter(|s| name != rendition && !s.gap));
         let track = self.tracks.get(rendition);
         let neighbour = track.and_then(|t| t.segments.back().or_else(|| t.waiting.values().next()));
-        let announced = self.produced.as_ref().map_or(2000, |p| p.segment_target_ms.max(1));
+        let announced = self.produced.as_ref().map_or(1, |p| p.segment_target_ms.max(1));
         let folder = neighbour
             .and_then(|s| s.key.rsplit_once('/'))
             .map_or("", |(folder, _)| folder);
@@ -371,6 +414,10 @@ impl Sessions {
 
     pub(crate) fn has_segments(&self) -> bool {
         self.held.values().any(|s| !s.is_empty())
+    }
+
+    pub(crate) fn trim(&mut self, window: Duration) {
+        self.held.values_mut().for_each(|session| session.trim(window));
     }
 
     /// The session `id`, which becomes known here; `current` stays in any case.

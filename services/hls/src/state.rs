@@ -161,8 +161,15 @@ impl State {
             return Outcome::Ignored;
         }
         known.options = sequence;
-        known.private = options.visibility == pb::Visibility::Private as i32;
+        // What a newer schema may have come up with is no public one.
+        known.private = !matches!(
+            options.visibility.try_into(),
+            Ok(pb::Visibility::Public | pb::Visibility::Unspecified)
+        );
         known.window_s = options.dvr_window_s;
+        if let Some(live) = self.live.get_mut(&broadcast) {
+            live.sessions.trim(known.window(&self.rules));
+        }
         Outcome::Applied
     }
 
@@ -173,9 +180,6 @@ impl State {
         }
         known.registration = sequence;
         known.deleted = matches!(event, pb::registration::Event::Deleted(_));
-        if known.deleted {
-            self.live.remove(&broadcast);
-        }
         Outcome::Applied
     }
 
@@ -204,7 +208,7 @@ impl State {
         known.status = sequence;
         known.session = Some(session);
         known.phase = phase;
-        if known.gone(&self.rules, now) {
+        if known.expired(&self.rules, now) {
             self.live.remove(&broadcast);
         }
         Outcome::Applied
@@ -228,12 +232,13 @@ impl State {
             return Outcome::Ignored;
         }
         known.metadata = sequence;
-        if known.outdated(session) || known.gone(&self.rules, now) {
+        if known.outdated(session) || known.expired(&self.rules, now) {
             return Outcome::Ignored;
         }
         let current = known.session;
+        let window = known.window(&self.rules);
         let live = self.live.entry(broadcast).or_insert_with(|| Live::new(now));
-        if live.sessions.open(session, current).announce(produced.clone()) {
+        if live.sessions.open(session, current).announce(produced.clone(), window) {
             Outcome::Applied
         } else {
             Outcome::OtherTarget
@@ -252,7 +257,7 @@ impl State {
             Err(reason) => return Outcome::Malformed(reason),
         };
         let known = self.known.entry(broadcast).or_default();
-        if known.outdated(session) || known.gone(&self.rules, now) || known.too_late(session, time, &self.rules) {
+        if known.outdated(session) || known.expired(&self.rules, now) || known.too_late(session, time, &self.rules) {
             return Outcome::Ignored;
         }
         let current = known.session;
@@ -403,10 +408,16 @@ impl Live {
 }
 
 impl Known {
-    /// Whether what there was to show is no longer shown.
+    /// Whether nothing of it will be shown any more.
     fn gone(&self, rules: &Rules, now: DateTime<Utc>) -> bool {
-        let expired = matches!(self.phase, Phase::Ended(at) if after(at, rules.linger) <= now);
-        self.deleted || expired
+        self.deleted || self.expired(rules, now)
+    }
+
+    /// Whether its end is so long ago that nothing is held. What is deleted is hidden,
+    /// and goes with the next [`State::expire`]: which of its entries came before the
+    /// deletion differs from edge to edge.
+    fn expired(&self, rules: &Rules, now: DateTime<Utc>) -> bool {
+        matches!(self.phase, Phase::Ended(at) if after(at, rules.linger) <= now)
     }
 
     /// Whether another session has taken the place of `session`: ids sort by time.

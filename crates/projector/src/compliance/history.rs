@@ -152,6 +152,7 @@ fn event(said: &Said, broadcast: BroadcastId, session_id: SessionId) -> Event {
                     height: 360 * (1 + u32::from(said.value)),
                     ..Default::default()
                 }],
+                segment_target_ms: 2000,
                 ..Default::default()
             };
             let event = known.then_some(pb::metadata::Event::Produced(produced));

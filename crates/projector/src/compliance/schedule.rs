@@ -15,7 +15,8 @@ use super::{
     same,
 };
 
-/// Longest history: long enough for every kind to come several times.
+/// Longest history of [`explore`]: long enough for every kind to come several times.
+/// Of a longer one, so much more comes with each delivery.
 const HISTORY: usize = 30;
 /// Most deliveries before the rest comes in one go.
 const DELIVERIES: usize = 12;
@@ -73,6 +74,29 @@ pub async fn explore<H: Harness>(harness: &mut H, cases: u32) -> anyhow::Result<
     })
 }
 
+/// As [`explore`], over `histories`: entries in stream order per stream. For views of
+/// which only some histories are possible.
+///
+/// # Errors
+/// The view differs; the error shows the smallest history and deliveries found.
+pub async fn explore_over<H: Harness>(
+    harness: &mut H,
+    histories: impl Strategy<Value = Vec<Entry>>,
+    cases: u32,
+) -> anyhow::Result<()> {
+    let made_up = (histories, deliveries());
+    run(
+        harness,
+        cases,
+        &made_up,
+        async |harness: &mut H, (history, deliveries)| {
+            let history: &Vec<Entry> = history;
+            let history = harness.publish(history.clone()).await?;
+            attempt(harness, &history, deliveries).await
+        },
+    )
+}
+
 /// As [`explore`], with a history that is given: entries in stream order per stream.
 ///
 /// # Errors
@@ -116,6 +140,7 @@ async fn attempt<H: Harness>(harness: &mut H, history: &[Entry], deliveries: &[D
     for entry in history {
         streams.entry(&entry.position.stream).or_default().push(entry.clone());
     }
+    let step = 1 + history.len() / HISTORY;
     // Per stream its entries, and how many of them are acknowledged.
     let mut streams: Vec<(Vec<Entry>, usize)> = streams.into_values().map(|entries| (entries, 0)).collect();
 
@@ -128,7 +153,7 @@ async fn attempt<H: Harness>(harness: &mut H, history: &[Entry], deliveries: &[D
             let from = from.index(*acked);
             batch.extend_from_slice(&entries[from..(from + count).min(*acked)]);
         }
-        let upto = (*acked + delivery.count).min(entries.len());
+        let upto = (*acked + delivery.count * step).min(entries.len());
         batch.extend_from_slice(&entries[*acked..upto]);
         match delivery.end {
             End::Acked => {

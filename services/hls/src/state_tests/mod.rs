@@ -1,5 +1,6 @@
 //! The fold over the log, without a log.
 
+mod kit;
 mod orders;
 mod scene;
 mod target;
