@@ -62,8 +62,9 @@ struct Counts {
     on_air: HashMap<BroadcastId, OnAir>,
     /// By broadcast and edge, the newest count and when it came.
     viewers: HashMap<BroadcastId, HashMap<String, (u32, Instant)>>,
-    /// Of the newest change that is counted in.
+    /// Of the newest change that is counted in, and of the newest count.
     version: u64,
+    counted: u64,
 }
 
 #[derive(Debug)]
@@ -106,6 +107,10 @@ impl Counts {
             return;
         };
         let pb::viewers::Event::Counted(counted) = event;
+        if entry.sequence() <= self.counted {
+            return;
+        }
+        self.counted = entry.sequence();
         if self.viewers.len() >= MAX_COUNTED {
             self.forget(now);
         }
@@ -219,144 +224,5 @@ async fn next<T: castlog_log::Readable>(reader: &mut Follow<T>) -> Option<Box<T>
 }
 
 #[cfg(test)]
-mod tests {
-    use castlog_log::Position;
-    use pb::{broadcast_state::Version, status};
-
-    use super::*;
-
-    struct Scene {
-        id: BroadcastId,
-        state: pb::BroadcastState,
-    }
-
-    impl Scene {
-        fn new(tags: &[&str]) -> Self {
-            let changed = pb::tags::Changed {
-                tags: tags.iter().map(|&tag| tag.to_owned()).collect(),
-            };
-            let mut scene = Self {
-                id: BroadcastId::generate(),
-                state: pb::BroadcastState {
-                    registration: Some(pb::Registration {
-                        event: Some(pb::registration::Event::Created(Default::default())),
-                    }),
-                    tags: Some(pb::Tags {
-                        event: Some(pb::tags::Event::Changed(changed)),
-                    }),
-                    ..Default::default()
-                },
-            };
-            for kind in [Kind::Registration, Kind::Tags, Kind::Status, Kind::Options] {
-                let version = Version {
-                    sequence: 1,
-                    time: Some(Default::default()),
-                };
-                scene.state.versions.insert(kind.to_string(), version);
-            }
-            scene
-        }
-
-        fn status(&mut self, event: status::Event, sequence: u64) -> Change {
-            self.state.status = Some(pb::Status { event: Some(event) });
-            self.at(sequence)
-        }
-
-        fn at(&self, sequence: u64) -> Change {
-            Change {
-                id: format!("LIVE_STREAM-{sequence}"),
-                broadcast: self.id,
-                time: Utc::now(),
-                message: pb::LiveInfoChanged {
-                    state: Some(self.state.clone()),
-                    ..Default::default()
-                },
-                position: Position {
-                    stream: "LIVE_INFO_CHANGED".into(),
-                    sequence,
-                },
-                traceparent: None,
-            }
-        }
-    }
-
-    fn watched(id: BroadcastId, edge: &str, concurrent: u32) -> Entry {
-        let counted = pb::viewers::Counted {
-            edge: edge.into(),
-            concurrent,
-        };
-        Entry {
-            id: "e".into(),
-            source: "castlog/hls".into(),
-            time: Utc::now(),
-            subject: Kind::Viewers.of(id),
-            event: pb::Viewers {
-                event: Some(pb::viewers::Event::Counted(counted)),
-            }
-            .into(),
-            position: Position {
-                stream: "LIVE_TELEMETRY".into(),
-                sequence: 1,
-            },
-            traceparent: None,
-            payload: Default::default(),
-        }
-    }
-
-    #[test]
-    fn broadcasts_on_air_count_under_each_of_their_tags() {
-        let started = || status::Event::Started(Default::default());
-        let (mut one, mut two) = (Scene::new(&["lol", "korean"]), Scene::new(&["lol"]));
-        let mut private = Scene::new(&["secret"]);
-        private.state.options = Some(pb::Options {
-            event: Some(pb::options::Event::Changed(pb::options::Changed {
-                visibility: pb::Visibility::Private.into(),
-                ..Default::default()
-            })),
-        });
-        let changes = [
-            one.status(started(), 1),
-            two.status(started(), 2),
-            private.status(started(), 3),
-            two.status(status::Event::Interrupted(Default::default()), 4),
-        ];
-        let (mut counts, now) = (Counts::default(), Instant::now());
-        // Twice, and older ones again.
-        for change in changes.iter().chain(&changes) {
-            counts.change(change);
-        }
-        for (id, edge, count) in [
-            (one.id, "a", 3),
-            (one.id, "b", 2),
-            (one.id, "a", 4),
-            (two.id, "a", 1),
-            (private.id, "a", 9),
-        ] {
-            counts.count(&watched(id, edge, count), now);
-        }
-        let tag = |tag: &str, live, viewers| Tag {
-            tag: tag.into(),
-            live,
-            viewers,
-        };
-        let wanted = Statistics {
-            live: 2,
-            interrupted: 1,
-            viewers: 7,
-            tags: vec![tag("lol", 2, 7), tag("korean", 1, 6)],
-            version: 4,
-        };
-        assert_eq!(counts.statistics(now), wanted);
-        // One that begins with the last change of each broadcast comes to the same.
-        let mut fresh = Counts::default();
-        for at in [0, 2, 3] {
-            fresh.change(&changes[at]);
-        }
-        fresh.viewers = counts.viewers.clone();
-        assert_eq!(fresh.statistics(now), wanted);
-
-        counts.change(&one.status(status::Event::Ended(Default::default()), 5));
-        let later = counts.statistics(now + COUNT_STANDS);
-        assert_eq!((later.live, later.viewers, later.tags), (1, 0, vec![tag("lol", 1, 0)]));
-    }
-}
+#[path = "statistics_tests.rs"]
+mod tests;

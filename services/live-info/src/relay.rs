@@ -240,5 +240,8 @@ fn commit(fields: &HashMap<String, redis::Value>) -> Option<Commit> {
 }
 
 #[cfg(test)]
+#[path = "relay_kit.rs"]
+mod kit;
+#[cfg(test)]
 #[path = "relay_tests.rs"]
 mod tests;
