@@ -56,10 +56,10 @@ pub(crate) enum Command {
     /// Entries that a consumer could not apply: look at them, have them applied after all, or remove them.
     #[command(subcommand)]
     DeadLetter(DeadLetter),
-    /// Makes a view again from the log.
-    Rebuild(View),
-    /// Compares a view with what the log says; exits 1 on a difference.
-    Verify(View),
+    /// Makes a view again from the log, while its readers go on. Safe to interrupt and to run twice.
+    Rebuild(Rebuild),
+    /// Compares views with what the log says, all of them or those named; exits 1 on a difference.
+    Verify(Verify),
     /// Waits for the end of the `up` that started it, and ends what it left behind.
     #[command(hide = true)]
     Reap,
@@ -245,17 +245,75 @@ fn token(text: &str) -> Result<String, String> {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct View {
+pub(crate) struct Rebuild {
     /// The view.
     #[arg(value_enum)]
-    pub(crate) view: ViewChoice,
+    pub(crate) view: RebuildChoice,
 }
 
-/// A view of the log.
+/// A view that is made again from the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ViewChoice {
+pub(crate) enum RebuildChoice {
+    /// The state of every broadcast in Redis: built beside the one that is read, and put in its place in one step.
+    LiveInfo,
+    /// The search index in Meilisearch: the same.
+    Index,
+    /// The searchable log in Meilisearch: what is missing is written, what the log does not have is removed.
+    Log,
+    /// The Parquet archive in the media store: what is missing and still in the log is written. What the streams have dropped stays.
+    Archive,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The views; without, all of them.
+    #[arg(value_enum, value_name = "VIEW")]
+    pub(crate) views: Vec<VerifyChoice>,
+    /// Seconds that a view may take to come to where the log is now, before it counts as behind.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub(crate) wait_s: u64,
+}
+
+/// A view that is compared with the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum VerifyChoice {
     /// The state of every broadcast in Redis.
     LiveInfo,
     /// The search index in Meilisearch.
     Index,
+    /// The change feed: the last change of each broadcast is LiveInfo's state, which is the log's.
+    ChangeFeed,
+    /// The searchable log in Meilisearch: every entry within its retention, and nothing else.
+    Log,
+    /// The Parquet archive in the media store, as far as it has been written: every entry once.
+    Archive,
+    /// All of them.
+    All,
+}
+
+impl VerifyChoice {
+    /// Every view.
+    pub(crate) const EACH: [Self; 5] = [Self::LiveInfo, Self::Index, Self::ChangeFeed, Self::Log, Self::Archive];
+
+    /// As it is written on the command line.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::LiveInfo => "live-info",
+            Self::Index => "index",
+            Self::ChangeFeed => "change-feed",
+            Self::Log => "log",
+            Self::Archive => "archive",
+            Self::All => "all",
+        }
+    }
+
+    /// The durable consumer that the view is made by.
+    pub(crate) const fn consumer(self) -> Option<&'static str> {
+        match self {
+            Self::LiveInfo | Self::ChangeFeed => Some("live_info"),
+            Self::Index => Some("indexer"),
+            Self::Log => Some("log_sink"),
+            Self::Archive | Self::All => None,
+        }
+    }
 }

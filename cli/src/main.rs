@@ -6,6 +6,7 @@ mod args;
 mod config;
 mod dead_letter;
 mod decode;
+mod progress;
 mod rebuild;
 mod run;
 mod status;

@@ -145,7 +145,7 @@ impl Picture {
                 "lag": consumer.backlog.pending,
                 "unacked": consumer.backlog.unacked,
                 "redelivered": consumer.backlog.redelivered,
-                "acked": consumer.acked,
+                "acked": consumer.backlog.acked,
                 "oldest_unacked_s": consumer.oldest_unacked.map(|since| self.age(since)),
                 "dead_letters": self.dead_of(consumer),
             })
@@ -196,7 +196,7 @@ impl Picture {
                 consumer.backlog.unacked.to_string(),
                 oldest.map_or_else(|| "-".to_owned(), |age| format!("{age} s")),
                 consumer.backlog.redelivered.to_string(),
-                consumer.acked.to_string(),
+                consumer.backlog.acked.to_string(),
                 self.dead_of(consumer).to_string(),
             ]);
         }
@@ -235,8 +235,8 @@ mod tests {
                 pending: 1,
                 unacked: 1,
                 redelivered: 0,
+                acked: 0,
             },
-            acked: 0,
             oldest_unacked: Some(now - TimeDelta::seconds(unacked_s)),
             oldest_pending: pending_s.map(|age| now - TimeDelta::seconds(age)),
         }

@@ -305,21 +305,21 @@ impl System {
         .await
     }
 
-    /// Waits until a view equals a replay of the log.
+    /// Waits until views equal a replay of the log; without any, all of them.
     ///
     /// # Errors
-    /// It does not become equal; the message holds the differences.
-    pub async fn equals_the_log(&self, view: &str) -> anyhow::Result<()> {
+    /// They do not become equal; the message holds the differences.
+    pub async fn equals_the_log(&self, views: &[&str]) -> anyhow::Result<()> {
         let mut said = String::new();
         let begun = Instant::now();
         while begun.elapsed() < SOON {
             let equal;
-            (equal, said) = self.castlog(&["verify", view]).await?;
+            (equal, said) = self.castlog(&[&["verify", "--wait-s", "30"], views].concat()).await?;
             if equal {
                 return Ok(());
             }
         }
-        anyhow::bail!("{view} does not become equal to the log: {said}")
+        anyhow::bail!("{views:?} do not become equal to the log: {said}")
     }
 
     /// The processes of the platform, by the names of their pid files: services and servers.

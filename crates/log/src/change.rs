@@ -8,16 +8,16 @@ mod feed;
 
 use std::collections::BTreeMap;
 
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, jetstream::stream::LastRawMessageErrorKind};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use prost::Message as _;
 
 use crate::{
-    BroadcastId, DecodeError, Event, Follow, From, InvalidSubject, Kind, Log, Position,
+    BroadcastId, DecodeError, Event, Follow, From, InvalidSubject, Kind, Log, Position, ReadError,
     entry::{header, text, time},
     pb,
-    read::Readable,
+    read::{Readable, unavailable},
     subject,
 };
 
@@ -135,6 +135,45 @@ impl Log {
     #[must_use]
     pub fn follow_changes(&self, from: From) -> Follow<Change> {
         self.follow_as(STREAM, &[FILTER], from)
+    }
+
+    /// The last change of a broadcast: its state.
+    ///
+    /// # Errors
+    /// The feed cannot be reached, or the change cannot be decoded.
+    pub async fn last_change(&self, broadcast: BroadcastId) -> Result<Option<Change>, ReadError> {
+        let handle = self.jetstream.get_stream_no_info(STREAM).await;
+        let handle = handle.map_err(|e| unavailable(STREAM, e))?;
+        // Not by direct get, which a replica that is behind may answer.
+        let subject = subject::changed(broadcast);
+        let message = match handle.get_last_raw_message_by_subject(&subject).await {
+            Ok(message) => message,
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(None),
+            Err(error) => return Err(unavailable(STREAM, error)),
+        };
+        let position = Position {
+            stream: STREAM.to_owned(),
+            sequence: message.sequence,
+        };
+        Change::decode(&message.subject, Some(&message.headers), &message.payload, position)
+            .map(Some)
+            .map_err(|source| ReadError::Undecodable {
+                stream: STREAM.to_owned(),
+                sequence: message.sequence,
+                source,
+            })
+    }
+
+    /// When the feed's retention begins; `None` when it keeps changes for ever.
+    ///
+    /// # Errors
+    /// The feed cannot be reached.
+    pub async fn changes_since(&self) -> Result<Option<DateTime<Utc>>, ReadError> {
+        let handle = self.jetstream.get_stream(STREAM).await;
+        let handle = handle.map_err(|e| unavailable(STREAM, e))?;
+        let kept = handle.cached_info().config.max_age;
+        let kept = chrono::TimeDelta::from_std(kept).unwrap_or(chrono::TimeDelta::MAX);
+        Ok((!kept.is_zero()).then(|| Utc::now().checked_sub_signed(kept)).flatten())
     }
 }
 

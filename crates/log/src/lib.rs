@@ -30,6 +30,7 @@ mod secret;
 mod status;
 mod subject;
 pub mod trace;
+mod subjects;
 
 pub use castlog_proto as pb;
 pub use connect::{ConnectConfig, ConnectError, Log, NotPermitted};

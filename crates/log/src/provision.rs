@@ -245,7 +245,8 @@ pub(crate) fn never_deleted() -> Vec<String> {
 }
 
 /// The durable consumers, each with its stream.
-pub(crate) fn durables() -> Vec<(String, String)> {
+#[must_use]
+pub fn durables() -> Vec<(String, String)> {
     CONSUMERS
         .iter()
         .flat_map(|(stream, definitions)| {

@@ -80,6 +80,22 @@ impl Log {
         Ok(handle.cached_info().state.last_sequence)
     }
 
+    /// The sequences of the oldest and of the newest message of a stream. The first is
+    /// one more than the last while there is none.
+    ///
+    /// # Errors
+    /// The log cannot be reached.
+    pub async fn extent(&self, stream: &str) -> Result<(u64, u64), ReadError> {
+        let handle = self.jetstream.get_stream(stream).await;
+        let handle = handle.map_err(|e| unavailable(stream, e))?;
+        let state = &handle.cached_info().state;
+        let first = match state.messages {
+            0 => state.last_sequence + 1,
+            _ => state.first_sequence,
+        };
+        Ok((first, state.last_sequence))
+    }
+
     /// The entry that stands at a sequence of the stream of `subject`; `None` when
     /// it is past the retention, or is not an entry on that subject.
     ///

@@ -28,6 +28,8 @@ pub struct Backlog {
     pub unacked: u64,
     /// Entries of those that have been delivered more than once.
     pub redelivered: u64,
+    /// All entries up to this sequence are acknowledged.
+    pub acked: u64,
 }
 
 /// A stream.
@@ -54,8 +56,6 @@ pub struct ConsumerStatus {
     pub stream: String,
     /// What it has before it.
     pub backlog: Backlog,
-    /// All entries up to this sequence are acknowledged.
-    pub acked: u64,
     /// When the oldest entry was stored that is not acknowledged.
     pub oldest_unacked: Option<DateTime<Utc>>,
     /// When the oldest entry was stored that has not been delivered.
@@ -103,6 +103,14 @@ impl Log {
         Ok((streams, consumers))
     }
 
+    /// When the oldest entry behind a sequence was stored; `None` when there is none.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn oldest_behind(&self, stream: &str, sequence: u64) -> Result<Option<DateTime<Utc>>, StatusError> {
+        self.oldest(stream, &[">".to_owned()], sequence).await
+    }
+
     async fn consumers(&self, stream: &str) -> Result<Vec<ConsumerStatus>, StatusError> {
         let what = format!("the consumers of {stream}");
         let handle = self.jetstream.get_stream(stream).await;
@@ -136,7 +144,6 @@ impl Log {
                 name: info.name,
                 stream: stream.to_owned(),
                 backlog,
-                acked: info.ack_floor.stream_sequence,
                 oldest_unacked,
                 oldest_pending,
             });
@@ -175,6 +182,7 @@ fn backlog(info: &async_nats::jetstream::consumer::Info) -> Backlog {
         pending: info.num_pending,
         unacked: number(info.num_ack_pending),
         redelivered: number(info.num_redelivered),
+        acked: info.ack_floor.stream_sequence,
     }
 }
 

@@ -16,6 +16,7 @@
 #[cfg(feature = "compliance")]
 pub mod compliance;
 mod exclusive;
+mod differences;
 mod progress;
 mod runner;
 mod trace;
@@ -26,6 +27,7 @@ use async_trait::async_trait;
 use castlog_log::{Entry, Position};
 
 pub use exclusive::exclusively;
+pub use differences::Differences;
 pub use progress::{Progress, Step};
 pub use runner::run;
 

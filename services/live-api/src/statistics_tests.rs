@@ -56,6 +56,7 @@ impl Scene {
                 stream: "LIVE_INFO_CHANGED".into(),
                 sequence,
             },
+            traceparent: None,
         }
     }
 }

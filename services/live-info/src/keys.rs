@@ -3,6 +3,7 @@
 use std::{fmt::Display, time::Duration};
 
 use castlog_log::Kind;
+use chrono::{DateTime, SecondsFormat, Utc};
 use redis::{
     Client, RedisError,
     aio::{ConnectionManager, ConnectionManagerConfig},
@@ -29,6 +30,11 @@ pub(crate) fn sequence_field(kind: Kind) -> String {
 /// The field that holds the time of the newest entry of a kind.
 pub(crate) fn time_field(kind: Kind) -> String {
     format!("{kind}.time")
+}
+
+/// How a time is written.
+pub(crate) fn time(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
 /// A connection that is made with its first command, and again after Redis was gone.

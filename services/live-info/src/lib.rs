@@ -22,9 +22,12 @@ mod rebuild;
 mod relay;
 mod state;
 mod store;
+mod verify;
 
 pub use app::{LiveInfo, run};
 pub use config::{Config, RedisConfig};
 pub use reader::{Newest, ReadError, Reader};
-pub use rebuild::{Report, rebuild, verify};
+pub use rebuild::{Report, rebuild};
+pub use relay::{Outbox, outbox};
 pub use store::Store;
+pub use verify::{verify, verify_feed};

@@ -1,10 +1,7 @@
-//! Bringing the view back from the log, and comparing the two.
-
-use std::collections::BTreeSet;
+//! Bringing the view back from the log.
 
 use castlog_log::{Followed, From, Kind, Log, Subject};
 use castlog_projector::Progress;
-use serde_json::Value;
 
 use crate::{
     Config, Store,
@@ -74,35 +71,6 @@ async fn mend(store: &Store, beside: &Beside, log: &Log, taken: &[Taken]) -> any
         }
     }
     Ok(())
-}
-
-/// Compares the view with a fresh replay of the log: one line per difference.
-///
-/// # Errors
-/// The log or Redis cannot be reached.
-pub async fn verify(config: &Config, log: &Log) -> anyhow::Result<Vec<String>> {
-    let store = Store::new(&config.redis)?;
-    let replay = Replay::read(log, &Progress::none()).await?;
-    Ok(differences(&store.snapshot().await?, &replay.view.snapshot()))
-}
-
-fn differences(stored: &Value, wanted: &Value) -> Vec<String> {
-    let empty = serde_json::Map::new();
-    let mut lines = Vec::new();
-    for part in ["broadcasts", "live"] {
-        let stored = stored[part].as_object().unwrap_or(&empty);
-        let wanted = wanted[part].as_object().unwrap_or(&empty);
-        let ids: BTreeSet<&String> = stored.keys().chain(wanted.keys()).collect();
-        for id in ids {
-            match (stored.get(id), wanted.get(id)) {
-                (stored, wanted) if stored == wanted => {}
-                (Some(stored), Some(wanted)) => lines.push(format!("{part} {id}: is {stored}, the log says {wanted}")),
-                (None, _) => lines.push(format!("{part} {id}: missing")),
-                (_, None) => lines.push(format!("{part} {id}: not in the log")),
-            }
-        }
-    }
-    lines
 }
 
 /// The view as the log has it.

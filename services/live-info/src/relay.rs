@@ -19,7 +19,7 @@ use redis::{AsyncCommands as _, Pipeline, aio::ConnectionManager, streams::Strea
 use tokio::sync::Notify;
 
 use crate::{
-    RedisConfig, Store,
+    Config, RedisConfig, Store,
     keys::{self, OUTBOX},
     store::TIMEOUT,
 };
@@ -145,6 +145,35 @@ impl Relay {
             }
         }
     }
+}
+
+/// What waits to be put into the change feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outbox {
+    /// How many commits.
+    pub waiting: usize,
+    /// When the oldest of them was made, by the clock of Redis.
+    pub oldest: Option<DateTime<Utc>>,
+}
+
+/// What waits to be put into the change feed.
+///
+/// # Errors
+/// Redis cannot be reached.
+pub async fn outbox(config: &Config) -> anyhow::Result<Outbox> {
+    let mut redis = keys::connect(&config.redis, TIMEOUT).context("live_info.redis.url cannot be used")?;
+    let mut pipeline = Pipeline::new();
+    pipeline.xlen(OUTBOX).xrange_count(OUTBOX, "-", "+", 1);
+    let (waiting, oldest): (usize, StreamRangeReply) = pipeline
+        .query_async(&mut redis)
+        .await
+        .context("cannot read the outbox")?;
+    // An id begins with the milliseconds since 1970.
+    let made = |id: &str| DateTime::from_timestamp_millis(id.split('-').next()?.parse().ok()?);
+    Ok(Outbox {
+        waiting,
+        oldest: oldest.ids.first().and_then(|item| made(&item.id)),
+    })
 }
 
 /// Brings the feed to what LiveInfo holds, and relays what waits. It adds nothing

@@ -13,7 +13,7 @@ use redis::AsyncCommands as _;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{Config, LiveInfo, rebuild};
+use crate::{LiveInfo, rebuild, verify::told};
 
 /// What is wrong with a relay.
 #[derive(PartialEq)]
@@ -144,14 +144,7 @@ impl Harness for View {
         self.relay.drain().await?;
         let mut folded = BTreeMap::new();
         for change in self.sound().await? {
-            let mut fields = BTreeMap::new();
-            for (kind, (event, sequence, time)) in change.state() {
-                let time = time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
-                fields.insert(kind.to_string(), event.to_json().to_string());
-                fields.insert(keys::sequence_field(kind), sequence.to_string());
-                fields.insert(keys::time_field(kind), time);
-            }
-            folded.insert(change.broadcast.to_string(), fields);
+            folded.insert(change.broadcast.to_string(), told(&change));
         }
         let mut view = Store::new(&self.config().redis)?.snapshot().await?;
         let mut committed = view["broadcasts"].take();

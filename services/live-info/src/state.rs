@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use castlog_log::{BroadcastId, Entry, Event, Kind, pb};
-use serde_json::{Value, json};
 
 use crate::keys;
 
@@ -47,7 +46,7 @@ pub(crate) fn write(entry: &Entry) -> Option<Write> {
         kind,
         sequence: entry.sequence(),
         json: entry.event.to_json().to_string(),
-        time: entry.time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true),
+        time: keys::time(entry.time),
         live: live(entry),
         payload: entry.payload.to_vec(),
         traceparent: entry.traceparent.clone(),
@@ -97,22 +96,22 @@ impl View {
         self.broadcasts.iter().map(|(id, kinds)| (*id, kinds))
     }
 
-    /// The view in the shape of [`crate::Store::snapshot`].
-    pub(crate) fn snapshot(&self) -> Value {
-        let mut broadcasts = serde_json::Map::new();
-        let mut live = serde_json::Map::new();
-        for (id, kinds) in &self.broadcasts {
-            let mut fields = serde_json::Map::new();
-            for (kind, write) in kinds {
-                fields.insert(kind.to_string(), json!(write.json));
-                fields.insert(keys::sequence_field(*kind), json!(write.sequence.to_string()));
-                fields.insert(keys::time_field(*kind), json!(write.time));
-                if let Live::Since(millis) = write.live {
-                    live.insert(id.to_string(), json!(millis));
-                }
-            }
-            broadcasts.insert(id.to_string(), Value::Object(fields));
+    /// The fields of a broadcast's hash; `None` when nothing is known of it.
+    pub(crate) fn fields(&self, id: BroadcastId) -> Option<BTreeMap<String, String>> {
+        let mut fields = BTreeMap::new();
+        for (kind, write) in self.broadcasts.get(&id)? {
+            fields.insert(kind.to_string(), write.json.clone());
+            fields.insert(keys::sequence_field(*kind), write.sequence.to_string());
+            fields.insert(keys::time_field(*kind), write.time.clone());
         }
-        json!({ "broadcasts": broadcasts, "live": live })
+        Some(fields)
+    }
+
+    /// Since when a broadcast is live, in milliseconds since 1970; `None`: it is not.
+    pub(crate) fn live(&self, id: BroadcastId) -> Option<i64> {
+        match self.broadcasts.get(&id)?.get(&Kind::Status)?.live {
+            Live::Since(millis) => Some(millis),
+            Live::Unsaid | Live::No => None,
+        }
     }
 }

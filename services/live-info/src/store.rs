@@ -1,6 +1,6 @@
 //! The state in Redis.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Context as _;
 use castlog_log::{BroadcastId, Kind};
@@ -119,6 +119,61 @@ impl Store {
         Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
     }
 
+    /// How many broadcasts the view has.
+    pub(crate) async fn count(&self) -> anyhow::Result<usize> {
+        self.redis.clone().scard(IDS).await.context("cannot read from Redis")
+    }
+
+    /// The broadcasts of the view, some at a time. One may come twice.
+    pub(crate) fn scan_ids(&self) -> Scan {
+        Scan::new(&self.redis, "SSCAN", IDS)
+    }
+
+    /// The broadcasts that are live, some at a time. One may come twice.
+    pub(crate) fn scan_live(&self) -> Scan {
+        Scan::new(&self.redis, "ZSCAN", LIVE)
+    }
+
+    /// Which of some broadcasts are in the view.
+    pub(crate) async fn are_known(&self, ids: &[BroadcastId]) -> anyhow::Result<Vec<bool>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut call = redis::cmd("SMISMEMBER");
+        call.arg(IDS);
+        for id in ids {
+            call.arg(id.to_string());
+        }
+        let known = call.query_async(&mut self.redis.clone()).await;
+        known.context("cannot read from Redis")
+    }
+
+    /// What the view holds of broadcasts.
+    pub(crate) async fn page(&self, ids: &[BroadcastId]) -> anyhow::Result<Vec<Stored>> {
+        let mut pipeline = Pipeline::with_capacity(ids.len() * 3);
+        for id in ids {
+            let text = id.to_string();
+            pipeline.sismember(IDS, &text).hgetall(keys::hash(id));
+            pipeline.zscore(LIVE, &text);
+        }
+        let found: Vec<redis::Value> = pipeline
+            .query_async(&mut self.redis.clone())
+            .await
+            .context("cannot read from Redis")?;
+        let stored = found.chunks_exact(3).map(|of| {
+            let is_known: bool = redis::from_redis_value_ref(&of[0])?;
+            let fields = redis::from_redis_value_ref(&of[1])?;
+            let score: Option<f64> = redis::from_redis_value_ref(&of[2])?;
+            Ok(Stored {
+                fields: is_known.then_some(fields),
+                live: score.map(millis),
+            })
+        });
+        stored
+            .collect::<Result<_, redis::ParsingError>>()
+            .context("Redis holds what is not LiveInfo's")
+    }
+
     /// The sequences of the newest entries of broadcasts.
     pub(crate) async fn sequences(&self, ids: &[BroadcastId]) -> anyhow::Result<Vec<(BroadcastId, Vec<(Kind, u64)>)>> {
         let fields = Kind::STATE.map(keys::sequence_field);
@@ -152,7 +207,7 @@ impl Store {
         let ids: Vec<String> = redis.smembers(IDS).await.context("cannot read from Redis")?;
         let mut broadcasts = serde_json::Map::new();
         for id in ids {
-            let fields: std::collections::BTreeMap<String, String> =
+            let fields: BTreeMap<String, String> =
                 redis.hgetall(keys::hash(&id)).await.context("cannot read from Redis")?;
             broadcasts.insert(id, json!(fields));
         }
@@ -160,10 +215,64 @@ impl Store {
             .zrange_withscores(LIVE, 0, -1)
             .await
             .context("cannot read from Redis")?;
-        // Start times are whole milliseconds, which a double holds exactly.
-        #[allow(clippy::cast_possible_truncation)]
         let live: serde_json::Map<String, Value> =
-            live.into_iter().map(|(id, score)| (id, json!(score as i64))).collect();
+            live.into_iter().map(|(id, score)| (id, json!(millis(score)))).collect();
         Ok(json!({ "broadcasts": broadcasts, "live": live }))
+    }
+}
+
+/// What the view holds of a broadcast.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    /// The fields of its hash; `None` when it is no broadcast of the view.
+    pub(crate) fields: Option<BTreeMap<String, String>>,
+    /// Since when it is live, in milliseconds since 1970.
+    pub(crate) live: Option<i64>,
+}
+
+/// Start times are whole milliseconds, which a double holds exactly.
+#[allow(clippy::cast_possible_truncation)]
+const fn millis(score: f64) -> i64 {
+    score as i64
+}
+
+/// Goes over a set of Redis, some members at a time, while others write to it.
+pub(crate) struct Scan {
+    redis: ConnectionManager,
+    command: &'static str,
+    key: &'static str,
+    /// `None` at the end.
+    cursor: Option<u64>,
+}
+
+impl Scan {
+    /// About how many members come at a time.
+    const COUNT: usize = 200;
+
+    fn new(redis: &ConnectionManager, command: &'static str, key: &'static str) -> Self {
+        Self {
+            redis: redis.clone(),
+            command,
+            key,
+            cursor: Some(0),
+        }
+    }
+
+    /// The next members, without their scores; `None` at the end.
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Vec<String>>> {
+        let Some(cursor) = self.cursor else {
+            return Ok(None);
+        };
+        let mut call = redis::cmd(self.command);
+        call.arg(self.key).arg(cursor).arg("COUNT").arg(Self::COUNT);
+        let (next, mut members): (u64, Vec<String>) = call
+            .query_async(&mut self.redis)
+            .await
+            .context("cannot read from Redis")?;
+        self.cursor = (next > 0).then_some(next);
+        if self.command == "ZSCAN" {
+            members = members.into_iter().step_by(2).collect();
+        }
+        Ok(Some(members))
     }
 }

@@ -9,6 +9,7 @@ use castlog_log::{
     dead_letter::{self, Filter, RedriveError},
     pb,
 };
+use castlog_projector::Progress;
 use castlog_testkit::{Service, until};
 use support::{WITHIN, World};
 
@@ -97,7 +98,7 @@ async fn a_redriven_entry_is_applied_where_it_belongs_and_nowhere_else() -> anyh
     assert_eq!(title(&reader, stale).await.as_deref(), Some("newer"));
     assert_eq!(world.log.last_sequence(Kind::Title.stream()).await?, before);
     assert!(dead_letter::list(&world.log, &filter, 10).await?.0.is_empty());
-    assert!(verify(&world.config(), &world.log).await?.is_empty());
+    assert!(verify(&world.config(), &world.log, &Progress::none()).await?.is_empty());
     for service in services {
         service.finish().await?;
     }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use castlog_live_info::{Config, LiveInfo, RedisConfig, Store, rebuild, run, verify};
+use castlog_live_info::{Config, LiveInfo, RedisConfig, Store, outbox, rebuild, run, verify, verify_feed};
 use castlog_log::{
     BroadcastId, ConnectConfig, Draft, Entry, Followed, From, Kind, Log, SessionId,
     change::{self, Change},
@@ -84,11 +84,17 @@ async fn is_sound(log: &Log, redis: &RedisServer) -> anyhow::Result<Vec<Change>>
 async fn settled(log: &Log, redis: &RedisServer) -> anyhow::Result<Vec<Change>> {
     until("the feed says what LiveInfo holds", WITHIN, || async {
         let view = Store::new(&config(redis).redis).ok()?.snapshot().await.ok()?;
-        let same = verify(&config(redis), log).await.ok()?.is_empty();
+        let same = verify(&config(redis), log, &Progress::none()).await.ok()?.is_empty();
         (same && folded(&changes(log).await.ok()?) == view["broadcasts"]).then_some(())
     })
     .await?;
     is_sound(log, redis).await
+}
+
+/// Where the feed is not what LiveInfo holds, in words.
+async fn told(log: &Log, redis: &RedisServer) -> anyhow::Result<Vec<String>> {
+    let differences = verify_feed(&config(redis), log, &Progress::none()).await?;
+    Ok(differences.lines().to_vec())
 }
 
 /// Not a test by itself: what the next test starts and kills.
@@ -200,9 +206,15 @@ async fn a_rebuild_adds_what_is_missing_and_nothing_else() -> anyhow::Result<()>
     assert_eq!(before.len(), 4);
     assert!(service.health.is_ready());
     service.finish().await?;
+    assert_eq!(told(&log.log, &redis).await?, Vec::<String>::new());
 
     // Redis loses all; the feed knows what it has.
     flush(&redis).await?;
+    let lost = told(&log.log, &redis).await?;
+    assert!(
+        lost.len() == 1 && lost[0].contains("title is nothing, the feed says"),
+        "{lost:?}"
+    );
     rebuild(&config(&redis), &log.log, &Progress::none()).await?;
     rebuild(&config(&redis), &log.log, &Progress::none()).await?;
     assert_eq!(is_sound(&log.log, &redis).await?.len(), 4);
@@ -214,6 +226,13 @@ async fn a_rebuild_adds_what_is_missing_and_nothing_else() -> anyhow::Result<()>
         .apply(&entries)
         .await?;
     assert_eq!(changes(&log.log).await?.len(), 4);
+    let unrelayed = told(&log.log, &redis).await?;
+    assert!(
+        unrelayed.len() == 1 && unrelayed[0].contains("title.seq is 4, the feed says 3"),
+        "{unrelayed:?}"
+    );
+    let waiting = outbox(&config(&redis)).await?;
+    assert!(waiting.waiting == 1 && waiting.oldest.is_some(), "{waiting:?}");
     flush(&redis).await?;
     rebuild(&config(&redis), &log.log, &Progress::none()).await?;
     let after = is_sound(&log.log, &redis).await?;
@@ -224,11 +243,17 @@ async fn a_rebuild_adds_what_is_missing_and_nothing_else() -> anyhow::Result<()>
     // The feed loses all, as after its retention: the next change is whole again.
     log.log.jetstream().delete_stream(change::STREAM).await?;
     castlog_log::provision::apply(&log.log, Default::default()).await?;
+    let forgotten = told(&log.log, &redis).await?;
+    assert!(
+        forgotten.len() == 1 && forgotten[0].contains("the feed says nothing"),
+        "{forgotten:?}"
+    );
     let service = Service::start(&log.log, |context| run(config(&redis), context))?;
     log.publisher.publish(Draft::new(id, tags(&["korean"]))).await?;
     let whole = settled(&log.log, &redis).await?;
     assert_eq!(whole.len(), 1);
     assert_eq!(whole[0].message.kind, "tags");
+    assert_eq!(told(&log.log, &redis).await?, Vec::<String>::new());
     service.finish().await
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use castlog_live_info::{Store, rebuild, run, verify};
 use castlog_log::{BroadcastId, Draft, Kind, pb};
-use castlog_projector::Progress;
+use castlog_projector::{Differences, Progress};
 use castlog_testkit::{Service, until};
 use redis::{AsyncCommands as _, aio::MultiplexedConnection};
 use support::{WITHIN, World, flush};
@@ -91,7 +91,7 @@ async fn readers_see_the_old_view_or_the_new_one() -> anyhow::Result<()> {
         seen.remove(&new);
         assert_eq!(seen, BTreeSet::new(), "a view that is neither the old nor the new one");
         assert_eq!(look(&mut redis, &ids).await?, new);
-        assert!(verify(&world.config(), &world.log).await?.is_empty());
+        assert!(verify(&world.config(), &world.log, &Progress::none()).await?.is_empty());
     }
     Ok(())
 }
@@ -129,7 +129,7 @@ async fn a_rebuild_that_breaks_off_leaves_the_old_view() -> anyhow::Result<()> {
     }
     assert!(broken_off > 3, "{broken_off}");
     assert_eq!(look(&mut redis, &ids).await?, new);
-    assert!(verify(&world.config(), &world.log).await?.is_empty());
+    assert!(verify(&world.config(), &world.log, &Progress::none()).await?.is_empty());
     // What the broken-off ones have left goes away by itself.
     let left: Vec<String> = redis.keys(format!("{PREFIX}rebuild:*")).await?;
     for key in &left {
@@ -182,7 +182,7 @@ async fn entries_that_come_during_a_rebuild_are_not_lost() -> anyhow::Result<()>
     let (last, seen) = (writes.await??, reads.await??);
     assert!(last > 70 && seen > 0, "{last} {seen}");
     until("the view is equal to the log", WITHIN, || async {
-        let differences = verify(&world.config(), &world.log).await.ok()?;
+        let differences = verify(&world.config(), &world.log, &Progress::none()).await.ok()?;
         differences.is_empty().then_some(())
     })
     .await?;
@@ -212,9 +212,12 @@ async fn what_is_of_another_log_is_gone() -> anyhow::Result<()> {
     }
     pipeline.sadd(format!("{PREFIX}ids"), stray).ignore();
     pipeline.query_async::<()>(&mut redis).await?;
-    assert!(!verify(&world.config(), &world.log).await?.is_empty());
+    assert!(!verify(&world.config(), &world.log, &Progress::none()).await?.is_empty());
     rebuild(&world.config(), &world.log, &Progress::none()).await?;
-    assert_eq!(verify(&world.config(), &world.log).await?, Vec::<String>::new());
+    assert_eq!(
+        verify(&world.config(), &world.log, &Progress::none()).await?,
+        Differences::default()
+    );
     Ok(())
 }
 
@@ -243,7 +246,10 @@ async fn a_rebuild_says_what_the_service_says_behind_a_poisoned_entry() -> anyho
     let store = Store::new(&world.config().redis)?;
     let incremental = store.snapshot().await?;
     assert_eq!(incremental["broadcasts"].as_object().map(serde_json::Map::len), Some(2));
-    assert_eq!(verify(&world.config(), &world.log).await?, Vec::<String>::new());
+    assert_eq!(
+        verify(&world.config(), &world.log, &Progress::none()).await?,
+        Differences::default()
+    );
     flush(&world.redis.url()).await?;
     rebuild(&world.config(), &world.log, &Progress::none()).await?;
     assert_eq!(store.snapshot().await?, incremental);

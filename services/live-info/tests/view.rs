@@ -58,9 +58,9 @@ async fn the_view_passes_the_compliance_kit() -> anyhow::Result<()> {
     let on_air: Vec<&String> = snapshot["live"].as_object().unwrap().keys().collect();
     assert_eq!(on_air, [&live.to_string()]);
     // Negative control: the kit is not blind to a lost entry.
-    assert!(verify(&world.config(), &world.log).await?.is_empty());
+    assert!(verify(&world.config(), &world.log, &Progress::none()).await?.is_empty());
     world.title(live, "not applied").await?;
-    assert_eq!(verify(&world.config(), &world.log).await?.len(), 1);
+    assert_eq!(verify(&world.config(), &world.log, &Progress::none()).await?.len(), 1);
     Ok(())
 }
 
@@ -82,7 +82,7 @@ async fn the_service_follows_and_a_flushed_redis_is_rebuilt() -> anyhow::Result<
     let service = Service::start(&world.own, |context| run(world.config(), context))?;
     let [ended, live] = world.play().await?;
     let settled = || async {
-        let differences = verify(&world.config(), &world.log).await.ok()?;
+        let differences = verify(&world.config(), &world.log, &Progress::none()).await.ok()?;
         differences.is_empty().then_some(())
     };
     until("the view is equal to the log", WITHIN, settled).await?;
@@ -90,13 +90,13 @@ async fn the_service_follows_and_a_flushed_redis_is_rebuilt() -> anyhow::Result<
 
     flush(&world.redis.url()).await?;
     assert_eq!(
-        verify(&world.config(), &world.log).await?.len(),
+        verify(&world.config(), &world.log, &Progress::none()).await?.len(),
         3,
         "two broadcasts, one of them live"
     );
     let report = rebuild(&world.config(), &world.log, &Progress::none()).await?;
     assert_eq!((report.broadcasts, report.removed), (2, 0));
-    assert!(verify(&world.config(), &world.log).await?.is_empty());
+    assert!(verify(&world.config(), &world.log, &Progress::none()).await?.is_empty());
 
     // A value that somebody tampered with is put right, too.
     let mut redis = redis::Client::open(world.redis.url())?
@@ -108,9 +108,9 @@ async fn the_service_follows_and_a_flushed_redis_is_rebuilt() -> anyhow::Result<
         .arg("tampered")
         .query_async(&mut redis)
         .await?;
-    assert_eq!(verify(&world.config(), &world.log).await?.len(), 1);
+    assert_eq!(verify(&world.config(), &world.log, &Progress::none()).await?.len(), 1);
     rebuild(&world.config(), &world.log, &Progress::none()).await?;
-    assert!(verify(&world.config(), &world.log).await?.is_empty());
+    assert!(verify(&world.config(), &world.log, &Progress::none()).await?.is_empty());
 
     world.title(live, "after the rebuild").await?;
     until("the service goes on", WITHIN, settled).await?;

@@ -13,17 +13,18 @@ use castlog_projector::{ApplyError, Options, Projection};
 use castlog_service::{Context, Shutdown, Tasks};
 use chrono::{Days, NaiveDate, Utc};
 use futures::{FutureExt, future::BoxFuture, future::try_join_all};
-use meilisearch_sdk::{indexes::IndexesQuery, settings::Settings};
+use meilisearch_sdk::settings::Settings;
 
 use crate::{
     archive,
     config::Config,
     document::{self, Document},
+    index,
     template::Template,
 };
 
 /// Every stream but that of the media parts.
-const STREAMS: [&str; 4] = ["BROAD_INFO", "LIVE_STREAM", "LIVE_SEGMENT", "LIVE_TELEMETRY"];
+pub(crate) const STREAMS: [&str; 4] = ["BROAD_INFO", "LIVE_STREAM", "LIVE_SEGMENT", "LIVE_TELEMETRY"];
 /// Bytes of documents in one request: far below what Meilisearch takes (100 MB by default).
 const MAX_REQUEST: usize = 8 * 1024 * 1024;
 /// The settings of an index are set again after this, in case that it was deleted meanwhile.
@@ -43,13 +44,7 @@ pub async fn run(config: Config, ctx: Context) -> anyhow::Result<()> {
     if !problems.is_empty() {
         bail!("{}", problems.join("\n"));
     }
-    let sink = Sink {
-        meili: Meili::new(&config.meilisearch)?,
-        template: config.index.parse().map_err(anyhow::Error::msg)?,
-        retention_days: config.retention_days,
-        settled: HashMap::new(),
-        shutdown: ctx.shutdown.clone(),
-    };
+    let sink = Sink::new(&config, ctx.shutdown.clone())?;
     let mut tasks = Tasks::new(&ctx.shutdown);
     let retention = Retention {
         meili: sink.meili.clone(),
@@ -62,7 +57,7 @@ pub async fn run(config: Config, ctx: Context) -> anyhow::Result<()> {
         Ok(())
     });
     if config.archive.enabled {
-        tasks.spawn("archive", archive::run(config.archive.clone(), &STREAMS, ctx.clone()));
+        tasks.spawn("archive", archive::run(config.archive.clone(), ctx.clone()));
     }
     tasks.spawn("log_sink", async move {
         let options = Options {
@@ -74,10 +69,11 @@ pub async fn run(config: Config, ctx: Context) -> anyhow::Result<()> {
     tasks.wait().await
 }
 
-struct Sink {
-    meili: Meili,
-    template: Template,
-    retention_days: u32,
+/// The projection.
+pub(crate) struct Sink {
+    pub(crate) meili: Meili,
+    pub(crate) template: Template,
+    pub(crate) retention_days: u32,
     /// Indexes whose settings have been set, and when.
     settled: HashMap<String, Instant>,
     shutdown: Shutdown,
@@ -104,7 +100,18 @@ impl Projection for Sink {
 }
 
 impl Sink {
-    async fn write(&mut self, entries: &[Entry]) -> Result<(), Error> {
+    pub(crate) fn new(config: &Config, shutdown: Shutdown) -> anyhow::Result<Self> {
+        Ok(Self {
+            meili: Meili::new(&config.meilisearch)?,
+            template: config.index.parse().map_err(anyhow::Error::msg)?,
+            retention_days: config.retention_days,
+            settled: HashMap::new(),
+            shutdown,
+        })
+    }
+
+    /// Writes the documents of entries, and waits until they can be found.
+    pub(crate) async fn write(&mut self, entries: &[Entry]) -> Result<(), Error> {
         let today = Utc::now().date_naive();
         let mut indexes = BTreeMap::<String, Vec<Document>>::new();
         for entry in entries {
@@ -152,7 +159,7 @@ impl Sink {
 }
 
 /// How the indexes are searched.
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings::new()
         .with_searchable_attributes(["text"])
         .with_filterable_attributes(["kind", "class", "subject", "broadcast_id", "type", "source", "stream"])
@@ -176,7 +183,7 @@ fn chunks(mut documents: &[Document]) -> Vec<&[Document]> {
 }
 
 /// Whether entries of `day` are not kept any more.
-fn expired(day: NaiveDate, today: NaiveDate, retention_days: u32) -> bool {
+pub(crate) fn expired(day: NaiveDate, today: NaiveDate, retention_days: u32) -> bool {
     let oldest = today.checked_sub_days(Days::new(retention_days.into()));
     retention_days > 0 && oldest.is_some_and(|oldest| day < oldest)
 }
@@ -211,32 +218,13 @@ impl Retention {
     }
 
     async fn drop_expired(&self) -> Result<(), Error> {
-        /// Indexes listed at a time.
-        const PAGE: usize = 500;
         if self.days == 0 {
             return Ok(());
         }
-        let client = self.meili.client();
         let today = Utc::now().date_naive();
-        let mut old = Vec::new();
-        let mut offset = 0;
-        loop {
-            let mut query = IndexesQuery::new(client);
-            query.with_offset(offset).with_limit(PAGE);
-            let page = self
-                .meili
-                .call("*", client.list_all_indexes_with(&query))
-                .await?
-                .results;
-            offset += page.len();
-            let last = page.len() < PAGE;
-            let is_old = |uid: &String| self.template.day(uid).is_some_and(|day| expired(day, today, self.days));
-            old.extend(page.into_iter().map(|index| index.uid).filter(is_old));
-            if last {
-                break;
-            }
-        }
-        for index in old {
+        let mut old = index::named(&self.meili, &self.template).await?;
+        old.retain(|(_, day)| expired(*day, today, self.days));
+        for (index, _) in old {
             self.meili.delete_index(&index).await?;
             tracing::info!(index, "index dropped after the retention");
         }

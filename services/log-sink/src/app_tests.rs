@@ -83,14 +83,11 @@ impl Harness for View {
 }
 
 fn sink(server: &Meilisearch) -> anyhow::Result<Sink> {
-    let config = castlog_meili::Config::new(&server.url(), server.master_key());
-    Ok(Sink {
-        meili: Meili::new(&config)?,
-        template: Config::default().index.parse().map_err(anyhow::Error::msg)?,
-        retention_days: 30,
-        settled: HashMap::new(),
-        shutdown: Shutdown::new(),
-    })
+    let config = Config {
+        meilisearch: castlog_meili::Config::new(&server.url(), server.master_key()),
+        ..Config::default()
+    };
+    Sink::new(&config, Shutdown::new())
 }
 
 #[tokio::test]

@@ -11,10 +11,15 @@
 
 mod app;
 mod archive;
+mod compare;
 mod config;
 mod document;
+mod index;
 mod template;
 
 pub use app::run;
-pub use archive::Config as ArchiveConfig;
+pub use archive::{
+    ArchiveReport, Config as ArchiveConfig, archived, rebuild as rebuild_archive, verify as verify_archive,
+};
+pub use compare::{Report, rebuild, verify};
 pub use config::Config;

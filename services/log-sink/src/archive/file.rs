@@ -1,14 +1,20 @@
-//! Entries as a Parquet file. Pure: entries in, bytes out.
+//! Entries as a Parquet file. Pure: entries in, bytes out, and back.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use castlog_log::Entry;
 use parquet::{
     basic::Compression,
     column::writer::ColumnWriter,
     data_type::ByteArray,
     errors::ParquetError,
-    file::{properties::WriterProperties, writer::SerializedFileWriter},
+    file::{
+        properties::WriterProperties,
+        reader::{FileReader as _, SerializedFileReader},
+        writer::SerializedFileWriter,
+    },
+    record::Field,
     schema::parser::parse_message_type,
 };
 
@@ -41,6 +47,10 @@ const COLUMNS: [Column; 11] = [
     }),
 ];
 
+/// What follows from the payload, as the version knew it that wrote the file.
+const DERIVED: [&str; 2] = ["event", "data"];
+
+#[derive(Debug, PartialEq)]
 enum Value {
     Bytes(Option<ByteArray>),
     Number(i64),
@@ -88,6 +98,60 @@ pub(crate) fn write(entries: &[Entry]) -> Result<Vec<u8>, ParquetError> {
     }
     group.close()?;
     writer.into_inner()
+}
+
+/// An entry as it stands in a file: the columns that the file has and this version knows.
+#[derive(Debug)]
+pub(crate) struct Row(Vec<(usize, Value)>);
+
+impl Row {
+    /// The sequence of the entry.
+    pub(crate) fn sequence(&self) -> Option<u64> {
+        let at = COLUMNS.iter().position(|(field, _)| name(field) == "seq")?;
+        match self.0.iter().find(|(column, _)| *column == at)? {
+            (_, Value::Number(sequence)) => Some(sequence.cast_unsigned()),
+            (_, Value::Bytes(_)) => None,
+        }
+    }
+
+    /// The first column that is not what the entry says.
+    pub(crate) fn differs(&self, entry: &Entry) -> Option<&'static str> {
+        let differs = |(column, found): &(usize, Value)| {
+            let (field, value) = COLUMNS.get(*column)?;
+            (!DERIVED.contains(&name(field)) && value(entry) != *found).then(|| name(field))
+        };
+        self.0.iter().find_map(differs)
+    }
+}
+
+/// The name in what the schema says of a column.
+fn name(field: &'static str) -> &'static str {
+    field.split_whitespace().nth(2).unwrap_or_default()
+}
+
+/// The rows of a file.
+pub(crate) fn rows(bytes: Bytes) -> Result<Vec<Row>, ParquetError> {
+    let reader = SerializedFileReader::new(bytes)?;
+    let mut rows = Vec::new();
+    for row in reader.get_row_iter(None)? {
+        let mut values = Vec::with_capacity(COLUMNS.len());
+        for (found, field) in row?.into_columns() {
+            // A newer version may have more.
+            let Some(column) = COLUMNS.iter().position(|(field, _)| *name(field) == *found) else {
+                continue;
+            };
+            let value = match field {
+                Field::Null => Value::Bytes(None),
+                Field::Str(text) => self::text(&text),
+                Field::Bytes(bytes) => Value::Bytes(Some(bytes)),
+                Field::Long(number) | Field::TimestampMicros(number) => Value::Number(number),
+                _ => return Err(mismatch()),
+            };
+            values.push((column, value));
+        }
+        rows.push(Row(values));
+    }
+    Ok(rows)
 }
 
 fn mismatch() -> ParquetError {

@@ -11,6 +11,7 @@
 //! range, and comes back to see that the files of the other are there. Where they
 //! are not after a while, the other is gone, and it writes them itself.
 
+mod check;
 mod config;
 mod file;
 mod plan;
@@ -24,12 +25,16 @@ use std::{
 use anyhow::{Context as _, ensure};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use castlog_log::{Entry, Follow, Followed, From, Log};
-use castlog_service::{Context, Health, Shutdown, Tasks};
+use castlog_projector::Progress;
+use castlog_service::{Context, Health, MediaStore, Shutdown, Tasks};
 use tokio::time::Instant;
 
+pub use check::ArchiveReport;
 pub use config::Config;
 use plan::Plan;
 use store::Store;
+
+use crate::app::STREAMS;
 
 /// Payload bytes of a range, beyond which it ends: bounds the memory of a stream.
 const MAX_BYTES: usize = 32 * 1024 * 1024;
@@ -45,12 +50,62 @@ const MAX_OTHERS: usize = 100;
 /// The part of the health that says whether the archive is written.
 const PART: &str = "archive";
 
+/// Compares the archive with the log, as far as it has been written: what is there once,
+/// and as it was published. `progress` is told how far it is.
+///
+/// # Errors
+/// The log or the store cannot be used.
+pub async fn verify(
+    config: &Config,
+    store: &MediaStore,
+    log: &Log,
+    progress: &Progress,
+) -> anyhow::Result<ArchiveReport> {
+    check::check(&Store::new(store, &config.prefix), log, &STREAMS, None, progress).await
+}
+
+/// Fills in what the archive lacks of what the log has, and touches nothing that the log
+/// has no more. Readers, and an archive that runs, go on meanwhile. Safe to interrupt
+/// and to run twice. What could not be mended is in the report.
+///
+/// # Errors
+/// The log or the store cannot be used.
+pub async fn rebuild(
+    config: &Config,
+    store: &MediaStore,
+    log: &Log,
+    progress: &Progress,
+) -> anyhow::Result<ArchiveReport> {
+    let store = Store::new(store, &config.prefix);
+    check::check(&store, log, &STREAMS, Some(config.batch), progress).await
+}
+
+/// The first sequence of each stream that is not archived yet.
+///
+/// # Errors
+/// The store cannot be used.
+pub async fn archived(config: &Config, store: &MediaStore) -> anyhow::Result<Vec<(&'static str, u64)>> {
+    let store = Store::new(store, &config.prefix);
+    let mut archived = Vec::with_capacity(STREAMS.len());
+    for stream in STREAMS {
+        let mut next = store.progress(stream).await?.unwrap_or(1);
+        while let Some(plan) = store.plan(stream, next).await? {
+            if !store.missing(&plan).await?.is_empty() {
+                break;
+            }
+            next = plan.last + 1;
+        }
+        archived.push((stream, next));
+    }
+    Ok(archived)
+}
+
 /// Archives the streams until the shutdown.
-pub(crate) async fn run(config: Config, streams: &[&'static str], ctx: Context) -> anyhow::Result<()> {
+pub(crate) async fn run(config: Config, ctx: Context) -> anyhow::Result<()> {
     ctx.health.set(PART, false);
     let store = Store::new(&ctx.media, &config.prefix);
     let mut tasks = Tasks::new(&ctx.shutdown);
-    for stream in streams {
+    for stream in STREAMS {
         let archive = Archive::new(stream, config.clone(), &ctx.log, store.clone());
         tasks.spawn("archive", archive.run(ctx.shutdown.clone(), ctx.health.clone()));
     }
@@ -321,5 +376,7 @@ fn is_not_ahead(stream: &str, next: u64, last: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
+#[cfg(test)]
+mod check_tests;
 #[cfg(test)]
 mod tests;

@@ -52,3 +52,29 @@ fn path(stream: &str, first: u64, entry: &Entry) -> String {
     let date = entry.time.date_naive();
     format!("date={date}/kind={}/{stream}-{first:020}.parquet", entry.subject.kind)
 }
+
+/// The stream of a file, and the first sequence of its range.
+pub(crate) fn place(path: &str) -> Option<(&str, u64)> {
+    let (_, name) = path.rsplit_once('/')?;
+    let (stream, first) = name.strip_suffix(".parquet")?.rsplit_once('-')?;
+    Some((stream, first.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_tells_its_range() {
+        let path = "date=2026-01-31/kind=status/LIVE_STREAM-00000000000000000042.parquet";
+        assert_eq!(place(path), Some(("LIVE_STREAM", 42)));
+        for other in [
+            "LIVE_STREAM-1.parquet",
+            "date=x/LIVE_STREAM.parquet",
+            "a/b-c.parquet",
+            "a/b-1.txt",
+        ] {
+            assert_eq!(place(other), None, "{other}");
+        }
+    }
+}

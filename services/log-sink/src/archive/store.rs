@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use castlog_service::MediaStore;
+use futures::{StreamExt as _, TryStreamExt as _, future::ready, stream::BoxStream};
 use object_store::{Error, ObjectStoreExt as _, PutMode, PutOptions, path::Path};
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +50,29 @@ impl Store {
         self.read(&self.plan_path(stream, first)).await
     }
 
+    /// Where the ranges of a stream begin that somebody has claimed, in order.
+    pub(crate) async fn ranges(&self, stream: &str) -> anyhow::Result<Vec<u64>> {
+        let folder = self.path(&format!("_ranges/{stream}"));
+        let first = |meta: object_store::ObjectMeta| meta.location.filename()?.strip_suffix(".json")?.parse().ok();
+        let listed = self.store.list(Some(&folder)).map_ok(first);
+        let listed: Vec<Option<u64>> = listed.try_collect().await.context("cannot list the ranges")?;
+        let mut firsts: Vec<u64> = listed.into_iter().flatten().collect();
+        firsts.sort_unstable();
+        Ok(firsts)
+    }
+
+    /// The paths of all files of entries, in no particular order.
+    pub(crate) fn files(&self) -> BoxStream<'static, anyhow::Result<String>> {
+        let folder = Path::from(self.prefix.as_str());
+        let prefix = format!("{}/", self.prefix);
+        let listed = self.store.list(Some(&folder)).map(move |listed| {
+            let location = listed.context("cannot list the files")?.location;
+            Ok(location.as_ref().strip_prefix(&prefix).unwrap_or_default().to_owned())
+        });
+        let is_file = |path: &String| path.starts_with("date=");
+        listed.try_filter(move |path| ready(is_file(path))).boxed()
+    }
+
     /// Claims a range; returns the plan of whoever came first, if somebody has.
     pub(crate) async fn claim(&self, plan: &Plan) -> anyhow::Result<Option<Plan>> {
         let path = self.plan_path(&plan.stream, plan.first);
@@ -81,6 +106,31 @@ impl Store {
         self.put(&self.path(path), bytes, PutMode::Create).await.map(drop)
     }
 
+    /// The bytes of a file; `None` when it is not there.
+    pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Option<Bytes>> {
+        self.bytes(&self.path(path)).await
+    }
+
+    /// Puts a file in the place of one that is spoilt: readers see the one or the other.
+    pub(crate) async fn replace(&self, path: &str, bytes: Vec<u8>) -> anyhow::Result<()> {
+        self.put(&self.path(path), bytes, PutMode::Overwrite).await.map(drop)
+    }
+
+    /// As [`Self::replace`], for a plan.
+    pub(crate) async fn replace_plan(&self, plan: &Plan) -> anyhow::Result<()> {
+        let path = self.plan_path(&plan.stream, plan.first);
+        let bytes = serde_json::to_vec(plan)?;
+        self.put(&path, bytes, PutMode::Overwrite).await.map(drop)
+    }
+
+    pub(crate) async fn remove(&self, path: &str) -> anyhow::Result<()> {
+        let path = self.path(path);
+        match self.store.delete(&path).await {
+            Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error).with_context(|| format!("cannot remove {path}")),
+        }
+    }
+
     pub(crate) async fn progress(&self, stream: &str) -> anyhow::Result<Option<u64>> {
         let progress: Option<Progress> = self.read(&self.progress_path(stream)).await?;
         Ok(progress.map(|progress| progress.next))
@@ -93,14 +143,17 @@ impl Store {
     }
 
     async fn read<T: for<'d> Deserialize<'d>>(&self, path: &Path) -> anyhow::Result<Option<T>> {
+        let read = |bytes: Bytes| serde_json::from_slice(&bytes).with_context(|| format!("{path} cannot be read"));
+        self.bytes(path).await?.map(read).transpose()
+    }
+
+    async fn bytes(&self, path: &Path) -> anyhow::Result<Option<Bytes>> {
         let found = match self.store.get(path).await {
             Ok(found) => found.bytes().await,
             Err(error) => Err(error),
         };
         match found {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map(Some)
-                .with_context(|| format!("{path} cannot be read")),
+            Ok(bytes) => Ok(Some(bytes)),
             Err(Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error).with_context(|| format!("cannot read {path}")),
         }

@@ -25,17 +25,16 @@ use tempfile::TempDir;
 
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(60);
-const STREAMS: [&str; 4] = ["BROAD_INFO", "LIVE_STREAM", "LIVE_SEGMENT", "LIVE_TELEMETRY"];
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-struct Stage {
-    log: TestLog,
-    folder: TempDir,
-    config: Config,
+pub(super) struct Stage {
+    pub(super) log: TestLog,
+    pub(super) folder: TempDir,
+    pub(super) config: Config,
 }
 
 impl Stage {
-    async fn build() -> anyhow::Result<Self> {
+    pub(super) async fn build() -> anyhow::Result<Self> {
         Ok(Self {
             log: TestLog::start(NatsOptions::default().lazy_sync()).await?,
             folder: TempDir::new()?,
@@ -46,7 +45,7 @@ impl Stage {
         })
     }
 
-    fn store(&self) -> anyhow::Result<Store> {
+    pub(super) fn store(&self) -> anyhow::Result<Store> {
         let path = self.folder.path().to_owned();
         Ok(Store::new(
             &open_media_store(&MediaStoreConfig { path })?,
@@ -59,7 +58,7 @@ impl Stage {
     }
 
     /// Archives all streams until `count` rows are there.
-    async fn until(&self, count: usize) -> anyhow::Result<Vec<Row>> {
+    pub(super) async fn until(&self, count: usize) -> anyhow::Result<Vec<Row>> {
         let (shutdown, health) = (Shutdown::new(), Health::default());
         let mut tasks = Tasks::new(&shutdown);
         for stream in STREAMS {
@@ -80,7 +79,7 @@ impl Stage {
     }
 
     /// All rows of the archive, in the order of the log per stream.
-    fn rows(&self) -> anyhow::Result<Vec<Row>> {
+    pub(super) fn rows(&self) -> anyhow::Result<Vec<Row>> {
         let mut files = Vec::new();
         find(&self.folder.path().join("archive"), &mut files);
         let mut rows = Vec::new();
@@ -111,7 +110,7 @@ impl Stage {
     }
 }
 
-fn find(folder: &Path, files: &mut Vec<PathBuf>) {
+pub(super) fn find(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.is_dir() {
@@ -123,7 +122,7 @@ fn find(folder: &Path, files: &mut Vec<PathBuf>) {
 }
 
 #[derive(Debug, PartialEq)]
-struct Row {
+pub(super) struct Row {
     date: String,
     kind: String,
     fields: BTreeMap<String, Field>,
