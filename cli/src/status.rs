@@ -1,8 +1,9 @@
-//! `castlog status`: streams, durable consumers, leases and dead letters at a glance,
-//! and whether something is stuck.
+//! `castlog status`: streams, durable consumers, leases, the archive, the change feed,
+//! jobs and dead letters at a glance, and whether something is stuck.
 
 use std::{collections::BTreeMap, process::ExitCode};
 
+use castlog_live_info::Outbox;
 use castlog_log::{
     ConsumerStatus, Log, StreamStatus, dead_letter,
     lease::{self, Standing},
@@ -13,7 +14,8 @@ use serde_json::{Value, json};
 
 use crate::{
     args::{Global, Status},
-    config, table,
+    config::{self, Config},
+    table,
 };
 
 /// Holds its entries for as long as a broadcast lasts: that is its work, and only
@@ -21,8 +23,9 @@ use crate::{
 const QUEUE: &str = "pipeline";
 
 pub(crate) async fn status(global: &Global, args: &Status) -> anyhow::Result<ExitCode> {
-    let log = config::connect(&config::load(global)?, "castlog status").await?;
-    let picture = Picture::take(&log, args.max_age_s).await?;
+    let config = config::load(global)?;
+    let log = config::connect(&config, "castlog status").await?;
+    let picture = Picture::take(&config, &log, args.max_age_s).await?;
     if args.json {
         println!("{:#}", picture.json());
     } else {
@@ -42,17 +45,34 @@ struct Picture {
     consumers: Vec<ConsumerStatus>,
     /// Who works, where one instance does, by the name of its consumer.
     leases: Vec<(&'static str, Standing)>,
+    /// How far the archive is; empty when there is none.
+    archive: Vec<Archived>,
+    /// What waits for the change feed; `None` when Redis does not tell.
+    outbox: Option<Outbox>,
     /// Dead letters by stream and consumer, also those of consumers that are no more.
     dead: BTreeMap<(String, String), usize>,
     problems: Vec<String>,
 }
 
+/// How far the archive of a stream is.
+struct Archived {
+    stream: &'static str,
+    /// All entries up to this sequence are archived.
+    last: u64,
+    /// Entries behind it.
+    lag: u64,
+    /// When the oldest of them was stored.
+    oldest: Option<DateTime<Utc>>,
+}
+
 impl Picture {
-    async fn take(log: &Log, max_age_s: u64) -> anyhow::Result<Self> {
+    async fn take(config: &Config, log: &Log, max_age_s: u64) -> anyhow::Result<Self> {
         let (streams, consumers) = log.status().await?;
         let mut picture = Self {
             now: Utc::now(),
             leases: Vec::new(),
+            archive: Vec::new(),
+            outbox: None,
             dead: BTreeMap::new(),
             problems: Vec::new(),
             streams,
@@ -68,12 +88,44 @@ impl Picture {
                 picture.leases.extend(standing.map(|standing| (name, standing)));
             }
         }
-        picture.judge(&provision::names(), max_age_s);
+        match castlog_live_info::outbox(&config.live_info).await {
+            Ok(outbox) => picture.outbox = Some(outbox),
+            Err(error) => picture.problems.push(format!("change feed: {error:#}")),
+        }
+        let archive = &config.log_sink.archive;
+        if archive.enabled
+            && let Err(error) = picture.look_at_archive(config, log).await
+        {
+            picture.problems.push(format!("archive: {error:#}"));
+        }
+        picture.judge(&provision::names(), max_age_s, archive.linger_s);
         Ok(picture)
     }
 
-    /// Finds what is stuck. `wanted` are the streams and `stream/consumer`s that there must be.
-    fn judge(&mut self, wanted: &[String], max_age_s: u64) {
+    async fn look_at_archive(&mut self, config: &Config, log: &Log) -> anyhow::Result<()> {
+        let media = castlog_service::open_media_store(&config.media)?;
+        for (stream, next) in castlog_log_sink::archived(&config.log_sink.archive, &media).await? {
+            let Some(status) = self.streams.iter().find(|status| status.name == stream) else {
+                continue;
+            };
+            let lag = (status.last + 1).saturating_sub(next.max(status.first));
+            let oldest = match lag {
+                0 => None,
+                _ => log.oldest_behind(stream, next - 1).await?,
+            };
+            self.archive.push(Archived {
+                stream,
+                last: next - 1,
+                lag,
+                oldest,
+            });
+        }
+        Ok(())
+    }
+
+    /// Finds what is stuck. `wanted` are the streams and `stream/consumer`s that there
+    /// must be; the archive waits for `linger_s` before it writes.
+    fn judge(&mut self, wanted: &[String], max_age_s: u64, linger_s: u64) {
         let consumer_names = self.consumers.iter().map(|c| format!("{}/{}", c.stream, c.name));
         let there: Vec<String> = self
             .streams
@@ -98,11 +150,35 @@ impl Picture {
                 ));
             }
         }
+        for archived in &self.archive {
+            let (age, limit) = (archived.oldest.map_or(0, |since| self.age(since)), max_age_s + linger_s);
+            if age > limit {
+                self.problems.push(format!(
+                    "archive of {}: the oldest entry has waited for {age} s, which is over {limit} s",
+                    archived.stream
+                ));
+            }
+        }
+        let relayed = self.outbox.and_then(|outbox| outbox.oldest);
+        let age = relayed.map_or(0, |since| self.age(since));
+        if age > max_age_s {
+            self.problems.push(format!(
+                "change feed: the oldest change has waited for {age} s, which is over {max_age_s} s"
+            ));
+        }
         let letters = self.letters();
         if letters > 0 {
             self.problems
                 .push(format!("{letters} dead letters: see `castlog dead-letter list`"));
         }
+    }
+
+    /// Jobs that nobody has taken, and those that somebody has.
+    fn jobs(&self) -> (u64, u64) {
+        let queues = self.consumers.iter().filter(|consumer| consumer.name == QUEUE);
+        queues.fold((0, 0), |(waiting, running), queue| {
+            (waiting + queue.backlog.pending, running + queue.backlog.unacked)
+        })
     }
 
     fn letters(&self) -> usize {
@@ -111,6 +187,11 @@ impl Picture {
 
     fn age(&self, since: DateTime<Utc>) -> u64 {
         u64::try_from((self.now - since).num_seconds()).unwrap_or_default()
+    }
+
+    /// How long something has waited, in a table.
+    fn waits(&self, since: Option<DateTime<Utc>>) -> String {
+        since.map_or_else(|| "-".to_owned(), |since| format!("{} s", self.age(since)))
     }
 
     fn dead_of(&self, consumer: &ConsumerStatus) -> usize {
@@ -157,10 +238,23 @@ impl Picture {
                 "renewed_s": self.age(standing.renewed),
             })
         });
+        let archive = self.archive.iter().map(|archived| {
+            json!({
+                "stream": archived.stream, "archived": archived.last, "lag": archived.lag,
+                "oldest_s": archived.oldest.map(|since| self.age(since)),
+            })
+        });
+        let outbox = self
+            .outbox
+            .map(|outbox| json!({ "waiting": outbox.waiting, "oldest_s": outbox.oldest.map(|since| self.age(since)) }));
+        let (waiting, running) = self.jobs();
         json!({
             "streams": streams.collect::<Vec<_>>(),
             "consumers": consumers.collect::<Vec<_>>(),
             "leases": leases.collect::<Vec<_>>(),
+            "archive": archive.collect::<Vec<_>>(),
+            "change_feed": outbox,
+            "jobs": { "waiting": waiting, "running": running },
             "dead_letters": self.letters(),
             "problems": self.problems,
         })
@@ -188,13 +282,12 @@ impl Picture {
             "DEAD LETTERS",
         ]);
         for consumer in &self.consumers {
-            let oldest = consumer.oldest_unacked.map(|since| self.age(since));
             consumers.add_row([
                 consumer.name.clone(),
                 consumer.stream.clone(),
                 consumer.backlog.pending.to_string(),
                 consumer.backlog.unacked.to_string(),
-                oldest.map_or_else(|| "-".to_owned(), |age| format!("{age} s")),
+                self.waits(consumer.oldest_unacked),
                 consumer.backlog.redelivered.to_string(),
                 consumer.backlog.acked.to_string(),
                 self.dead_of(consumer).to_string(),
@@ -210,10 +303,26 @@ impl Picture {
                 format!("{} s ago", self.age(standing.renewed)),
             ]);
         }
-        println!(
-            "{streams}\n\n{consumers}\n\n{leases}\n\ndead letters: {}",
-            self.letters()
-        );
+        println!("{streams}\n\n{consumers}\n\n{leases}\n");
+        if !self.archive.is_empty() {
+            let mut archive = table::new(&["ARCHIVE OF", "LAG", "OLDEST", "LAST ARCHIVED"]);
+            for archived in &self.archive {
+                archive.add_row([
+                    archived.stream.to_owned(),
+                    archived.lag.to_string(),
+                    self.waits(archived.oldest),
+                    archived.last.to_string(),
+                ]);
+            }
+            table::right_align(&mut archive, 1..4);
+            println!("{archive}\n");
+        }
+        if let Some(outbox) = self.outbox {
+            println!("changes that wait for the change feed: {}", outbox.waiting);
+        }
+        let (waiting, running) = self.jobs();
+        println!("jobs: {waiting} waiting, {running} running");
+        println!("dead letters: {}", self.letters());
         for problem in &self.problems {
             println!("problem: {problem}");
         }
@@ -255,11 +364,13 @@ mod tests {
                 consumer(QUEUE, now, 9000, Some(3)),
             ],
             leases: Vec::new(),
+            archive: Vec::new(),
+            outbox: None,
             dead: BTreeMap::new(),
             problems: Vec::new(),
         };
         let wanted = ["S/quick".to_owned(), "S/gone".to_owned()];
-        picture.judge(&wanted, 60);
+        picture.judge(&wanted, 60, 300);
         assert_eq!(
             picture.problems,
             [
@@ -270,7 +381,27 @@ mod tests {
         picture.problems.clear();
         picture.dead = BTreeMap::from([(("S".to_owned(), "gone".to_owned()), 2)]);
         picture.consumers = vec![consumer(QUEUE, now, 9000, Some(61))];
-        picture.judge(&[], 60);
+        picture.judge(&[], 60, 300);
         assert_eq!(picture.problems.len(), 2, "{:?}", picture.problems);
+        assert_eq!(picture.jobs(), (1, 1));
+
+        // The archive is late by intent.
+        let archived = |age| Archived {
+            stream: "S",
+            last: 7,
+            lag: 1,
+            oldest: Some(now - TimeDelta::seconds(age)),
+        };
+        let outbox = |age| Outbox {
+            waiting: 3,
+            oldest: Some(now - TimeDelta::seconds(age)),
+        };
+        (picture.dead, picture.consumers) = (BTreeMap::new(), Vec::new());
+        for (age, waits, problems) in [(360, 60, 0), (361, 60, 1), (360, 61, 1)] {
+            picture.problems.clear();
+            (picture.archive, picture.outbox) = (vec![archived(age)], Some(outbox(waits)));
+            picture.judge(&[], 60, 300);
+            assert_eq!(picture.problems.len(), problems, "{:?}", picture.problems);
+        }
     }
 }

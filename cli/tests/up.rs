@@ -272,7 +272,14 @@ async fn the_whole_life_of_a_platform() {
         status.contains("LIVE_STREAM") && status.contains("live_info"),
         "{status}"
     );
-    assert!(status.contains("dead letters: 0"), "{status}");
+    for line in [
+        "ARCHIVE OF",
+        "changes that wait for the change feed: ",
+        "jobs: 0 waiting, 0 running",
+        "dead letters: 0",
+    ] {
+        assert!(status.contains(line), "{line}: {status}");
+    }
     let second = site.up_again();
     assert_eq!(second.status.code(), Some(1), "{}", text(&second));
     assert!(text(&second).contains("runs on"), "{}", text(&second));

@@ -6,13 +6,14 @@ use castlog_log::{BroadcastId, Draft, Kind};
 use castlog_projector::Progress;
 use castlog_service::{MediaStore, MediaStoreConfig, open_media_store};
 use castlog_testkit::{
+    cut_off,
     events::{every_event, title},
     until,
 };
 use serde_json::json;
 
 use super::{
-    tests::{PATIENCE, Stage, cut_off, find},
+    tests::{PATIENCE, Stage, find},
     *,
 };
 
