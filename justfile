@@ -77,6 +77,8 @@ test: check _browser
 
 # Kills services and servers at random under load, ROUNDS times; every view must equal a replay.
 chaos ROUNDS="200": _web
+    # The test alone would take a binary that was built before.
+    cargo build --locked --workspace --bin castlog
     CASTLOG_CHAOS_ROUNDS={{ quote(ROUNDS) }} cargo test --locked --workspace --test chaos -- --nocapture
 
 # Measures. ARGS: see the benchmark's `--help`.

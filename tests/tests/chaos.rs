@@ -9,10 +9,10 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use castlog_log::{ConnectConfig, Log, Secret};
+use castlog_log::{ConnectConfig, Log, Secret, provision};
 use castlog_playlist::check;
 use castlog_service::Shutdown;
-use castlog_testkit::until;
+use castlog_testkit::{change_consumer, until};
 use castlog_tests::{Encoder, SOON, System};
 use rand::{RngExt as _, seq::IndexedRandom as _};
 use reqwest::Method;
@@ -27,8 +27,14 @@ const CHANGES: u32 = 8;
 /// Every so many rounds the stream is waited for: a dead worker's job is taken
 /// over after its ack wait, which is long.
 const PLAYED: u32 = 10;
+/// Every so many rounds, and in the last, every view is compared with the log entry by
+/// entry; in between, those for which it takes a moment.
+const COMPARED: u32 = 10;
 /// Streams that the log sink makes searchable.
 const SINK_STREAMS: [&str; 4] = ["BROAD_INFO", "LIVE_STREAM", "LIVE_SEGMENT", "LIVE_TELEMETRY"];
+
+/// What a killed service held comes again after this, in place of 30 s.
+const ACK_WAIT: Duration = Duration::from_secs(3);
 
 /// The change of each broadcast that was acknowledged last.
 type Acked = BTreeMap<String, u32>;
@@ -38,7 +44,9 @@ async fn views_equal_a_replay_whatever_is_killed() -> anyhow::Result<()> {
     let rounds = std::env::var("CASTLOG_CHAOS_ROUNDS").map_or(Ok(ROUNDS), |text| {
         text.parse().context("CASTLOG_CHAOS_ROUNDS is no number")
     })?;
-    let system = System::start().await?;
+    // The archive is a second late in place of five minutes, so that it is at work.
+    let settings = ["pipeline.preset=ultrafast", "log_sink.archive.linger_s=1"];
+    let system = System::start_with(&settings).await?;
     let log = log(&system).await?;
     let (live, key) = system.create(json!({ "title": "chaos", "tags": ["chaos"] })).await?;
     let mut acked = Acked::from([(live.clone(), 0)]);
@@ -52,6 +60,7 @@ async fn views_equal_a_replay_whatever_is_killed() -> anyhow::Result<()> {
     system.reaches(&live, "live").await?;
     plays_on(&system, &live, None).await?;
 
+    come_again_soon(&log).await?;
     let processes = system.processes()?;
     let mut kills = BTreeMap::<&str, u32>::new();
     for round in 1..=rounds {
@@ -66,31 +75,66 @@ async fn views_equal_a_replay_whatever_is_killed() -> anyhow::Result<()> {
         for victim in &victims {
             *kills.entry(victim).or_default() += 1;
         }
+        if victims.contains(&"nats-server") {
+            are_as_defined(&log).await.with_context(told)?;
+            come_again_soon(&log).await.with_context(told)?;
+        }
 
         if round % PLAYED == 0 {
             system.reaches(&live, "live").await.with_context(told)?;
             plays_on(&system, &live, before).await.with_context(told)?;
         }
         nothing_is_missing(&system, &acked).await.with_context(told)?;
-        system.equals_the_log(&["live-info", "index"]).await.with_context(told)?;
+        if round % COMPARED == 0 || round == rounds {
+            everything_is_archived(&system, &log).await.with_context(told)?;
+            system.equals_the_log(&[]).await.with_context(told)?;
+        } else {
+            let quick = ["live-info", "index", "change-feed"];
+            system.equals_the_log(&quick).await.with_context(told)?;
+        }
         every_entry_is_searchable(&system, &log).await.with_context(told)?;
         println!("{}: equal after {:.1} s", told(), begun.elapsed().as_secs_f64());
     }
-    println!("{rounds} rounds: {kills:?}");
+    let total: u32 = kills.values().sum();
+    println!("{rounds} rounds, {total} kills: {kills:?}");
     on_air.begin();
     encoder.await??;
     system.reaches(&live, "ended").await?;
+    what_is_spoilt_is_told_and_mended(&system, &live).await?;
     system.stop().await
 }
 
 async fn log(system: &System) -> anyhow::Result<Log> {
     let config = ConnectConfig {
         url: system.env("NATS_URL")?.to_owned(),
-        user: system.env("NATS_USER")?.to_owned(),
-        password: Secret::new(system.env("NATS_PASSWORD")?.to_owned()),
+        user: system.env("NATS_OPERATOR_USER")?.to_owned(),
+        password: Secret::new(system.env("NATS_OPERATOR_PASSWORD")?.to_owned()),
         ..ConnectConfig::default()
     };
     Ok(Log::connect(&config, "chaos").await?)
+}
+
+/// Waits until `castlog up` has applied the definitions again, as it does for each
+/// nats-server that starts.
+async fn are_as_defined(log: &Log) -> anyhow::Result<()> {
+    until("the definitions are applied again", SOON, || async {
+        let stream = log.jetstream().get_stream("BROAD_INFO").await.ok()?;
+        let info = stream.consumer_info("live_info").await.ok()?;
+        (info.config.ack_wait > ACK_WAIT).then_some(())
+    })
+    .await
+}
+
+/// Shortens the ack wait of the consumers that views are made by.
+async fn come_again_soon(log: &Log) -> anyhow::Result<()> {
+    let keys = json!({ "ack_wait": u64::try_from(ACK_WAIT.as_nanos())? });
+    for (stream, consumer) in provision::durables() {
+        if consumer != "pipeline" {
+            let changed = async || change_consumer(log, &stream, &consumer, &keys).await.ok();
+            until("the ack wait is short", SOON, changed).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Pushes until it is told to stop, as an encoder that connects again by itself.
@@ -186,22 +230,90 @@ async fn stored(log: &Log) -> anyhow::Result<u64> {
 }
 
 async fn searchable(system: &System) -> anyhow::Result<u64> {
-    let url = system.config(["meilisearch", "url"])?;
-    let key = system.config(["meilisearch", "indexer_key"])?;
-    let http = reqwest::Client::new();
-    let get = async |path: String| -> anyhow::Result<Value> {
-        let request = http.get(format!("{url}/{path}")).bearer_auth(&key);
-        Ok(request.send().await?.error_for_status()?.json().await?)
-    };
-    let indexes = get("indexes?limit=1000".to_owned()).await?;
-    let mut documents = 0;
-    for index in indexes["results"].as_array().context("no list of indexes")? {
+    Ok(indexes(system).await?.iter().map(|(_, documents)| documents).sum())
+}
+
+/// The indexes of the log, and how many documents each has.
+async fn indexes(system: &System) -> anyhow::Result<Vec<(String, u64)>> {
+    let all = meilisearch(system, Method::GET, "indexes?limit=1000").await?;
+    let mut indexes = Vec::new();
+    for index in all["results"].as_array().context("no list of indexes")? {
         if let Some(name) = index["uid"].as_str().filter(|name| name.starts_with("log-")) {
-            let page = get(format!("indexes/{name}/documents?limit=0")).await?;
-            documents += page["total"].as_u64().context("no total")?;
+            let path = format!("indexes/{name}/documents?limit=0");
+            let page = meilisearch(system, Method::GET, &path).await?;
+            indexes.push((name.to_owned(), page["total"].as_u64().context("no total")?));
         }
     }
-    Ok(documents)
+    Ok(indexes)
+}
+
+async fn meilisearch(system: &System, method: Method, path: &str) -> anyhow::Result<Value> {
+    let url = system.config(["meilisearch", "url"])?;
+    let key = system.config(["meilisearch", "indexer_key"])?;
+    let request = reqwest::Client::new().request(method, format!("{url}/{path}"));
+    let answer = request.bearer_auth(&key).send().await?.error_for_status()?;
+    Ok(answer.json().await?)
+}
+
+/// The archive has come to where the log is now.
+async fn everything_is_archived(system: &System, log: &Log) -> anyhow::Result<()> {
+    let mut ends = BTreeMap::new();
+    for stream in SINK_STREAMS {
+        ends.insert(stream, log.extent(stream).await?.1);
+    }
+    let mut said = String::new();
+    let deadline = Instant::now() + SOON;
+    while Instant::now() < deadline {
+        said = system.castlog(&["status", "--json"]).await?.1;
+        let status: Value = serde_json::from_str(&said).unwrap_or_default();
+        let archive = status["archive"].as_array().cloned().unwrap_or_default();
+        let is_there = |end: (&&str, &u64)| {
+            let mut of = archive.iter().filter(|of| of["stream"] == **end.0);
+            of.any(|of| of["archived"].as_u64() >= Some(*end.1))
+        };
+        if ends.iter().all(is_there) {
+            return Ok(());
+        }
+    }
+    bail!("the archive does not come to {ends:?}: {said}")
+}
+
+/// The comparison is not blind: what is spoilt is told, and a rebuild mends it.
+async fn what_is_spoilt_is_told_and_mended(system: &System, id: &str) -> anyhow::Result<()> {
+    let mut redis = redis::Client::open(system.config(["redis", "url"])?)?
+        .get_multiplexed_async_connection()
+        .await?;
+    let hash = format!("castlog:live_info:{id}");
+    redis::cmd("HSET")
+        .arg(&[&hash, "title", "spoilt"])
+        .exec_async(&mut redis)
+        .await?;
+    let (equal, said) = system.castlog(&["verify"]).await?;
+    ensure!(
+        !equal && said.contains("not equal to the log: live-info, change-feed;"),
+        "{said}"
+    );
+
+    let of_info = |(name, _): &(String, u64)| name.starts_with("log-broad_info-");
+    for (index, _) in indexes(system).await?.iter().filter(|index| of_info(index)) {
+        meilisearch(system, Method::DELETE, &format!("indexes/{index}/documents")).await?;
+    }
+    for day in std::fs::read_dir(system.folder().join("media/archive"))? {
+        let titles = day?.path().join("kind=title");
+        if titles.is_dir() {
+            std::fs::remove_dir_all(titles)?;
+        }
+    }
+    for view in ["live-info", "log", "archive"] {
+        until("it is told that the view is spoilt", SOON, || async {
+            let (equal, _) = system.castlog(&["verify", view]).await.ok()?;
+            (!equal).then_some(())
+        })
+        .await?;
+        let (done, said) = system.castlog(&["rebuild", view]).await?;
+        ensure!(done, "{said}");
+    }
+    system.equals_the_log(&[]).await
 }
 
 async fn newest_segment(system: &System, id: &str) -> Option<String> {

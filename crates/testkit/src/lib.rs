@@ -24,7 +24,7 @@ pub mod tools;
 mod wait;
 
 pub use cluster::NatsCluster;
-pub use log::{Service, TestLog, changes};
+pub use log::{Service, TestLog, change_consumer, changes};
 pub use meili::Meilisearch;
 pub use nats::{NatsOptions, NatsServer};
 pub use process::Process;

@@ -86,9 +86,9 @@ impl TestLog {
     /// # Errors
     /// The server does not take them.
     pub async fn change_stream(&self, stream: &str, keys: &Value) -> anyhow::Result<()> {
-        let mut config = self.config(&format!("STREAM.INFO.{stream}")).await?;
+        let mut config = config(&self.log, &format!("STREAM.INFO.{stream}")).await?;
         merge(&mut config, keys);
-        self.request(&format!("STREAM.UPDATE.{stream}"), &config).await?;
+        request(&self.log, &format!("STREAM.UPDATE.{stream}"), &config).await?;
         Ok(())
     }
 
@@ -97,22 +97,7 @@ impl TestLog {
     /// # Errors
     /// The server does not take them.
     pub async fn change_consumer(&self, stream: &str, consumer: &str, keys: &Value) -> anyhow::Result<()> {
-        let mut config = self.config(&format!("CONSUMER.INFO.{stream}.{consumer}")).await?;
-        merge(&mut config, keys);
-        let change = json!({ "stream_name": stream, "config": config, "action": "update" });
-        self.request(&format!("CONSUMER.CREATE.{stream}.{consumer}"), &change)
-            .await?;
-        Ok(())
-    }
-
-    async fn config(&self, request: &str) -> anyhow::Result<Value> {
-        Ok(self.request(request, &json!({})).await?["config"].take())
-    }
-
-    async fn request(&self, subject: &str, body: &Value) -> anyhow::Result<Value> {
-        let answer: Value = self.log.jetstream().request(subject.to_owned(), body).await?;
-        anyhow::ensure!(answer["error"].is_null(), "{subject}: {}", answer["error"]);
-        Ok(answer)
+        change_consumer(&self.log, stream, consumer, keys).await
     }
 
     /// How many dead letters there are.
@@ -138,6 +123,28 @@ impl TestLog {
         provision::apply(&self.log, Plan::default()).await?;
         Ok(())
     }
+}
+
+/// Sets keys of the configuration of a durable consumer.
+///
+/// # Errors
+/// The server does not take them.
+pub async fn change_consumer(log: &Log, stream: &str, consumer: &str, keys: &Value) -> anyhow::Result<()> {
+    let mut config = config(log, &format!("CONSUMER.INFO.{stream}.{consumer}")).await?;
+    merge(&mut config, keys);
+    let change = json!({ "stream_name": stream, "config": config, "action": "update" });
+    request(log, &format!("CONSUMER.CREATE.{stream}.{consumer}"), &change).await?;
+    Ok(())
+}
+
+async fn config(log: &Log, of: &str) -> anyhow::Result<Value> {
+    Ok(request(log, of, &json!({})).await?["config"].take())
+}
+
+async fn request(log: &Log, subject: &str, body: &Value) -> anyhow::Result<Value> {
+    let answer: Value = log.jetstream().request(subject.to_owned(), body).await?;
+    anyhow::ensure!(answer["error"].is_null(), "{subject}: {}", answer["error"]);
+    Ok(answer)
 }
 
 /// Every change of the feed, the oldest first.
