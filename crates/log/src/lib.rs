@@ -29,8 +29,8 @@ mod read;
 mod secret;
 mod status;
 mod subject;
-pub mod trace;
 mod subjects;
+pub mod trace;
 
 pub use castlog_proto as pb;
 pub use connect::{ConnectConfig, ConnectError, Log, NotPermitted};

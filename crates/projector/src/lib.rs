@@ -15,8 +15,8 @@
 
 #[cfg(feature = "compliance")]
 pub mod compliance;
-mod exclusive;
 mod differences;
+mod exclusive;
 mod progress;
 mod runner;
 mod trace;
@@ -26,8 +26,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use castlog_log::{Entry, Position};
 
-pub use exclusive::exclusively;
 pub use differences::Differences;
+pub use exclusive::exclusively;
 pub use progress::{Progress, Step};
 pub use runner::run;
 

@@ -23,7 +23,7 @@ impl Default for Config {
             meilisearch: castlog_meili::Config::default(),
             index: "broadcasts".to_owned(),
             sweep_s: 60,
-            batch: 200,
+            batch: 1000,
         }
     }
 }

@@ -225,8 +225,7 @@ async fn nothing_is_exported_that_is_not_asked_for() -> anyhow::Result<()> {
     let (id, _) = system.create(json!({ "title": "before" })).await?;
     // Not even by a caller who wants its trace.
     retitle(&system, &id, "after").await?;
-    system.equals_the_log("live-info").await?;
-    system.equals_the_log("index").await?;
+    system.equals_the_log(&["live-info", "index"]).await?;
     system.stop().await?;
     assert_eq!(collector.bodies(), [""; 0]);
     Ok(())
@@ -248,8 +247,7 @@ async fn a_collector_that_is_away_is_told_of_once_a_minute_and_holds_nothing_up(
     for n in 0..20 {
         retitle(&system, &id, &format!("title {n}")).await?;
     }
-    system.equals_the_log("live-info").await?;
-    system.equals_the_log("index").await?;
+    system.equals_the_log(&["live-info", "index"]).await?;
     let (told, minutes) = (told(), usize::try_from(begun.elapsed().as_secs())? / 60);
     assert!(told <= 1 + minutes, "told {told} times in {minutes} minutes");
     system.stop().await
