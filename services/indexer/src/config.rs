@@ -13,7 +13,8 @@ pub struct Config {
     pub index: String,
     /// Seconds between two comparisons of the whole index with the log. 1 to 86400. Default 60.
     pub sweep_s: u64,
-    /// Most entries applied at a time. 1 to 1000. Default 200.
+    /// Most entries applied at a time. 1 to 1000. Default 1000: a batch is one write,
+    /// however many of its entries are of one broadcast.
     pub batch: usize,
 }
 
