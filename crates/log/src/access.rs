@@ -95,8 +95,17 @@ pub const USERS: [User; 9] = [
             Kind::Tags,
             Kind::Options,
         ],
+        // What an admin may do with a dead letter: have it tried again, after which it is gone.
+        also_publishes: &["castlog.redrive.*", "$JS.API.STREAM.MSG.DELETE.DEAD_LETTER"],
         reads: &[Kind::Status, Kind::Metadata],
-        follows: &["BROAD_INFO", "LIVE_STREAM", "LIVE_TELEMETRY", "LIVE_INFO_CHANGED"],
+        follows: &[
+            "BROAD_INFO",
+            "LIVE_STREAM",
+            "LIVE_SEGMENT",
+            "LIVE_TELEMETRY",
+            "LIVE_INFO_CHANGED",
+            "DEAD_LETTER",
+        ],
         ..SERVICE
     },
     User {

@@ -4,7 +4,7 @@ use async_nats::jetstream::stream::DirectGetErrorKind;
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt as _;
 
-use crate::Log;
+use crate::{Log, provision};
 
 /// JetStream does not answer, or what was asked for is not there.
 #[derive(Debug, thiserror::Error)]
@@ -125,30 +125,58 @@ impl Log {
         let mut consumers = Vec::new();
         // Readers without a durable name come and go with the processes that read.
         for info in infos.into_iter().filter(|info| info.config.durable_name.is_some()) {
-            let backlog = backlog(&info);
-            let mut filters = info.config.filter_subjects;
-            filters.push(info.config.filter_subject);
-            filters.retain(|filter| !filter.is_empty());
-            if filters.is_empty() {
-                filters.push(">".to_owned());
-            }
-            let oldest_pending = match backlog.pending {
-                1.. if readable => self.oldest(stream, &filters, info.delivered.stream_sequence).await?,
-                _ => None,
-            };
-            let oldest_unacked = match backlog.unacked {
-                1.. if readable => self.oldest(stream, &filters, info.ack_floor.stream_sequence).await?,
-                _ => oldest_pending,
-            };
-            consumers.push(ConsumerStatus {
-                name: info.name,
-                stream: stream.to_owned(),
-                backlog,
-                oldest_unacked,
-                oldest_pending,
-            });
+            consumers.push(self.consumer(stream, readable, info).await?);
         }
         Ok(consumers)
+    }
+
+    /// The durable consumers that are defined, by name. Unlike [`Self::status`], it
+    /// asks for nothing but them.
+    ///
+    /// # Errors
+    /// The server does not answer, or lacks one.
+    pub async fn durables(&self) -> Result<Vec<ConsumerStatus>, StatusError> {
+        let mut consumers = Vec::new();
+        for (stream, name) in provision::durables() {
+            let what = format!("consumer {name} of {stream}");
+            let handle = self.jetstream.get_stream_no_info(&stream).await;
+            let handle = handle.map_err(|e| failed(&what)(e.to_string()))?;
+            let info = handle.consumer_info(&name).await;
+            let info = info.map_err(|e| failed(&what)(e.to_string()))?;
+            consumers.push(self.consumer(&stream, true, info).await?);
+        }
+        consumers.sort_by(|a, b| (&a.name, &a.stream).cmp(&(&b.name, &b.stream)));
+        Ok(consumers)
+    }
+
+    async fn consumer(
+        &self,
+        stream: &str,
+        readable: bool,
+        info: async_nats::jetstream::consumer::Info,
+    ) -> Result<ConsumerStatus, StatusError> {
+        let backlog = backlog(&info);
+        let mut filters = info.config.filter_subjects;
+        filters.push(info.config.filter_subject);
+        filters.retain(|filter| !filter.is_empty());
+        if filters.is_empty() {
+            filters.push(">".to_owned());
+        }
+        let oldest_pending = match backlog.pending {
+            1.. if readable => self.oldest(stream, &filters, info.delivered.stream_sequence).await?,
+            _ => None,
+        };
+        let oldest_unacked = match backlog.unacked {
+            1.. if readable => self.oldest(stream, &filters, info.ack_floor.stream_sequence).await?,
+            _ => oldest_pending,
+        };
+        Ok(ConsumerStatus {
+            name: info.name,
+            stream: stream.to_owned(),
+            backlog,
+            oldest_unacked,
+            oldest_pending,
+        })
     }
 
     /// When the first entry behind `sequence` was stored that a filter matches.

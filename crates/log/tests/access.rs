@@ -166,6 +166,24 @@ async fn dead_letters_and_acks_are_those_of_the_own_consumer() -> anyhow::Result
 }
 
 #[tokio::test]
+async fn a_letter_is_redriven_and_removed_by_the_api_and_the_operator() -> anyhow::Result<()> {
+    let test = start().await?;
+    for (user, _) in PUBLISHES {
+        let log = test.nats.log_of(user).await?;
+        let requests = CONSUMES.map(|(_, consumer, _)| format!("castlog.redrive.{consumer}"));
+        for request in requests
+            .iter()
+            .map(String::as_str)
+            .chain(["$JS.API.STREAM.MSG.DELETE.DEAD_LETTER"])
+        {
+            let allowed = ["live-api", "castlog"].contains(&user);
+            assert_eq!(may(&log, request, "{}").await?, allowed, "{user} {request}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_lease_is_written_by_its_own_service() -> anyhow::Result<()> {
     let test = start().await?;
     for (user, _) in PUBLISHES {

@@ -4,40 +4,89 @@ use std::sync::Arc;
 
 use axum::{
     extract::FromRequestParts,
-    http::{header, request::Parts},
+    http::{HeaderMap, header, request::Parts},
 };
 use castlog_log::Secret;
+use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use url::Url;
 
 use crate::{
+    config::Config,
     http::Api,
     problem::{Code, Problem},
+    session,
 };
 
 /// The configured tokens.
 pub(crate) struct Tokens {
+    admin: Option<Admitted>,
+}
+
+struct Admitted {
+    token: Secret<String>,
     /// Digests have one length, so a comparison takes the same time for every guess.
-    admin: Option<[u8; 32]>,
+    digest: [u8; 32],
 }
 
 fn digest(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
 }
 
+/// By what a request shows who it comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Caller {
+    /// It shows nothing.
+    Anyone,
+    /// The admin token.
+    Token,
+    /// The session of a web page, which a browser sends by itself.
+    Session,
+}
+
 impl Tokens {
     /// An empty token means that nobody is an admin.
     pub(crate) fn new(admin: &Secret<String>) -> Self {
-        let admin = admin.expose();
-        Self {
-            admin: (!admin.is_empty()).then(|| digest(admin)),
+        let admin = (!admin.expose().is_empty()).then(|| Admitted {
+            digest: digest(admin.expose()),
+            token: admin.clone(),
+        });
+        Self { admin }
+    }
+
+    /// Whether this is the token.
+    pub(crate) fn admits(&self, token: &str) -> Result<(), Problem> {
+        let admin = self.admin.as_ref().ok_or_else(Problem::commands_off)?;
+        if bool::from(digest(token).ct_eq(&admin.digest)) {
+            Ok(())
+        } else {
+            Err(Problem::new(Code::Unauthorized, "the token is wrong"))
         }
     }
 
-    /// Whether a request comes from an admin: `Ok(false)` when it names no token.
-    fn check(&self, headers: &axum::http::HeaderMap) -> Result<bool, Problem> {
+    /// A new session; `None` when nobody is an admin.
+    pub(crate) fn session(&self, now: DateTime<Utc>, nonce: &str) -> Option<String> {
+        let admin = self.admin.as_ref()?;
+        Some(session::issue(admin.token.expose().as_bytes(), now, nonce))
+    }
+
+    /// When the session of a request ends; `None` when it has none.
+    pub(crate) fn signed_in(&self, headers: &HeaderMap, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let admin = self.admin.as_ref()?;
+        let cookies = headers.get_all(header::COOKIE).iter();
+        let session = cookies
+            .filter_map(|cookies| session::cookie(cookies.to_str().ok()?))
+            .next()?;
+        session::expiry(admin.token.expose().as_bytes(), session, now)
+    }
+
+    /// Who a request comes from. A session that is over shows nothing; a wrong
+    /// token is refused.
+    fn check(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
         let Some(value) = headers.get(header::AUTHORIZATION) else {
-            return Ok(false);
+            let signed_in = self.signed_in(headers, Utc::now()).is_some();
+            return Ok(if signed_in { Caller::Session } else { Caller::Anyone });
         };
         let token = value.to_str().ok().and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
@@ -49,18 +98,34 @@ impl Tokens {
                 "the form of the header is \"Authorization: Bearer <token>\"",
             ));
         };
-        match &self.admin {
-            None => Err(Problem::new(
-                Code::CommandsOff,
-                "no admin token is configured on this server",
-            )),
-            Some(admin) if bool::from(digest(token).ct_eq(admin)) => Ok(true),
-            Some(_) => Err(Problem::new(Code::Unauthorized, "the token is wrong")),
-        }
+        self.admits(token).map(|()| Caller::Token)
     }
 }
 
-/// A caller with the admin token.
+/// A browser says from which origin a page sends a request that changes something.
+/// The cookie is not sent for other sites, but other ports of a host are the same
+/// site to it.
+pub(crate) fn same_origin(headers: &HeaderMap, config: &Config) -> Result<(), Problem> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let Some(origin) = text(header::ORIGIN) else {
+        return Err(Problem::new(
+            Code::CrossSite,
+            "a request with a session, or for one, names its origin",
+        ));
+    };
+    let ours = |ours: &str| Url::parse(ours).is_ok_and(|url| url.origin().ascii_serialization() == origin);
+    let host = text(header::HOST).unwrap_or_default();
+    if ours(&config.public_url) || ours(&format!("http://{host}")) || ours(&format!("https://{host}")) {
+        Ok(())
+    } else {
+        Err(Problem::new(
+            Code::CrossSite,
+            "the request comes from a page of another site",
+        ))
+    }
+}
+
+/// A caller with the admin token, or who has signed in with it.
 pub(crate) struct Admin;
 
 impl FromRequestParts<Arc<Api>> for Admin {
@@ -68,14 +133,13 @@ impl FromRequestParts<Arc<Api>> for Admin {
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
         match api.tokens.check(&parts.headers)? {
-            true => Ok(Self),
-            false if api.tokens.admin.is_none() => Err(Problem::new(
-                Code::CommandsOff,
-                "no admin token is configured on this server",
-            )),
-            false => Err(Problem::new(
+            Caller::Token => Ok(Self),
+            Caller::Session if parts.method.is_safe() => Ok(Self),
+            Caller::Session => same_origin(&parts.headers, &api.config).map(|()| Self),
+            Caller::Anyone if api.tokens.admin.is_none() => Err(Problem::commands_off()),
+            Caller::Anyone => Err(Problem::new(
                 Code::Unauthorized,
-                "this needs the admin token as a bearer token",
+                "this needs the admin token as a bearer token, or a session",
             )),
         }
     }
@@ -92,18 +156,16 @@ impl FromRequestParts<Arc<Api>> for Viewer {
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
         Ok(Self {
-            is_admin: api.tokens.check(&parts.headers)?,
+            is_admin: api.tokens.check(&parts.headers)? != Caller::Anyone,
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderMap;
-
     use super::*;
 
-    fn check(tokens: &Tokens, value: Option<&str>) -> Result<bool, Code> {
+    fn check(tokens: &Tokens, value: Option<&str>) -> Result<Caller, Code> {
         let headers = value.map(|v| (header::AUTHORIZATION, v.parse().unwrap()));
         tokens.check(&HeaderMap::from_iter(headers)).map_err(|p| p.code)
     }
@@ -111,9 +173,9 @@ mod tests {
     #[test]
     fn only_the_token_opens() {
         let tokens = Tokens::new(&Secret::new("0123456789abcdef".to_owned()));
-        assert_eq!(check(&tokens, Some("Bearer 0123456789abcdef")), Ok(true));
-        assert_eq!(check(&tokens, Some("bearer 0123456789abcdef")), Ok(true));
-        assert_eq!(check(&tokens, None), Ok(false));
+        assert_eq!(check(&tokens, Some("Bearer 0123456789abcdef")), Ok(Caller::Token));
+        assert_eq!(check(&tokens, Some("bearer 0123456789abcdef")), Ok(Caller::Token));
+        assert_eq!(check(&tokens, None), Ok(Caller::Anyone));
         for bad in [
             "Bearer 0123456789abcdeF",
             "Bearer ",
@@ -129,6 +191,39 @@ mod tests {
     fn without_a_configured_token_nothing_opens() {
         let tokens = Tokens::new(&Secret::default());
         assert_eq!(check(&tokens, Some("Bearer ")), Err(Code::CommandsOff));
-        assert_eq!(check(&tokens, None), Ok(false));
+        assert_eq!(check(&tokens, None), Ok(Caller::Anyone));
+    }
+
+    #[test]
+    fn a_session_stands_for_the_token_until_it_is_over() {
+        let tokens = Tokens::new(&Secret::new("0123456789abcdef".to_owned()));
+        let with = |session: &str| {
+            let cookie = format!("{}={session}", session::COOKIE).parse().unwrap();
+            tokens.check(&HeaderMap::from_iter([(header::COOKIE, cookie)])).unwrap()
+        };
+        let now = Utc::now();
+        assert_eq!(with(&tokens.session(now, "n").unwrap()), Caller::Session);
+        let over = tokens.session(now - session::LIFETIME, "n").unwrap();
+        assert_eq!((with(&over), with("made.up.00")), (Caller::Anyone, Caller::Anyone));
+        // The token is no session.
+        assert_eq!(with("0123456789abcdef"), Caller::Anyone);
+    }
+
+    #[test]
+    fn a_page_of_another_origin_changes_nothing() {
+        let config = Config {
+            public_url: "https://live.example".to_owned(),
+            ..Config::default()
+        };
+        let from = |origin: Option<&str>| {
+            let host = (header::HOST, "127.0.0.1:8080".parse().unwrap());
+            let origin = origin.map(|origin| (header::ORIGIN, origin.parse().unwrap()));
+            same_origin(&HeaderMap::from_iter(std::iter::once(host).chain(origin)), &config).is_ok()
+        };
+        assert!(from(Some("https://live.example")) && from(Some("http://127.0.0.1:8080")));
+        for other in ["http://127.0.0.1:8081", "https://evil.example", "null", ""] {
+            assert!(!from(Some(other)), "{other}");
+        }
+        assert!(!from(None));
     }
 }

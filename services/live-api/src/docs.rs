@@ -30,7 +30,9 @@ use crate::{config::Config, http::Api, problem::Code};
     ),
     tags(
         (name = "queries", description = "Reading"),
-        (name = "commands", description = "Changing; with the admin token")
+        (name = "commands", description = "Changing; with the admin token"),
+        (name = "session", description = "Signing in to the web pages, whose cookie stands for the admin token"),
+        (name = "log", description = "The log itself, for those who run castlog; with the admin token")
     )
 )]
 struct Base;

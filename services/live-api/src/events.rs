@@ -1,10 +1,10 @@
 //! The log as server-sent events, for programs that want to know what happens
 //! without speaking NATS.
 //!
-//! An event's id is the place of the reader in both streams, so a reader that
+//! An event's id is the place of the reader in each of its streams, so a reader that
 //! comes back with `Last-Event-ID` misses nothing and sees nothing twice.
 
-use std::{convert::Infallible, fmt, str::FromStr, sync::Arc, time::Duration};
+use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
 
 use axum::{
     extract::{FromRequestParts, State},
@@ -15,48 +15,66 @@ use axum::{
     },
 };
 use castlog_log::{BroadcastId, Follow, Followed, From, Kind, Log, ReadError};
+use chrono::{DateTime, Utc};
 use futures::{Stream, stream};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     auth::Admin,
-    extract::{header_text, pairs, unknown_parameter},
+    extract::{header_text, number, pairs, unknown_parameter},
     http::Api,
     problem::{Code, Problem, ProblemBody},
 };
 
-/// The streams that are read, in the order of their numbers in a cursor.
-const STREAMS: [&str; 2] = ["BROAD_INFO", "LIVE_STREAM"];
+/// The streams that can be read, in the order of their numbers in a cursor.
+pub(crate) const STREAMS: [&str; 4] = ["BROAD_INFO", "LIVE_STREAM", "LIVE_SEGMENT", "LIVE_TELEMETRY"];
+/// Those that are read when none is named.
+const USUAL: [&str; 2] = [STREAMS[0], STREAMS[1]];
 /// Proxies close connections that are silent for a minute or so.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// The last sequence of each stream that a reader has seen, e.g. `12-7`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Cursor([u64; 2]);
+/// The last sequence that a reader has seen of each of its streams, e.g. `12-7`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Cursor(Vec<u64>);
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.0[0], self.0[1])
+        for (place, sequence) in self.0.iter().enumerate() {
+            let dash = if place == 0 { "" } else { "-" };
+            write!(f, "{dash}{sequence}")?;
+        }
+        Ok(())
     }
 }
 
-impl FromStr for Cursor {
-    type Err = Problem;
-
-    fn from_str(text: &str) -> Result<Self, Problem> {
-        let numbers = text
-            .split_once('-')
-            .and_then(|(a, b)| Some([a.parse().ok()?, b.parse().ok()?]));
+impl Cursor {
+    fn read(text: &str, streams: usize) -> Result<Self, Problem> {
+        let numbers: Option<Vec<u64>> = text.split('-').map(|number| number.parse().ok()).collect();
         numbers
+            .filter(|numbers| numbers.len() == streams)
             .map(Self)
             .ok_or_else(|| Problem::new(Code::Malformed, "Last-Event-ID is not an id of these events"))
     }
 }
 
+/// Where a reader begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Start {
+    /// With what comes.
+    Now,
+    /// At a sequence of its one stream.
+    Sequence(u64),
+    /// With what was stored at this time or later.
+    Time(DateTime<Utc>),
+}
+
 /// Which entries to send.
 pub(crate) struct Wanted {
+    streams: Vec<&'static str>,
     kinds: Vec<Kind>,
     broadcast: Option<BroadcastId>,
+    start: Start,
+    /// What the reader has seen, when it comes back.
     after: Option<Cursor>,
 }
 
@@ -64,40 +82,72 @@ impl FromRequestParts<Arc<Api>> for Wanted {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<Api>) -> Result<Self, Problem> {
-        let after = header_text(&parts.headers, "last-event-id")?
-            .map(str::parse)
-            .transpose()?;
+        Self::read(pairs(parts), header_text(&parts.headers, "last-event-id")?)
+    }
+}
+
+impl Wanted {
+    fn read(pairs: Vec<(String, String)>, last_event_id: Option<&str>) -> Result<Self, Problem> {
+        let malformed = |detail: &str| Problem::new(Code::Malformed, detail);
         let mut wanted = Self {
+            streams: Vec::new(),
             kinds: Vec::new(),
             broadcast: None,
-            after,
+            start: Start::Now,
+            after: None,
         };
-        for (name, value) in pairs(parts) {
+        for (name, value) in pairs {
             match &*name {
+                "stream" => {
+                    let stream = STREAMS.into_iter().find(|stream| *stream == value);
+                    wanted
+                        .streams
+                        .push(stream.ok_or_else(|| malformed("stream: there is no such stream"))?);
+                }
                 "kind" => {
                     let kind = value
                         .parse()
                         .ok()
                         .filter(|kind: &Kind| STREAMS.contains(&kind.stream()));
-                    let kind = kind.ok_or_else(|| Problem::new(Code::Malformed, "kind: there are no such events"))?;
+                    let kind = kind.ok_or_else(|| malformed("kind: there are no such events"))?;
                     if !wanted.kinds.contains(&kind) {
                         wanted.kinds.push(kind);
                     }
                 }
                 "broadcast" => {
-                    let id = value
-                        .parse()
-                        .map_err(|_| Problem::new(Code::Malformed, "broadcast: not an id"))?;
+                    let id = value.parse().map_err(|_| malformed("broadcast: not an id"))?;
                     wanted.broadcast = Some(id);
+                }
+                "from_seq" => wanted.start = Start::Sequence(number("from_seq", &value, 1, u64::MAX)?),
+                "from_time" => {
+                    let time = DateTime::parse_from_rfc3339(&value);
+                    let time = time.map_err(|_| malformed("from_time: not a time after RFC 3339"))?;
+                    wanted.start = Start::Time(time.to_utc());
                 }
                 _ => return Err(unknown_parameter(&name)),
             }
         }
+        if wanted.streams.is_empty() {
+            let named = |stream: &&str| wanted.kinds.iter().any(|kind| kind.stream() == *stream);
+            wanted.streams = STREAMS.into_iter().filter(named).collect();
+        }
+        if wanted.streams.is_empty() {
+            wanted.streams = USUAL.to_vec();
+        }
+        // A cursor's numbers have one order, whatever that of the parameters.
+        wanted.streams = STREAMS
+            .into_iter()
+            .filter(|stream| wanted.streams.contains(stream))
+            .collect();
+        if matches!(wanted.start, Start::Sequence(_)) && wanted.streams.len() != 1 {
+            return Err(malformed("from_seq: name the one stream that it is a sequence of"));
+        }
+        wanted.after = last_event_id
+            .map(|text| Cursor::read(text, wanted.streams.len()))
+            .transpose()?;
         Ok(wanted)
     }
-}
 
-impl Wanted {
     /// The subjects to read of a stream; empty = none.
     fn filters(&self, stream: &str) -> Vec<String> {
         Kind::ALL
@@ -119,6 +169,9 @@ impl Wanted {
     params(
         ("kind" = Option<Vec<String>>, Query, description = "Only these kinds, e.g. `status`"),
         ("broadcast" = Option<String>, Query, description = "Only this broadcast"),
+        ("stream" = Option<Vec<String>>, Query, description = "Only these streams; the default are those of the kinds, else `BROAD_INFO` and `LIVE_STREAM`"),
+        ("from_seq" = Option<u64>, Query, description = "Begins at this sequence of the one stream that is named"),
+        ("from_time" = Option<String>, Query, description = "Begins with what was stored at this time or later, after RFC 3339"),
         ("Last-Event-ID" = Option<String>, Header, description = "Goes on after this event; the default is what comes from now on"),
     ),
     responses(
@@ -134,20 +187,29 @@ pub(crate) async fn events(State(api): State<Arc<Api>>, _: Admin, wanted: Wanted
             format!("there are {limit} readers of events, the most that this server takes"),
         )
     })?;
-    let cursor = match wanted.after {
-        Some(cursor) => cursor,
-        None => Cursor([newest(&api.log, STREAMS[0]).await?, newest(&api.log, STREAMS[1]).await?]),
-    };
-    let follow = |place: usize| {
-        let filters = wanted.filters(STREAMS[place]);
+    let mut follows = Vec::new();
+    let mut cursor = Vec::new();
+    for (place, stream) in wanted.streams.iter().enumerate() {
+        let seen = wanted.after.as_ref().map(|Cursor(seen)| seen[place]);
+        let (from, seen) = match (seen, &wanted.start) {
+            // Of a stream of which it has seen nothing yet.
+            (None | Some(0), Start::Time(time)) => (From::Time(*time), 0),
+            (Some(seen), _) => (From::Sequence(seen + 1), seen),
+            (None, Start::Sequence(first)) => (From::Sequence(*first), first - 1),
+            (None, Start::Now) => {
+                let seen = newest(&api.log, stream).await?;
+                (From::Sequence(seen + 1), seen)
+            }
+        };
+        let filters = wanted.filters(stream);
         let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
-        let from = From::Sequence(cursor.0[place] + 1);
-        (!filters.is_empty()).then(|| api.log.follow(STREAMS[place], &filters, from))
-    };
+        follows.push((!filters.is_empty()).then(|| api.log.follow(stream, &filters, from)));
+        cursor.push(seen);
+    }
     let reader = Reader {
-        follows: [follow(0), follow(1)],
-        cursor,
+        follows,
         begun: false,
+        cursor: Cursor(cursor),
         _permit: permit,
     };
     let shutdown = api.shutdown.clone();
@@ -166,7 +228,7 @@ async fn newest(log: &Log, stream: &str) -> Result<u64, Problem> {
 }
 
 struct Reader {
-    follows: [Option<Follow>; 2],
+    follows: Vec<Option<Follow>>,
     cursor: Cursor,
     begun: bool,
     _permit: OwnedSemaphorePermit,
@@ -189,11 +251,8 @@ impl Reader {
             return sse::Event::default().id(self.cursor.to_string()).comment("reading");
         }
         loop {
-            let [first, second] = &mut self.follows;
-            let (place, followed) = tokio::select! {
-                followed = follow(first) => (0, followed),
-                followed = follow(second) => (1, followed),
-            };
+            let next = self.follows.iter_mut().map(|follow| Box::pin(self::follow(follow)));
+            let (followed, place, _) = futures::future::select_all(next).await;
             let (kind, sequence, json) = match followed {
                 Ok(Followed::Entry(entry)) => (entry.subject.kind.token(), entry.sequence(), entry.to_json()),
                 Ok(Followed::Undecodable(message)) => {
@@ -231,33 +290,54 @@ async fn follow(follow: &mut Option<Follow>) -> Result<Followed, ReadError> {
 mod tests {
     use super::*;
 
+    fn read(query: &str, last: Option<&str>) -> Result<Wanted, Code> {
+        let pairs = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        Wanted::read(pairs, last).map_err(|problem| problem.code)
+    }
+
     #[test]
     fn a_cursor_survives_its_text() {
-        let cursor = Cursor([12, 7]);
-        assert_eq!(cursor.to_string().parse::<Cursor>().unwrap(), cursor);
+        let cursor = Cursor(vec![12, 7]);
+        assert_eq!(Cursor::read(&cursor.to_string(), 2).unwrap(), cursor);
         for bad in ["", "12", "a-b", "1-2-3", "-1-2"] {
-            assert!(bad.parse::<Cursor>().is_err(), "{bad}");
+            assert!(Cursor::read(bad, 2).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn filters_name_what_is_wanted() {
         let id = BroadcastId::generate();
-        let wanted = Wanted {
-            kinds: vec![Kind::Status],
-            broadcast: Some(id),
-            after: None,
-        };
+        let wanted = read(&format!("kind=status&broadcast={id}"), None).unwrap();
+        assert_eq!(wanted.streams, ["LIVE_STREAM"]);
         assert_eq!(
             wanted.filters("LIVE_STREAM"),
             [format!("media.live_stream.status.{id}")]
         );
         assert!(wanted.filters("BROAD_INFO").is_empty());
-        let all = Wanted {
-            kinds: Vec::new(),
-            broadcast: None,
-            after: None,
-        };
+        let all = read("", None).unwrap();
+        assert_eq!(all.streams, USUAL);
         assert_eq!(all.filters("BROAD_INFO").len(), 5);
+    }
+
+    #[test]
+    fn a_reader_begins_where_it_says_and_goes_on_where_it_was() {
+        let start = |query, last| read(query, last).map(|wanted| wanted.start);
+        let after = |query, last| read(query, last).map(|wanted| wanted.after);
+        assert_eq!(start("", None), Ok(Start::Now));
+        assert_eq!(start("stream=LIVE_SEGMENT&from_seq=5", None), Ok(Start::Sequence(5)));
+        let seen = Ok(Some(Cursor(vec![9])));
+        assert_eq!(after("stream=LIVE_SEGMENT&from_seq=5", Some("9")), seen);
+        assert_eq!(
+            start("from_time=1970-01-01T09:00:01%2B09:00", None),
+            Ok(Start::Time(DateTime::from_timestamp(1, 0).unwrap()))
+        );
+        for bad in [
+            "from_seq=5",
+            "stream=LIVE_SEGMENT&from_seq=0",
+            "from_time=x",
+            "stream=LEASE",
+        ] {
+            assert_eq!(start(bad, None), Err(Code::Malformed), "{bad}");
+        }
     }
 }

@@ -24,6 +24,7 @@ mod model;
 mod problem;
 mod search;
 mod security;
+mod session;
 mod statistics;
 mod web;
 

@@ -29,6 +29,10 @@ pub(crate) struct Broadcast {
     pub(crate) status: Status,
     /// What the pipeline makes of the current or last session; null before the first.
     pub(crate) metadata: Option<Metadata>,
+    /// The newest thumbnail, which is replaced every few seconds; null while there is no picture.
+    pub(crate) thumbnail_url: Option<String>,
+    /// How many watch, over all edges.
+    pub(crate) viewers: u64,
     /// HLS multivariant playlist; answers while the broadcast is live and for a while after.
     pub(crate) playback_url: String,
     pub(crate) publish_key: PublishKeyState,
@@ -245,6 +249,8 @@ impl Broadcast {
                 ended_at: None,
             },
             metadata: None,
+            thumbnail_url: None,
+            viewers: 0,
             playback_url: format!("{hls}/live/{id}/index.m3u8"),
             publish_key: PublishKeyState {
                 state: KeyState::Revoked,
@@ -255,6 +261,9 @@ impl Broadcast {
             broadcast.versions.insert(kind.token().to_owned(), *sequence);
             broadcast.fold(event);
         }
+        broadcast.thumbnail_url = broadcast
+            .pictured_session()
+            .map(|session| thumbnail(hls, &broadcast.id, session));
         Some(broadcast)
     }
 
@@ -285,10 +294,23 @@ impl Broadcast {
         }
     }
 
+    /// The session of which there are pictures: the current one, once the pipeline has it.
+    pub(crate) fn pictured_session(&self) -> Option<&str> {
+        let session = self.status.session_id.as_deref()?;
+        let metadata = self.metadata.as_ref()?;
+        let pictured = self.status.state.on_air() && metadata.video.is_some() && metadata.session_id == session;
+        pictured.then_some(session)
+    }
+
     /// Whether callers without a token may see it.
     pub(crate) fn is_public(&self) -> bool {
         self.options.visibility == Visibility::Public
     }
+}
+
+/// Where the HLS server has the newest thumbnail of a session.
+pub(crate) fn thumbnail(hls: &str, broadcast: impl std::fmt::Display, session: &str) -> String {
+    format!("{hls}/media/{broadcast}/{session}/thumb/latest.jpg")
 }
 
 impl From<&pb::options::Changed> for Options {

@@ -79,6 +79,14 @@ codes! {
     TooManyReaders = "A17", SERVICE_UNAVAILABLE, "too many readers";
     /// The change feed has not been read to its end.
     StatisticsUnavailable = "A18", SERVICE_UNAVAILABLE, "statistics unavailable";
+    /// A page of another origin sends the request.
+    CrossSite = "A19", FORBIDDEN, "request from another site";
+    /// There is no such entry in the log, or no such dead letter.
+    NoEntry = "A20", NOT_FOUND, "no such entry";
+    /// The consumer of a dead letter still cannot apply its entry.
+    NotRedriven = "A21", CONFLICT, "not redriven";
+    /// The consumer of a dead letter does not answer.
+    ConsumerUnavailable = "A22", SERVICE_UNAVAILABLE, "consumer unavailable";
 }
 
 /// A request that failed.

@@ -22,6 +22,7 @@ use crate::{
     input::{MARKS, MAX_TAG, MAX_TITLE},
     model,
     problem::{Code, Problem},
+    statistics::LiveStatistics,
 };
 
 /// How long Meilisearch may take: a search takes milliseconds, so it is stuck or overloaded.
@@ -219,7 +220,12 @@ pub(crate) struct Hit {
     frame_rate: f64,
     #[schema(value_type = Option<String>, format = DateTime)]
     started_at: Option<String>,
+    /// How many watch, over all edges.
     viewers: u64,
+    /// Whether its encoder is gone for the moment.
+    interrupted: bool,
+    /// The newest thumbnail, which is replaced every few seconds; null while there is no picture.
+    thumbnail_url: Option<String>,
     highlighted: Highlighted,
 }
 
@@ -349,6 +355,21 @@ impl Search {
 }
 
 impl Answer {
+    /// Says of each hit what is known of it at this moment.
+    pub(crate) fn now(&mut self, statistics: &LiveStatistics, hls: &str) {
+        let ids: Vec<String> = self.hits.iter().map(|hit| hit.id.clone()).collect();
+        let seen = statistics.of(ids.iter().map(String::as_str));
+        for hit in &mut self.hits {
+            let Some(seen) = seen.get(hit.id.as_str()) else {
+                continue;
+            };
+            hit.viewers = seen.viewers;
+            hit.interrupted = seen.interrupted;
+            let session = seen.pictured_session.as_deref();
+            hit.thumbnail_url = session.map(|session| model::thumbnail(hls, &hit.id, session));
+        }
+    }
+
     fn empty(query: &Query) -> Self {
         Self {
             hits: Vec::new(),
@@ -386,6 +407,8 @@ impl From<SearchResult<Document>> for Hit {
                 Time::Milliseconds(ms) => DateTime::from_timestamp_millis(ms).map(model::rfc3339),
             }),
             viewers: document.viewers,
+            interrupted: false,
+            thumbnail_url: None,
             highlighted: Highlighted { title },
         }
     }

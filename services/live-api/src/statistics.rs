@@ -71,6 +71,16 @@ struct Counts {
 struct OnAir {
     tags: Vec<String>,
     interrupted: bool,
+    pictured_session: Option<String>,
+}
+
+/// What is counted of a broadcast that is on air.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) viewers: u64,
+    pub(crate) interrupted: bool,
+    /// See [`Broadcast::pictured_session`].
+    pub(crate) pictured_session: Option<String>,
 }
 
 impl Counts {
@@ -89,6 +99,7 @@ impl Counts {
         match on_air {
             Some(broadcast) => {
                 let on_air = OnAir {
+                    pictured_session: broadcast.pictured_session().map(str::to_owned),
                     interrupted: broadcast.status.state == State::Interrupted,
                     tags: broadcast.tags,
                 };
@@ -130,13 +141,17 @@ impl Counts {
         });
     }
 
+    fn viewers_of(&self, id: &BroadcastId) -> u64 {
+        let edges = self.viewers.get(id).into_iter().flat_map(HashMap::values);
+        edges.map(|(count, _)| u64::from(*count)).sum()
+    }
+
     fn statistics(&mut self, now: Instant) -> Statistics {
         self.forget(now);
         let mut tags = BTreeMap::<&str, (usize, u64)>::new();
         let mut total = 0;
         for (id, on_air) in &self.on_air {
-            let edges = self.viewers.get(id).into_iter().flat_map(HashMap::values);
-            let viewers: u64 = edges.map(|(count, _)| u64::from(*count)).sum();
+            let viewers = self.viewers_of(id);
             total += viewers;
             for tag in &on_air.tags {
                 let of = tags.entry(tag).or_default();
@@ -188,6 +203,24 @@ impl LiveStatistics {
             ));
         }
         Ok(shared.counts.statistics(Instant::now()))
+    }
+
+    /// What is counted of these broadcasts; those that are not on air, or private, are left out.
+    pub(crate) fn of<'a>(&self, ids: impl Iterator<Item = &'a str>) -> HashMap<&'a str, Seen> {
+        let mut shared = self.lock();
+        let counts = &mut shared.counts;
+        counts.forget(Instant::now());
+        ids.filter_map(|text| {
+            let id = text.parse().ok()?;
+            let on_air = counts.on_air.get(&id)?;
+            let seen = Seen {
+                viewers: counts.viewers_of(&id),
+                interrupted: on_air.interrupted,
+                pictured_session: on_air.pictured_session.clone(),
+            };
+            Some((text, seen))
+        })
+        .collect()
     }
 
     /// Follows the change feed and the counts of viewers until the shutdown.

@@ -231,13 +231,23 @@ async fn the_api_describes_itself() -> anyhow::Result<()> {
         [
             "/v1/broadcasts",
             "/v1/broadcasts/{id}",
+            "/v1/broadcasts/{id}/health",
             "/v1/broadcasts/{id}/options",
             "/v1/broadcasts/{id}/publish-key",
             "/v1/broadcasts/{id}/publish-key/rotate",
             "/v1/broadcasts/{id}/tags",
             "/v1/broadcasts/{id}/title",
+            "/v1/broadcasts/{id}/titles",
             "/v1/events",
+            "/v1/log/consumers",
+            "/v1/log/dead-letters",
+            "/v1/log/dead-letters/{id}",
+            "/v1/log/dead-letters/{id}/redrive",
+            "/v1/log/streams",
+            "/v1/log/streams/{stream}/entries/{seq}",
+            "/v1/log/subjects",
             "/v1/search",
+            "/v1/session",
             "/v1/statistics",
         ]
     );
@@ -250,6 +260,18 @@ async fn the_api_describes_itself() -> anyhow::Result<()> {
     {
         assert!(document["components"]["schemas"][reference].is_object(), "{reference}");
     }
+    // The pages' client is made from it: with CASTLOG_UPDATE_OPENAPI=1 the copy is
+    // written anew, and `npm --prefix web run schema` makes the types of it.
+    let copy = castlog_testkit::tools::workspace().join("web/openapi/openapi.json");
+    let text = serde_json::to_string_pretty(&document)? + "\n";
+    if std::env::var_os("CASTLOG_UPDATE_OPENAPI").is_some() {
+        std::fs::write(&copy, &text)?;
+    }
+    assert!(
+        std::fs::read_to_string(&copy)? == text,
+        "{} is of another document",
+        copy.display()
+    );
     let page = stage.anonymous(Method::GET, "/docs").send().await?;
     let policy = page.headers()["content-security-policy"].to_str()?.to_owned();
     assert!(policy.starts_with("default-src 'none'"), "{policy}");

@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::{STREAM, header};
-use crate::{Log, Position};
+use crate::{EntryId, Log, Position};
 
 /// Why the letters cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -149,7 +149,9 @@ pub async fn count(log: &Log) -> Result<BTreeMap<(String, String), usize>, Lette
 pub async fn list(log: &Log, filter: &Filter, limit: usize) -> Result<(Vec<Letter>, u64), LetterError> {
     let stream = log.jetstream.get_stream(STREAM).await.map_err(unavailable)?;
     let config = pull::OrderedConfig {
-        filter_subject: filter.subject(),
+        // A name, and no filter beside it in the request: who lists may create readers, not durables.
+        name: Some(format!("reader-{}", EntryId::generate())),
+        filter_subjects: vec![filter.subject()],
         headers_only: true,
         deliver_policy: DeliverPolicy::All,
         ..Default::default()

@@ -1,8 +1,11 @@
 //! The HTTP edge: which path leads where, and what every answer has in common
 //! (request id, trace, time limit, security headers).
 
+mod broadcast;
 mod commands;
+mod log;
 mod queries;
+mod session;
 mod trace;
 
 use std::sync::Arc;
@@ -89,8 +92,18 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .routes(routes!(commands::set_options))
         .routes(routes!(commands::rotate))
         .routes(routes!(commands::revoke))
+        .routes(routes!(broadcast::titles))
+        .routes(routes!(broadcast::health))
         .routes(routes!(queries::statistics))
+        .routes(routes!(session::session, session::sign_in, session::sign_out))
         .routes(routes!(events::events))
+        .routes(routes!(log::streams))
+        .routes(routes!(log::subjects))
+        .routes(routes!(log::entry))
+        .routes(routes!(log::consumers))
+        .routes(routes!(log::dead_letters))
+        .routes(routes!(log::dead_letter_of))
+        .routes(routes!(log::redrive))
         .split_for_parts();
     let cors = CorsLayer::new()
         .allow_origin(Any)

@@ -42,7 +42,9 @@ impl FromRequestParts<Arc<Api>> for search::Query {
     )
 )]
 pub(crate) async fn search(State(api): State<Arc<Api>>, query: search::Query) -> Result<Json<search::Answer>, Problem> {
-    api.search.search(&query).await.map(Json)
+    let mut answer = api.search.search(&query).await?;
+    answer.now(&api.statistics, &api.config.hls_public_url);
+    Ok(Json(answer))
 }
 
 /// Reads a broadcast. Private ones are there for admins only.
@@ -65,9 +67,17 @@ pub(crate) async fn read(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let newest = api.info.get(id).await?.ok_or_else(Problem::no_broadcast)?;
-    let broadcast = Broadcast::of(id, &newest, &api.config.hls_public_url)
+    let mut broadcast = Broadcast::of(id, &newest, &api.config.hls_public_url)
         .filter(|broadcast| viewer.is_admin || broadcast.is_public())
         .ok_or_else(Problem::no_broadcast)?;
+    if let Some(seen) = api
+        .statistics
+        .of(std::iter::once(id.to_string().as_str()))
+        .values()
+        .next()
+    {
+        broadcast.viewers = seen.viewers;
+    }
     let body = serde_json::to_vec(&broadcast)
         .map_err(|_| Problem::new(Code::Internal, "the broadcast cannot be written as JSON"))?;
     let etag = format!("\"{}\"", hex::encode(&Sha256::digest(&body)[..12]));
@@ -199,6 +209,11 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, viewer: Viewer, which: Whi
         key(b).cmp(&key(a)).then_with(|| a.id.cmp(&b.id))
     });
     items.truncate(which.limit);
+    let ids: Vec<String> = items.iter().map(|broadcast| broadcast.id.clone()).collect();
+    let seen = api.statistics.of(ids.iter().map(String::as_str));
+    for broadcast in &mut items {
+        broadcast.viewers = seen.get(&*broadcast.id).map_or(0, |seen| seen.viewers);
+    }
     Ok(Json(List { items }))
 }
 

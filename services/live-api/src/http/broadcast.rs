@@ -1,0 +1,189 @@
+//! What the log says of one broadcast over time: its titles, and the health of
+//! its encoder.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{FromRequestParts, State},
+    http::request::Parts,
+};
+use castlog_log::{BroadcastId, Entry, Event, Followed, From, Kind, pb};
+use chrono::{TimeDelta, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::Api;
+use crate::{
+    auth::{Admin, Viewer},
+    extract::{Id, number, pairs, unknown_parameter},
+    model::{Broadcast, rfc3339},
+    problem::{Problem, ProblemBody},
+};
+
+/// Most titles of an answer: the newest.
+const MAX_TITLES: usize = 200;
+/// Samples are kept for a day.
+const MAX_MINUTES: i64 = 24 * 60;
+/// Most samples of an answer, the newest: a day of one every five seconds.
+const MAX_SAMPLES: usize = 17_280;
+
+/// The titles that a broadcast has had.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Titles {
+    /// The oldest first; of many, the newest 200.
+    items: Vec<TitleChange>,
+}
+
+/// A title, and since when.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TitleChange {
+    title: String,
+    #[schema(format = DateTime)]
+    at: String,
+    /// Sequence of the entry.
+    seq: u64,
+}
+
+/// Lists the titles that a broadcast has had.
+#[utoipa::path(
+    get, path = "/v1/broadcasts/{id}/titles", tag = "queries", security((), ("token" = [])),
+    params(("id" = String, Path, description = "Broadcast")),
+    responses(
+        (status = 200, description = "Titles", body = Titles),
+        (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn titles(State(api): State<Arc<Api>>, viewer: Viewer, Id(id): Id) -> Result<Json<Titles>, Problem> {
+    let newest = api.info.get(id).await?.ok_or_else(Problem::no_broadcast)?;
+    Broadcast::of(id, &newest, &api.config.hls_public_url)
+        .filter(|broadcast| viewer.is_admin || broadcast.is_public())
+        .ok_or_else(Problem::no_broadcast)?;
+    let mut items: Vec<TitleChange> = api
+        .log
+        .history(Kind::Title.of(id))
+        .await?
+        .into_iter()
+        .filter_map(|entry| {
+            let Event::Title(pb::Title {
+                event: Some(pb::title::Event::Changed(changed)),
+            }) = &entry.event
+            else {
+                return None;
+            };
+            Some(TitleChange {
+                title: changed.title.clone(),
+                at: rfc3339(entry.time),
+                seq: entry.sequence(),
+            })
+        })
+        .collect();
+    items.drain(..items.len().saturating_sub(MAX_TITLES));
+    Ok(Json(Titles { items }))
+}
+
+/// The health of a broadcast's encoder over time.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Health {
+    /// The oldest first. Where the encoder was gone, there are none.
+    samples: Vec<HealthSample>,
+}
+
+/// What came in from the encoder during a few seconds.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct HealthSample {
+    /// When the sample ends.
+    #[schema(format = DateTime)]
+    at: String,
+    session_id: String,
+    /// Length in milliseconds.
+    window_ms: u32,
+    /// Received bits per second.
+    bitrate: u64,
+    /// Frames per 1000 seconds.
+    frame_rate_milli: u32,
+    /// Longest distance between keyframes; 0 = none seen.
+    keyframe_interval_ms: u32,
+    /// Messages thrown away for slow readers.
+    dropped: u64,
+    /// Audio time minus video time of the newest messages.
+    av_drift_ms: i32,
+}
+
+impl HealthSample {
+    fn of(entry: &Entry) -> Option<Self> {
+        let Event::Health(pb::Health {
+            event: Some(pb::health::Event::Sampled(sampled)),
+        }) = &entry.event
+        else {
+            return None;
+        };
+        Some(Self {
+            at: rfc3339(entry.time),
+            session_id: sampled.session_id.clone(),
+            window_ms: sampled.window_ms,
+            bitrate: sampled.bitrate,
+            frame_rate_milli: sampled.frame_rate_milli,
+            keyframe_interval_ms: sampled.keyframe_interval_ms,
+            dropped: sampled.dropped,
+            av_drift_ms: sampled.av_drift_ms,
+        })
+    }
+}
+
+/// How far back the samples go.
+pub(crate) struct Since {
+    minutes: i64,
+}
+
+impl FromRequestParts<Arc<Api>> for Since {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<Api>) -> Result<Self, Problem> {
+        let mut minutes = 15;
+        for (name, value) in pairs(parts) {
+            match &*name {
+                "minutes" => minutes = number("minutes", &value, 1, MAX_MINUTES)?,
+                _ => return Err(unknown_parameter(&name)),
+            }
+        }
+        Ok(Self { minutes })
+    }
+}
+
+/// Lists samples of the health of a broadcast's encoder.
+#[utoipa::path(
+    get, path = "/v1/broadcasts/{id}/health", tag = "queries", security(("token" = [])),
+    params(
+        ("id" = String, Path, description = "Broadcast"),
+        ("minutes" = Option<i64>, Query, description = "How far back; 1 to 1440, the default is 15", minimum = 1, maximum = 1440),
+    ),
+    responses(
+        (status = 200, description = "Samples", body = Health),
+        (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn health(
+    State(api): State<Arc<Api>>,
+    _: Admin,
+    Id(id): Id,
+    since: Since,
+) -> Result<Json<Health>, Problem> {
+    let mut samples = samples(&api, id, since.minutes).await?;
+    samples.drain(..samples.len().saturating_sub(MAX_SAMPLES));
+    Ok(Json(Health { samples }))
+}
+
+async fn samples(api: &Api, id: BroadcastId, minutes: i64) -> Result<Vec<HealthSample>, Problem> {
+    let subject = Kind::Health.of(id).to_string();
+    let from = From::Time(Utc::now() - TimeDelta::minutes(minutes));
+    let mut follow = api.log.follow(Kind::Health.stream(), &[&subject], from);
+    let mut samples = Vec::new();
+    loop {
+        match follow.next().await? {
+            Followed::Entry(entry) => samples.extend(HealthSample::of(&entry)),
+            Followed::Undecodable(_) => {}
+            Followed::CaughtUp => return Ok(samples),
+        }
+    }
+}
