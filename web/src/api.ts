@@ -1,118 +1,33 @@
-// Typed client of the Live API (same origin). Everything that crosses the
-// network goes through `request`, so that every failure, whatever its cause,
-// reaches the pages as one `ApiError` with a status and, where the server gave
-// one, a stable code.
+// Typed client of the Live API (same origin), made from its OpenAPI document
+// (see ../openapi). Every failure, whatever its cause, reaches the pages as one
+// `ApiError` with a status and, where the server gave one, a stable code. Who is
+// signed in is known by a cookie that no script can read.
+import createClient from "openapi-fetch";
+import { noteDate } from "./clock";
+import type { components, paths } from "./schema";
 
-export type BroadcastState = "idle" | "live" | "interrupted" | "ended";
-
-export interface Status {
-  state: BroadcastState;
-  session_id?: string | null;
-  started_at?: string | null;
-  ended_at?: string | null;
-}
-
-export interface SourceVideo {
-  codec: string;
-  width: number;
-  height: number;
-  frame_rate_milli: number;
-}
-
-export interface SourceAudio {
-  codec: string;
-  sample_rate: number;
-  channels: number;
-}
-
-export interface Rendition {
-  name: string;
-  kind: string;
-  width: number;
-  height: number;
-  frame_rate_milli: number;
-  codec: string;
-}
-
-export interface Metadata {
-  /** The session that it describes; an earlier one's stays until the next has its own. */
-  session_id?: string | null;
-  video?: SourceVideo | null;
-  audio?: SourceAudio | null;
-  renditions: Rendition[];
-}
-
-export interface Options {
-  category?: string;
-  language?: string;
-  visibility?: "public" | "private";
-  latency_mode?: "low" | "normal";
-}
-
-export interface Broadcast {
-  id: string;
-  owner: string;
-  title: string;
-  tags: string[];
-  options: Options;
-  status: Status;
-  metadata: Metadata | null;
-  playback_url: string | null;
-  publish_key?: { state: "issued" | "revoked" };
-  /** Sequence of the newest entry of each kind. */
-  versions: Record<string, number>;
-}
-
-export interface Hit {
-  id: string;
-  title: string;
-  tags: string[];
-  owner: string;
-  category?: string;
-  language?: string;
-  /** Available heights in pixels, highest first. */
-  resolutions: number[];
-  /** Frames per second. */
-  frame_rate: number;
-  started_at: string;
-  viewers: number;
-  /** Matches are enclosed in U+E000 and U+E001. */
-  highlighted?: { title?: string };
-}
-
+type Schemas = components["schemas"];
+export type Broadcast = Schemas["Broadcast"];
+export type BroadcastState = Schemas["State"];
+export type Metadata = Schemas["Metadata"];
+export type Options = Schemas["Options"];
+export type Hit = Schemas["Hit"];
+export type SearchAnswer = Schemas["Answer"];
+export type Ingest = Schemas["Ingest"];
+export type Created = Schemas["Created"];
+export type NewKey = Schemas["NewKey"];
+export type TitleChange = Schemas["TitleChange"];
+export type HealthSample = Schemas["HealthSample"];
+export type StreamCounts = Schemas["StreamCounts"];
+export type StoredEntry = Schemas["StoredEntry"];
+export type Consumer = Schemas["Consumer"];
+export type DeadLetter = Schemas["DeadLetter"];
 export type FacetCounts = Record<string, number>;
-
-export interface SearchAnswer {
-  hits: Hit[];
-  total: number;
-  page: number;
-  page_size: number;
-  facets: { tags?: FacetCounts; resolutions?: FacetCounts; category?: FacetCounts; language?: FacetCounts };
-  took_ms: number;
-}
-
-export interface SearchQuery {
-  q: string;
-  tags: string[];
-  resolutions: number[];
-  page: number;
-}
-
-export interface Ingest {
-  rtmp_url: string;
-  rtmps_url?: string | null;
-}
-
-export interface Created {
-  broadcast: Broadcast;
-  publish_key: string;
-  ingest: Ingest;
-}
 
 /** Limits of the entry schema, so that a form can say no before the server does. */
 export const limits = { title: 140, tags: 16, tag: 32, category: 64 } as const;
 
-export const pageSize = 20;
+export const pageSize = 24;
 
 // A request that hangs longer than this counts as unanswered: the page shows
 // so and tries again instead of waiting for ever.
@@ -131,106 +46,158 @@ export class ApiError extends Error {
   }
 }
 
-interface Call {
-  method?: "GET" | "POST" | "PUT" | "DELETE";
-  token?: string | undefined;
-  body?: unknown;
-  signal?: AbortSignal | undefined;
-}
+const client = createClient<paths>({
+  cache: "no-store",
+  fetch: async (request) => {
+    const limit = AbortSignal.timeout(timeoutMs);
+    const sent = Date.now();
+    const response = await fetch(new Request(request, { signal: AbortSignal.any([request.signal, limit]) }));
+    noteDate(response.headers.get("date"), sent, Date.now());
+    return response;
+  },
+});
 
-async function request<T>(path: string, call: Call = {}): Promise<T> {
-  const headers = new Headers({ accept: "application/json, application/problem+json" });
-  if (call.token) headers.set("authorization", `Bearer ${call.token}`);
-  const init: RequestInit = { method: call.method ?? "GET", headers, cache: "no-store" };
-  if (call.body !== undefined) {
-    headers.set("content-type", "application/json");
-    init.body = JSON.stringify(call.body);
-  }
-  const limit = AbortSignal.timeout(timeoutMs);
-  init.signal = call.signal ? AbortSignal.any([call.signal, limit]) : limit;
+type Outcome<T> = { data?: T; error?: unknown; response: Response };
 
-  let response: Response;
-  let text: string;
+async function answer<T>(asked: Promise<Outcome<T>>): Promise<T> {
+  let outcome: Outcome<T>;
   try {
-    response = await fetch(path, init);
-    text = await response.text();
+    outcome = await asked;
   } catch (cause) {
     throw new ApiError(0, cause instanceof Error ? cause.message : String(cause));
   }
-  const type = response.headers.get("content-type") ?? "";
-  const body = /[/+]json\b/.test(type) ? parse(text) : undefined;
+  const { data, error, response } = outcome;
   if (!response.ok) {
-    const problem = (body ?? {}) as { title?: string; detail?: string; code?: string };
+    const problem = (typeof error === "object" && error !== null ? error : {}) as Partial<Schemas["Problem"]>;
     throw new ApiError(response.status, problem.detail ?? problem.title ?? response.statusText, problem.code);
   }
-  if (text !== "" && body === undefined) {
-    // Something else answers on this address, e.g. a file server's fallback page.
-    throw new ApiError(0, `unexpected content type ${type || "(none)"}`);
-  }
-  return body as T;
+  return data as T;
 }
 
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
+type Signal = { signal?: AbortSignal | undefined };
+
+function by(id: string, signal?: AbortSignal) {
+  return { params: { path: { id } }, ...(signal && { signal }) };
 }
 
-function broadcastPath(id: string, rest = ""): string {
-  return `/v1/broadcasts/${encodeURIComponent(id)}${rest}`;
+export interface SearchQuery {
+  q: string;
+  tags: string[];
+  resolutions: number[];
+  category: string[];
+  language: string[];
+  /** Empty: the best match first, or, without words, the newest. */
+  sort: string;
+  page: number;
 }
 
 export function search(query: SearchQuery, signal?: AbortSignal): Promise<SearchAnswer> {
-  const params = new URLSearchParams();
-  if (query.q) params.set("q", query.q);
-  for (const tag of query.tags) params.append("tags", tag);
-  for (const height of query.resolutions) params.append("resolutions", String(height));
-  // With words the best match comes first; without, the newest broadcast.
-  if (!query.q) params.set("sort", "started_at:desc");
-  params.set("page", String(query.page));
-  params.set("page_size", String(pageSize));
-  return request(`/v1/search?${params}`, { signal });
+  const { q, sort, page, ...facets } = query;
+  const params = { ...facets, page, page_size: pageSize, ...(q && { q }), ...(sort && { sort }) };
+  return answer(client.GET("/v1/search", { params: { query: params }, ...(signal && { signal }) }));
 }
 
-export function liveBroadcasts(signal?: AbortSignal): Promise<{ items: Broadcast[] }> {
-  return request("/v1/broadcasts?state=live&limit=50", { signal });
+export async function liveBroadcasts(signal?: AbortSignal): Promise<Broadcast[]> {
+  const query = { state: "live", limit: 100 };
+  return (await answer(client.GET("/v1/broadcasts", { params: { query }, ...(signal && { signal }) }))).items;
 }
 
-export function ownBroadcasts(token: string, signal?: AbortSignal): Promise<{ items: Broadcast[] }> {
-  return request("/v1/broadcasts?limit=50", { token, signal });
+export async function ownBroadcasts(signal?: AbortSignal): Promise<Broadcast[]> {
+  const query = { limit: 200 };
+  return (await answer(client.GET("/v1/broadcasts", { params: { query }, ...(signal && { signal }) }))).items;
 }
 
 export function broadcast(id: string, signal?: AbortSignal): Promise<Broadcast> {
-  return request(broadcastPath(id), { signal });
+  return answer(client.GET("/v1/broadcasts/{id}", by(id, signal)) as Promise<Outcome<Broadcast>>);
 }
 
-export function createBroadcast(
-  token: string,
-  body: { title: string; tags: string[]; options: Options },
-): Promise<Created> {
-  return request("/v1/broadcasts", { method: "POST", token, body });
+export async function titles(id: string, signal?: AbortSignal): Promise<TitleChange[]> {
+  return (await answer(client.GET("/v1/broadcasts/{id}/titles", by(id, signal)))).items;
+}
+
+export async function health(id: string, minutes: number, signal?: AbortSignal): Promise<HealthSample[]> {
+  const params = { path: { id }, query: { minutes } };
+  return (await answer(client.GET("/v1/broadcasts/{id}/health", { params, ...(signal && { signal }) }))).samples;
+}
+
+export function createBroadcast(body: { title: string; tags: string[]; options: Partial<Options> }): Promise<Created> {
+  const params = { query: { wait: "applied" } };
+  return answer(client.POST("/v1/broadcasts", { params, body: body as Schemas["NewBroadcast"] }));
 }
 
 // Edits wait until the state that the lists read has them, so that a refresh
 // right after a save shows what was saved.
-export function setTitle(token: string, id: string, title: string): Promise<{ sequence: number }> {
-  return request(broadcastPath(id, "/title?wait=applied"), { method: "PUT", token, body: { title } });
+function applied(id: string) {
+  return { params: { path: { id }, query: { wait: "applied" } } };
 }
 
-export function setTags(token: string, id: string, tags: string[]): Promise<{ sequence: number }> {
-  return request(broadcastPath(id, "/tags?wait=applied"), { method: "PUT", token, body: { tags } });
+export async function setTitle(id: string, title: string): Promise<void> {
+  await answer(client.PUT("/v1/broadcasts/{id}/title", { ...applied(id), body: { title } }));
 }
 
-export function rotateKey(token: string, id: string): Promise<{ publish_key: string; ingest?: Ingest }> {
-  return request(broadcastPath(id, "/publish-key/rotate"), { method: "POST", token });
+export async function setTags(id: string, tags: string[]): Promise<void> {
+  await answer(client.PUT("/v1/broadcasts/{id}/tags", { ...applied(id), body: { tags } }));
 }
 
-export function revokeKey(token: string, id: string): Promise<void> {
-  return request(broadcastPath(id, "/publish-key"), { method: "DELETE", token });
+export async function setOptions(id: string, options: Options): Promise<void> {
+  await answer(client.PUT("/v1/broadcasts/{id}/options", { ...applied(id), body: options }));
 }
 
-export function deleteBroadcast(token: string, id: string): Promise<void> {
-  return request(broadcastPath(id), { method: "DELETE", token });
+export function rotateKey(id: string): Promise<NewKey> {
+  return answer(client.POST("/v1/broadcasts/{id}/publish-key/rotate", applied(id)));
+}
+
+export async function revokeKey(id: string): Promise<void> {
+  await answer(client.DELETE("/v1/broadcasts/{id}/publish-key", applied(id)));
+}
+
+export async function deleteBroadcast(id: string): Promise<void> {
+  await answer(client.DELETE("/v1/broadcasts/{id}", applied(id)));
+}
+
+export function ingest(signal?: AbortSignal): Promise<Ingest> {
+  return answer(client.GET("/v1/ingest", signal ? { signal } : {}));
+}
+
+export async function signedIn({ signal }: Signal = {}): Promise<boolean> {
+  return (await answer(client.GET("/v1/session", signal ? { signal } : {}))).signed_in;
+}
+
+export async function signIn(token: string): Promise<void> {
+  await answer(client.POST("/v1/session", { body: { token } }));
+}
+
+export async function signOut(): Promise<void> {
+  await answer(client.DELETE("/v1/session"));
+}
+
+export async function streams(signal?: AbortSignal): Promise<StreamCounts[]> {
+  return (await answer(client.GET("/v1/log/streams", signal ? { signal } : {}))).streams;
+}
+
+export function subjects(kind: string, signal?: AbortSignal): Promise<Schemas["Subjects"]> {
+  const params = { query: { kind, limit: 50 } };
+  return answer(client.GET("/v1/log/subjects", { params, ...(signal && { signal }) }));
+}
+
+export function entry(stream: string, seq: number, signal?: AbortSignal): Promise<StoredEntry> {
+  const params = { path: { stream, seq } };
+  return answer(client.GET("/v1/log/streams/{stream}/entries/{seq}", { params, ...(signal && { signal }) }));
+}
+
+export async function consumers(signal?: AbortSignal): Promise<Consumer[]> {
+  return (await answer(client.GET("/v1/log/consumers", signal ? { signal } : {}))).consumers;
+}
+
+export function deadLetters(signal?: AbortSignal): Promise<Schemas["DeadLetters"]> {
+  return answer(client.GET("/v1/log/dead-letters", signal ? { signal } : {}));
+}
+
+export function deadLetter(id: number, signal?: AbortSignal): Promise<DeadLetter> {
+  const params = { path: { id } };
+  return answer(client.GET("/v1/log/dead-letters/{id}", { params, ...(signal && { signal }) }));
+}
+
+export async function redrive(id: number): Promise<void> {
+  await answer(client.POST("/v1/log/dead-letters/{id}/redrive", { params: { path: { id } } }));
 }

@@ -6,8 +6,20 @@ export function elapsed(sinceIso: string, now: number): string {
   if (Number.isNaN(since)) return "";
   // A server clock slightly ahead of this one must not show a negative time.
   const seconds = Math.max(0, Math.floor((now - since) / 1000));
-  const two = (value: number) => String(value).padStart(2, "0");
   return `${Math.floor(seconds / 3600)}:${two(Math.floor(seconds / 60) % 60)}:${two(seconds % 60)}`;
+}
+
+function two(value: number): string {
+  return String(value).padStart(2, "0");
+}
+
+/** A length as m:ss, or h:mm:ss past an hour. */
+export function elapsedSeconds(length: number): string {
+  const seconds = Math.max(0, Math.round(length));
+  const minutes = Math.floor(seconds / 60);
+  return minutes < 60
+    ? `${minutes}:${two(seconds % 60)}`
+    : `${Math.floor(minutes / 60)}:${two(minutes % 60)}:${two(seconds % 60)}`;
 }
 
 export function dateTime(iso: string, language: string): string {
@@ -32,4 +44,13 @@ export function parseTags(text: string): string[] {
     .map((tag) => tag.trim().replace(/^#+/, "").trim())
     .filter((tag) => tag !== "");
   return [...new Set(tags)];
+}
+
+/** The name of a language in another; the tag itself when it is no well-formed one. */
+export function languageName(tag: string, inLanguage: string): string {
+  try {
+    return new Intl.DisplayNames(inLanguage, { type: "language" }).of(tag) ?? tag;
+  } catch {
+    return tag;
+  }
 }

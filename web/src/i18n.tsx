@@ -2,6 +2,7 @@
 // the browser that the UI speaks, else English.
 import { createContext, type ReactNode, useCallback, useContext, useEffect, useMemo, useState } from "react";
 import { type Key, type Language, languages } from "./messages";
+import { keep, kept } from "./storage";
 
 const storageKey = "castlog.language";
 
@@ -20,12 +21,7 @@ function isLanguage(value: string | null | undefined): value is Language {
 }
 
 function initial(): Language {
-  let picked: string | null = null;
-  try {
-    picked = window.localStorage.getItem(storageKey);
-  } catch {
-    // Storage is blocked: the browser's languages decide.
-  }
+  const picked = kept(storageKey);
   if (isLanguage(picked)) return picked;
   for (const tag of navigator.languages) {
     const base = tag.toLowerCase().split("-")[0];
@@ -43,11 +39,7 @@ export function Speaking({ children }: { children: ReactNode }) {
 
   const setLanguage = useCallback((next: Language) => {
     choose(next);
-    try {
-      window.localStorage.setItem(storageKey, next);
-    } catch {
-      // Storage is blocked: the choice lasts as long as the page.
-    }
+    keep(storageKey, next);
   }, []);
 
   const speech = useMemo<Speech>(() => {

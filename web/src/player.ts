@@ -2,9 +2,12 @@
 // about it. Knows hls.js and the browser's autoplay rules, nothing of the API.
 //
 // hls.js comes first wherever it runs: some browsers claim to play HLS natively
-// and then do so without parts and without a seekable range.
+// and then do so without parts and without a seekable range. Its light build
+// lacks audio of its own playlist, which ours have.
 import type Hls from "hls.js";
+import { serverNow } from "./clock";
 import { resolution } from "./format";
+import { keep, kept } from "./storage";
 
 export type Phase = "starting" | "playing" | "trouble" | "finished" | "unsupported";
 
@@ -23,6 +26,18 @@ export interface PlayerView {
   current: string;
   /** "muted": the browser allowed no sound; "blocked": it allowed nothing. */
   autoplay: "ok" | "muted" | "blocked";
+  paused: boolean;
+  muted: boolean;
+  /** 0 to 1. */
+  volume: number;
+  /** What can be sought, and where it stands, in media seconds. */
+  from: number;
+  to: number;
+  at: number;
+  /** Seconds between what happens and what is on the screen; undefined until known. */
+  latency: number | undefined;
+  /** Milliseconds since 1970 of media second 0, by the broadcaster's clock. */
+  origin: number | undefined;
   behindLive: boolean;
 }
 
@@ -43,10 +58,12 @@ const auto = -1;
 const longestRetryMs = 8000;
 // A second media error this soon after the first is not cured by recovering.
 const mediaErrorWindowMs = 10_000;
-// Further behind than a few segments means that the viewer paused or sought.
-const behindLiveSeconds = 10;
-// Shorter waits for data are ordinary buffering, which the browser shows itself.
+// Further behind where a live player plays means that the viewer paused or sought.
+const behindLiveSeconds = 4;
+// Shorter waits for data are ordinary buffering.
 const stallMs = 4000;
+const qualityKey = "castlog.quality";
+const volumeKey = "castlog.volume";
 
 export class Player {
   private view: PlayerView = {
@@ -55,6 +72,14 @@ export class Player {
     picked: auto,
     current: "",
     autoplay: "ok",
+    paused: true,
+    muted: false,
+    volume: 1,
+    from: 0,
+    to: 0,
+    at: 0,
+    latency: undefined,
+    origin: undefined,
     behindLive: false,
   };
   private hls: Hls | null = null;
@@ -69,11 +94,13 @@ export class Player {
 
   constructor(
     private readonly video: HTMLVideoElement,
-    private readonly url: string,
+    readonly url: string,
     private readonly onChange: (view: PlayerView) => void,
   ) {
     const on = (name: keyof HTMLMediaElementEventMap, listener: () => void) =>
       video.addEventListener(name, listener, { signal: this.listening.signal });
+    const volume = Number(kept(volumeKey) ?? "1");
+    if (volume >= 0 && volume <= 1) video.volume = volume;
     on("playing", () => {
       window.clearTimeout(this.stallTimer);
       this.update({ phase: "playing" });
@@ -82,15 +109,23 @@ export class Player {
       window.clearTimeout(this.stallTimer);
       this.stallTimer = window.setTimeout(() => this.stalled(), stallMs);
     });
-    on("pause", () => window.clearTimeout(this.stallTimer));
+    on("pause", () => {
+      window.clearTimeout(this.stallTimer);
+      this.update({ paused: true });
+    });
     on("ended", () => this.update({ phase: "finished" }));
-    on("timeupdate", () => this.update({ behindLive: this.isBehindLive() }));
+    for (const name of ["timeupdate", "seeking", "progress"] as const) on(name, () => this.look());
     on("volumechange", () => {
+      this.update({ muted: video.muted, volume: video.volume });
       if (!video.muted) this.update({ autoplay: "ok" });
     });
     on("play", () => {
+      this.update({ paused: false });
       if (this.view.autoplay === "blocked") this.update({ autoplay: video.muted ? "muted" : "ok" });
     });
+    // While paused nothing is timed, and the live edge moves on all the same.
+    const ticking = window.setInterval(() => this.look(), 500);
+    this.listening.signal.addEventListener("abort", () => window.clearInterval(ticking));
   }
 
   async start(): Promise<void> {
@@ -112,10 +147,37 @@ export class Player {
     if (this.view.phase === "trouble") this.stopRetrying();
   }
 
+  /** The viewer's choice, which holds on other pages and days too. */
   pick(level: number): void {
     if (!this.hls) return;
     this.hls.nextLevel = level;
+    keep(qualityKey, level === auto ? "auto" : String(this.hls.levels[level]?.height ?? "auto"));
     this.update({ picked: level });
+  }
+
+  toggle(): void {
+    if (this.video.paused) void this.play();
+    else this.video.pause();
+  }
+
+  toggleMuted(): void {
+    this.video.muted = !this.video.muted;
+  }
+
+  setVolume(volume: number): void {
+    this.video.volume = Math.min(1, Math.max(0, volume));
+    this.video.muted = this.video.volume === 0;
+    keep(volumeKey, String(this.video.volume));
+  }
+
+  seek(to: number): void {
+    const { from, to: end } = this.view;
+    this.video.currentTime = Math.min(Math.max(to, from), Math.max(from, end));
+    this.look();
+  }
+
+  seekBy(seconds: number): void {
+    this.seek(this.video.currentTime + seconds);
   }
 
   toLive(): void {
@@ -154,9 +216,12 @@ export class Player {
     window.__castlog = { hls, video: this.video };
 
     hls.on(Engine.Events.MANIFEST_PARSED, () => {
+      // The choice of another day, and of before a rebuild.
+      const height = Number(kept(qualityKey));
+      const level = hls.levels.findIndex((found) => height > 0 && found.height === height);
+      if (level >= 0) hls.startLevel = hls.nextLevel = level;
+      this.update({ picked: level });
       this.readQualities();
-      // After a rebuild the viewer's choice still holds.
-      if (this.view.picked !== auto) hls.nextLevel = this.view.picked;
       void this.play();
     });
     hls.on(Engine.Events.LEVELS_UPDATED, () => this.readQualities());
@@ -197,7 +262,7 @@ export class Player {
     // A stream that has never played yet is merely not ready.
     if (this.view.phase !== "starting") this.update({ phase: "trouble" });
     window.clearTimeout(this.retryTimer);
-    this.retryTimer = window.setTimeout(() => void this.start(), Math.min(1000 * 2 ** this.failures, longestRetryMs));
+    this.retryTimer = window.setTimeout(() => void this.start(), Math.min(500 * 2 ** this.failures, longestRetryMs));
     this.failures += 1;
   }
 
@@ -235,7 +300,7 @@ export class Player {
       // Levels that read the same (redundant or other codecs): the best of them.
       .filter(({ label }) => !seen.has(label) && seen.add(label))
       .map(({ level, label }) => ({ level, label }));
-    const known = this.view.picked === auto || this.view.picked < levels.length;
+    const known = this.view.picked < levels.length;
     this.update({ qualities, picked: known ? this.view.picked : auto });
   }
 
@@ -251,9 +316,22 @@ export class Player {
     return this.hls?.liveSyncPosition ?? (seekable.length > 0 ? seekable.end(seekable.length - 1) : undefined);
   }
 
-  private isBehindLive(): boolean {
+  /** Reads where the picture stands. */
+  private look(): void {
+    const { seekable, currentTime: at } = this.video;
+    const last = seekable.length - 1;
+    const [from, to] = last < 0 ? [0, 0] : [seekable.start(0), seekable.end(last)];
     const edge = this.liveEdge();
-    return !this.over && edge !== undefined && edge - this.video.currentTime > behindLiveSeconds;
+    const date = this.hls?.playingDate?.getTime();
+    this.update({
+      at,
+      from,
+      to,
+      // A tenth of a second is as fine as anyone reads it.
+      latency: date === undefined || this.over ? undefined : Math.max(0, Math.round((serverNow() - date) / 100) / 10),
+      origin: date === undefined ? this.view.origin : Math.round(date - at * 1000),
+      behindLive: !this.over && edge !== undefined && edge - at > behindLiveSeconds,
+    });
   }
 
   private update(change: Partial<PlayerView>): void {

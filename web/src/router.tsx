@@ -47,27 +47,32 @@ export function Link({ href, onClick, ...rest }: AnchorHTMLAttributes<HTMLAnchor
 }
 
 export type Route =
-  | { page: "live" }
-  | { page: "search" }
+  | { page: "live" | "search" | "login" | "studio" | "studio-new" | "events" | "consumers" | "dead-letters" | "not-found" }
   | { page: "tag"; tag: string }
-  | { page: "watch"; id: string }
-  | { page: "studio" }
-  | { page: "not-found" };
+  | { page: "watch" | "studio-broadcast"; id: string }
+  | { page: "event"; stream: string; seq: number };
 
 /** Which page a path names. */
 export function match(path: string): Route {
-  const [first, second, ...more] = path.split("/").filter((part) => part !== "");
-  if (more.length > 0) return { page: "not-found" };
-  if (first === undefined) return { page: "live" };
-  if (second === undefined) {
-    if (first === "search" || first === "studio") return { page: first };
-    return { page: "not-found" };
+  const parts = path.split("/").filter((part) => part !== "").map(decode);
+  const [first, second, third, ...more] = parts;
+  const nothing: Route = { page: "not-found" };
+  if (more.length > 0 || parts.includes(undefined)) return nothing;
+  if (third !== undefined) {
+    const seq = Number(third);
+    const isEntry = first === "events" && second !== undefined && Number.isSafeInteger(seq) && seq > 0;
+    return isEntry ? { page: "event", stream: second, seq } : nothing;
   }
-  const value = decode(second);
-  if (value === undefined) return { page: "not-found" };
-  if (first === "tags") return { page: "tag", tag: value };
-  if (first === "watch") return { page: "watch", id: value };
-  return { page: "not-found" };
+  if (second !== undefined) {
+    if (first === "tags") return { page: "tag", tag: second };
+    if (first === "watch") return { page: "watch", id: second };
+    if (first === "studio") return second === "new" ? { page: "studio-new" } : { page: "studio-broadcast", id: second };
+    if (first === "events" && (second === "consumers" || second === "dead-letters")) return { page: second };
+    return nothing;
+  }
+  if (first === undefined) return { page: "live" };
+  if (first === "search" || first === "studio" || first === "events" || first === "login") return { page: first };
+  return nothing;
 }
 
 function decode(part: string): string | undefined {
@@ -82,6 +87,20 @@ export const paths = {
   live: "/",
   search: "/search",
   studio: "/studio",
+  studioNew: "/studio/new",
+  events: "/events",
+  consumers: "/events/consumers",
+  deadLetters: "/events/dead-letters",
   tag: (tag: string) => `/tags/${encodeURIComponent(tag)}`,
   watch: (id: string) => `/watch/${encodeURIComponent(id)}`,
+  studioOf: (id: string) => `/studio/${encodeURIComponent(id)}`,
+  event: (stream: string, seq: number) => `/events/${encodeURIComponent(stream)}/${seq}`,
+  login: (next: string) => `/login?next=${encodeURIComponent(next)}`,
 };
+
+/** Where to go after signing in: a page of ours, whatever the URL says. */
+export function afterLogin(search: string): string {
+  const next = new URLSearchParams(search).get("next") ?? "";
+  const url = next.startsWith("/") ? URL.parse(next, window.location.origin) : null;
+  return url?.origin === window.location.origin ? url.pathname + url.search : paths.studio;
+}

@@ -1,23 +1,31 @@
 import { describe, expect, it } from "vitest";
-import { byCount, byNumberDown, facetRows, pauseBeforeSearch, readSearch, toggled, writeSearch } from "./search-state";
+import { byCount, byNumberDown, facetRows, pauseBeforeSearch, plain, readSearch, toggled, writeSearch } from "./search-state";
 
 describe("search in the URL", () => {
   it("survives a round trip with every field", () => {
-    const query = { q: "한강 & jazz", tags: ["a,b", "야경"], resolutions: [1080, 720], page: 3 };
+    const query = {
+      q: "한강 & jazz",
+      tags: ["a,b", "야경"],
+      resolutions: [1080, 720],
+      category: ["game"],
+      language: ["ko", "en"],
+      sort: "started_at:asc",
+      page: 3,
+    };
     expect(readSearch(writeSearch(query))).toEqual(query);
   });
 
   it("is empty for the plain search", () => {
-    expect(writeSearch({ q: "", tags: [], resolutions: [], page: 1 })).toBe("");
+    expect(writeSearch(plain)).toBe("");
   });
 
   it("ignores what is no page, no height, or said twice", () => {
     expect(readSearch("?page=-2&resolutions=x&resolutions=720&resolutions=720&tags=&tags=a&tags=a")).toEqual({
-      q: "",
+      ...plain,
       tags: ["a"],
       resolutions: [720],
-      page: 1,
     });
+    expect(readSearch("?sort=title:asc")).toEqual(plain);
   });
 });
 

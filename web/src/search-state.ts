@@ -1,27 +1,60 @@
 // The search page's state as it stands in the URL, and the rule for when
-// half-typed text may be searched. Pure: no DOM, no clock.
+// half-typed text is searched. Pure, so that reload, back and links just work.
 import type { FacetCounts, SearchQuery } from "./api";
 
+/** Parameters of which a URL may hold several values. */
+export const facets = ["tags", "resolutions", "category", "language"] as const;
+export type FacetName = (typeof facets)[number];
+
+/** What can be sorted by; empty is the best match, or, without words, the newest. */
+export const sorts = ["", "started_at:desc", "started_at:asc"] as const;
+
+export const plain: SearchQuery = { q: "", tags: [], resolutions: [], category: [], language: [], sort: "", page: 1 };
+
+/** Reads a URL's query string; whatever does not belong to a search is ignored. */
 export function readSearch(search: string): SearchQuery {
   const params = new URLSearchParams(search);
-  const page = Number(params.get("page") ?? "1");
+  const page = Number(params.get("page"));
+  const sort = params.get("sort") ?? "";
+  const texts = (name: string) => unique(params.getAll(name).filter((value) => value !== ""));
   return {
     q: params.get("q") ?? "",
-    tags: unique(params.getAll("tags").filter((tag) => tag !== "")),
-    resolutions: unique(params.getAll("resolutions").map(Number).filter((height) => Number.isInteger(height) && height > 0)),
-    page: Number.isInteger(page) && page > 0 ? page : 1,
+    tags: texts("tags"),
+    resolutions: unique(texts("resolutions").map(Number).filter((height) => Number.isInteger(height) && height > 0)),
+    category: texts("category"),
+    language: texts("language"),
+    sort: (sorts as readonly string[]).includes(sort) ? sort : "",
+    page: Number.isInteger(page) && page > 1 ? page : 1,
   };
 }
 
-/** The query string of a search, "" for the plain one; equal searches give equal strings. */
+/** The query string of a search, empty for the plain one; equal searches give equal strings. */
 export function writeSearch(query: SearchQuery): string {
   const params = new URLSearchParams();
   if (query.q) params.set("q", query.q);
-  for (const tag of query.tags) params.append("tags", tag);
-  for (const height of query.resolutions) params.append("resolutions", String(height));
+  for (const name of facets) for (const value of query[name]) params.append(name, String(value));
+  if (query.sort) params.set("sort", query.sort);
   if (query.page > 1) params.set("page", String(query.page));
   const text = params.toString();
   return text === "" ? "" : `?${text}`;
+}
+
+/** How many values are chosen over all facets. */
+export function chosen(query: SearchQuery): number {
+  return facets.reduce((sum, name) => sum + query[name].length, 0);
+}
+
+/** The search without any chosen value. */
+export function unfiltered(query: SearchQuery): SearchQuery {
+  return { ...plain, q: query.q, sort: query.sort };
+}
+
+/** The search with a value of a facet put on or taken off. */
+export function toggledFacet(query: SearchQuery, name: FacetName, value: string): SearchQuery {
+  const next = { ...query, page: 1 };
+  if (name === "resolutions") next.resolutions = toggled(query.resolutions, Number(value));
+  else next[name] = toggled(query[name], value);
+  return next;
 }
 
 export function toggled<T>(list: T[], value: T): T[] {
@@ -50,6 +83,8 @@ export function facetRows(
 ): FacetRow[] {
   const all = { ...Object.fromEntries(selected.map((value) => [value, 0])), ...counts };
   const rows = Object.entries(all)
+    // A broadcast that does not say counts under the empty value.
+    .filter(([value]) => value !== "")
     .map(([value, count]) => ({ value, count, selected: selected.includes(value) }))
     .sort(order);
   return rows.filter((row, index) => index < most || row.selected);
@@ -63,10 +98,11 @@ export function byNumberDown(a: FacetRow, b: FacetRow): number {
   return Number(b.value) - Number(a.value);
 }
 
-const typingPauseMs = 180;
+// Results follow a key within 150 ms: what is left of them is for the answer.
+const typingPauseMs = 50;
 // A composed Korean word has no end event until the next key, so text under
-// composition is searched as well, after a pause that typing does not make.
-const composingPauseMs = 400;
+// composition is searched as well, after a pause that quick typing does not make.
+const composingPauseMs = 120;
 const endsInLoneJamo = /[\u1100-\u11ff\u3131-\u318e]$/u;
 
 /**

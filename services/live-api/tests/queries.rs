@@ -239,6 +239,7 @@ async fn the_api_describes_itself() -> anyhow::Result<()> {
             "/v1/broadcasts/{id}/title",
             "/v1/broadcasts/{id}/titles",
             "/v1/events",
+            "/v1/ingest",
             "/v1/log/consumers",
             "/v1/log/dead-letters",
             "/v1/log/dead-letters/{id}",

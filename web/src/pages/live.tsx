@@ -1,15 +1,16 @@
 // What is on air, straight from the live state: this page works while the
 // search engine does not.
-import { liveBroadcasts } from "../api";
+import { type Broadcast, liveBroadcasts } from "../api";
 import { useSpeech } from "../i18n";
-import { Empty, Failure, Loading, StaleWarning, usePageTitle } from "../parts/states";
-import { rowOfBroadcast, Rows } from "../parts/rows";
+import { cardOfBroadcast, Cards, TagLinks } from "../parts/cards";
 import { SearchBox } from "../parts/search-box";
+import { Empty, Failure, ListLoading, StaleWarning, usePageTitle } from "../parts/states";
 import { usePolled } from "../poll";
 import { Link, navigate, paths } from "../router";
-import { writeSearch } from "../search-state";
+import { plain, writeSearch } from "../search-state";
 
-const refreshMs = 3000;
+const refreshMs = 2000;
+const mostTags = 12;
 
 export function LivePage() {
   const { t } = useSpeech();
@@ -17,7 +18,7 @@ export function LivePage() {
   const { data, error, refresh } = usePolled("live", liveBroadcasts, refreshMs);
 
   const toSearch = (q: string) => {
-    if (q.trim() !== "") navigate(paths.search + writeSearch({ q, tags: [], resolutions: [], page: 1 }));
+    if (q.trim() !== "") navigate(paths.search + writeSearch({ ...plain, q }));
   };
 
   return (
@@ -25,21 +26,34 @@ export function LivePage() {
       <h1>{t("live.heading")}</h1>
       <SearchBox value="" onSubmit={toSearch} />
       {data === undefined ? (
-        error ? <Failure error={error} retry={refresh} /> : <Loading />
+        error ? <Failure error={error} retry={refresh} /> : <ListLoading retry={refresh} />
       ) : (
         <>
-          {error && <StaleWarning />}
-          {data.items.length === 0 ? (
+          {error && <StaleWarning retry={refresh} />}
+          {data.length === 0 ? (
             <Empty text={t("live.none")} hint={t("live.none.hint")}>
               <Link className="button" href={paths.studio}>
                 {t("live.to_studio")}
               </Link>
             </Empty>
           ) : (
-            <Rows rows={data.items.map(rowOfBroadcast)} />
+            <>
+              <TagLinks tags={commonTags(data)} label={t("live.tags")} />
+              <Cards cards={data.map(cardOfBroadcast)} />
+            </>
           )}
         </>
       )}
     </div>
   );
+}
+
+/** The tags that most of what is on air has. */
+function commonTags(broadcasts: Broadcast[]): string[] {
+  const counts = new Map<string, number>();
+  for (const tag of broadcasts.flatMap((broadcast) => broadcast.tags)) counts.set(tag, (counts.get(tag) ?? 0) + 1);
+  return [...counts]
+    .sort((a, b) => b[1] - a[1] || a[0].localeCompare(b[0]))
+    .slice(0, mostTags)
+    .map(([tag]) => tag);
 }

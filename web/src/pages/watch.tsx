@@ -1,17 +1,19 @@
 // One broadcast: its player, and its title, tags and state as they change.
 import { useState } from "react";
-import { broadcast, type Broadcast, type Metadata } from "../api";
-import { dateTime, elapsed, resolution } from "../format";
+import { broadcast, type Broadcast, type Metadata, titles } from "../api";
+import { dateTime, elapsed, languageName, resolution } from "../format";
 import { useSpeech } from "../i18n";
 import { StateBadge } from "../parts/badge";
-import { TagLinks } from "../parts/rows";
+import { TagLinks, viewers } from "../parts/cards";
 import { Stage } from "../parts/stage";
 import { Empty, Failure, Loading, StaleWarning, usePageTitle } from "../parts/states";
 import { useNow, usePolled } from "../poll";
 import { Link, paths } from "../router";
 import "../styles/watch.css";
 
-const refreshMs = 3000;
+const refreshMs = 2000;
+// Titles are read again when the newest has changed; this is for what is lost on the way.
+const titlesMs = 60_000;
 
 export function WatchPage({ id }: { id: string }) {
   const { t } = useSpeech();
@@ -33,10 +35,10 @@ export function WatchPage({ id }: { id: string }) {
   return (
     <div className="page page-watch">
       {data === undefined ? (
-        error ? <Failure error={error} retry={refresh} /> : <Loading />
+        error ? <Failure error={error} retry={refresh} /> : <Loading retry={refresh} />
       ) : (
         <>
-          {error && <StaleWarning />}
+          {error && <StaleWarning retry={refresh} />}
           <Watch broadcast={data} />
         </>
       )}
@@ -44,14 +46,16 @@ export function WatchPage({ id }: { id: string }) {
   );
 }
 
-function Watch({ broadcast: { title, owner, tags, status, metadata, options, playback_url: url } }: { broadcast: Broadcast }) {
+function Watch({ broadcast: shownNow }: { broadcast: Broadcast }) {
+  const { id, title, owner, tags, status, metadata, options, playback_url: url, versions } = shownNow;
   const { t, language } = useSpeech();
   const now = useNow();
+  const marks = usePolled(`${id} ${versions["title"] ?? 0}`, (signal) => titles(id, signal), titlesMs);
   const onAir = status.state === "live" || status.state === "interrupted";
   const session = status.session_id ?? "";
   // Without metadata of this session nothing is produced yet, so there is
   // nothing to load.
-  const playable = onAir && url !== null && metadata !== null && (metadata.session_id ?? session) === session;
+  const playable = onAir && metadata?.session_id === session;
 
   // The player outlives the end of its session: the last seconds play out.
   const [shown, setShown] = useState<{ session: string; url: string }>();
@@ -61,7 +65,7 @@ function Watch({ broadcast: { title, owner, tags, status, metadata, options, pla
   return (
     <article data-broadcast-state={status.state}>
       {staged ? (
-        <Stage key={`${shown.session} ${shown.url}`} url={shown.url} state={status.state} />
+        <Stage key={`${shown.session} ${shown.url}`} url={shown.url} state={status.state} titles={marks.data ?? []} />
       ) : (
         <Curtain status={status} />
       )}
@@ -69,9 +73,12 @@ function Watch({ broadcast: { title, owner, tags, status, metadata, options, pla
         <p className="watch-state">
           <StateBadge state={status.state} />
           {onAir && status.started_at && <span className="clock">{elapsed(status.started_at, now)}</span>}
+          {onAir && <span className="watch-viewers">{viewers(shownNow.viewers, t, language)}</span>}
         </p>
-        <h1 dir="auto">{title}</h1>
-        <p className="row-by" dir="auto">
+        <h1 dir="auto" aria-live="polite">
+          {title}
+        </h1>
+        <p className="watch-by" dir="auto">
           {t("row.by", { owner })}
         </p>
         <TagLinks tags={tags} />
@@ -102,7 +109,7 @@ function Curtain({ status }: { status: Broadcast["status"] }) {
 }
 
 interface AboutProps {
-  metadata: Metadata | null;
+  metadata: Metadata | null | undefined;
   category: string | undefined;
   spoken: string | undefined;
 }
@@ -139,13 +146,4 @@ function About({ metadata, category, spoken }: AboutProps) {
       </dl>
     </section>
   );
-}
-
-function languageName(tag: string, inLanguage: string): string {
-  try {
-    return new Intl.DisplayNames(inLanguage, { type: "language" }).of(tag) ?? tag;
-  } catch {
-    // Not a well-formed language tag: show it as it was entered.
-    return tag;
-  }
 }

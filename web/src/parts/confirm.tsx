@@ -5,27 +5,40 @@ interface Props {
   label: string;
   question: string;
   go: string;
+  busy?: boolean;
   onGo: () => Promise<unknown>;
 }
 
 /** A button whose deed cannot be undone: it asks first, in place. */
-export function Confirm({ label, question, go, onGo }: Props) {
+export function Confirm({ label, question, go, busy = false, onGo }: Props) {
   const { t } = useSpeech();
   const [asking, setAsking] = useState(false);
   const cancel = useRef<HTMLButtonElement>(null);
+  const ask = useRef<HTMLButtonElement>(null);
+  const asked = useRef(false);
+  // The keyboard goes to the harmless answer, and back to the question.
   useEffect(() => {
     if (asking) cancel.current?.focus();
+    else if (asked.current) ask.current?.focus();
+    asked.current = asking;
   }, [asking]);
 
   if (!asking) {
     return (
-      <button type="button" className="quiet" onClick={() => setAsking(true)}>
+      <button type="button" ref={ask} disabled={busy} onClick={() => setAsking(true)}>
         {label}
       </button>
     );
   }
   return (
-    <div className="confirm" role="group" aria-label={label}>
+    <div
+      className="confirm"
+      role="group"
+      aria-label={label}
+      onKeyDown={(event) => {
+        if (event.key === "Escape") setAsking(false);
+      }}
+    >
       <p>{question}</p>
       <div className="actions">
         <button type="button" ref={cancel} onClick={() => setAsking(false)}>

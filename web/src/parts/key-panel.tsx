@@ -1,9 +1,16 @@
 // The publish key, the one time it can be seen, with what an encoder needs
 // beside it. Masked at first: studios are often on someone's shared screen.
 import { useEffect, useId, useRef, useState } from "react";
+import type { Ingest } from "../api";
 import { useSpeech } from "../i18n";
-import type { IssuedKey } from "../pages/studio";
 import { Link, paths } from "../router";
+
+export interface IssuedKey {
+  id: string;
+  title: string;
+  key: string;
+  ingest: Ingest;
+}
 
 export function KeyPanel({ issued, onDone }: { issued: IssuedKey; onDone: () => void }) {
   const { t } = useSpeech();
@@ -16,37 +23,38 @@ export function KeyPanel({ issued, onDone }: { issued: IssuedKey; onDone: () => 
   return (
     <section className="card key-panel" data-issued-for={id}>
       <h2 ref={heading} tabIndex={-1}>
-        {t(ingest ? "key.heading" : "key.heading.rotated")}
+        {t("key.heading")}
       </h2>
       <p className="key-for" dir="auto">
         {title}
       </p>
       <p className="warning">{t("key.once")}</p>
-      {!ingest && <p>{t("key.same_server")}</p>}
-      <Value label={t("key.id")} value={id} name="broadcast-id" />
-      {ingest && <Value label={t("key.server")} value={ingest.rtmp_url} name="rtmp-url" />}
-      {ingest?.rtmps_url && <Value label={t("key.server_tls")} value={ingest.rtmps_url} name="rtmps-url" />}
+      <Value label={t("key.server")} value={ingest.rtmp_url} name="rtmp-url" />
+      {ingest.rtmps_url && <Value label={t("key.server_tls")} value={ingest.rtmps_url} name="rtmps-url" />}
       <Value label={t("key.key")} value={key} name="publish-key" secret />
-      {ingest && (
-        <>
-          <h3>{t("key.obs")}</h3>
-          <ol className="steps">
-            <li>{t("key.obs.1")}</li>
-            <li>{t("key.obs.2")}</li>
-            <li>{t("key.obs.3")}</li>
-            <li>{t("key.obs.4")}</li>
-          </ol>
-        </>
-      )}
+      <h3>{t("key.obs")}</h3>
+      <ObsSteps />
       <div className="actions">
+        <button type="button" className="primary" onClick={onDone}>
+          {t("key.done")}
+        </button>
         <Link className="button" href={paths.watch(id)}>
           {t("studio.watch")}
         </Link>
-        <button type="button" onClick={onDone}>
-          {t("key.done")}
-        </button>
       </div>
     </section>
+  );
+}
+
+export function ObsSteps() {
+  const { t } = useSpeech();
+  return (
+    <ol className="steps">
+      <li>{t("key.obs.1")}</li>
+      <li>{t("key.obs.2")}</li>
+      <li>{t("key.obs.3")}</li>
+      <li>{t("key.obs.4")}</li>
+    </ol>
   );
 }
 
@@ -57,13 +65,17 @@ interface ValueProps {
   secret?: boolean;
 }
 
-function Value({ label, value, name, secret = false }: ValueProps) {
+export function Value({ label, value, name, secret = false }: ValueProps) {
   const { t } = useSpeech();
   const inputId = useId();
   const [hidden, setHidden] = useState(secret);
-  const [outcome, setOutcome] = useState<"copied" | "failed">();
+  const [outcome, setOutcome] = useState<"copied" | "failed" | "shown" | "hidden">();
 
   const copy = async () => setOutcome((await copyText(value)) ? "copied" : "failed");
+  const reveal = () => {
+    setHidden(!hidden);
+    setOutcome(hidden ? "shown" : "hidden");
+  };
 
   return (
     <div className="value">
@@ -79,7 +91,7 @@ function Value({ label, value, name, secret = false }: ValueProps) {
           onFocus={(event) => event.target.select()}
         />
         {secret && (
-          <button type="button" aria-pressed={!hidden} onClick={() => setHidden(!hidden)}>
+          <button type="button" onClick={reveal}>
             {hidden ? t("key.reveal") : t("key.hide")}
           </button>
         )}
@@ -89,7 +101,9 @@ function Value({ label, value, name, secret = false }: ValueProps) {
       </div>
       <p className="value-outcome" role="status">
         {outcome === "failed" && t("key.copy_failed")}
-        {outcome === "copied" && <span className="visually-hidden">{t("key.copied")}</span>}
+        {outcome && outcome !== "failed" && (
+          <span className="visually-hidden">{t(`key.said.${outcome}`, { what: label })}</span>
+        )}
       </p>
     </div>
   );

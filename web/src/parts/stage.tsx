@@ -1,36 +1,46 @@
 // The player as it stands on the watch page: the picture, what to say over it,
-// and the controls that the browser's own do not have.
-import { useEffect, useRef, useState } from "react";
-import type { BroadcastState } from "../api";
+// the time line and the controls.
+import { useCallback, useEffect, useRef, useState } from "react";
+import type { BroadcastState, TitleChange } from "../api";
 import { useSpeech } from "../i18n";
 import { Player, type PlayerView } from "../player";
+import { Controls } from "./controls";
+import { type Mark, Timeline } from "./timeline";
+import { TitleMarks } from "./title-marks";
 
 interface Props {
   url: string;
   state: BroadcastState;
+  titles: TitleChange[];
 }
 
-export function Stage({ url, state }: Props) {
+export function Stage({ url, state, titles }: Props) {
   const { t } = useSpeech();
   const video = useRef<HTMLVideoElement>(null);
-  const player = useRef<Player>(null);
+  const stage = useRef<HTMLElement>(null);
+  const [player, setPlayer] = useState<Player>();
   const [view, setView] = useState<PlayerView>();
 
   useEffect(() => {
     if (!video.current) return;
     const mine = new Player(video.current, url, setView);
-    player.current = mine;
+    setPlayer(mine);
     void mine.start();
     return () => {
       mine.destroy();
-      player.current = null;
+      setPlayer(undefined);
     };
   }, [url]);
 
   const ended = state === "ended";
   useEffect(() => {
-    if (ended) player.current?.finish();
-  }, [ended, url]);
+    if (ended) player?.finish();
+  }, [ended, player]);
+
+  const fullscreen = useCallback(() => {
+    if (document.fullscreenElement) void document.exitFullscreen();
+    else void stage.current?.requestFullscreen().catch(() => undefined);
+  }, []);
 
   const phase = view?.phase ?? "starting";
   const message = (() => {
@@ -41,55 +51,42 @@ export function Stage({ url, state }: Props) {
     if (phase === "starting") return t("watch.preparing");
     return "";
   })();
+  const origin = view?.origin;
+  const marks: Mark[] =
+    origin === undefined ? [] : titles.map(({ title, at }) => ({ title, at: (Date.parse(at) - origin) / 1000 }));
 
   return (
-    <section className="stage" aria-label={t("watch.player")} data-player={phase}>
+    <section className="stage" ref={stage} aria-label={t("watch.player")} data-player={phase}>
       <div className="picture">
-        <video ref={video} controls playsInline aria-label={t("watch.player")} />
+        <video ref={video} playsInline aria-label={t("watch.player")} onClick={() => player?.toggle()} />
         <p className="overlay" role="status" hidden={message === ""}>
           {message}
         </p>
         {view?.autoplay === "muted" && !ended && (
           <div className="prompt">
             <span>{t("watch.muted")}</span>
-            <button type="button" className="primary" onClick={() => player.current?.unmute()}>
+            <button type="button" className="primary" onClick={() => player?.unmute()}>
               {t("watch.unmute")}
             </button>
           </div>
         )}
         {view?.autoplay === "blocked" && !ended && (
           <div className="prompt">
-            <button type="button" className="primary" onClick={() => player.current?.unmute()}>
+            <button type="button" className="primary" onClick={() => player?.unmute()}>
               {t("watch.play")}
             </button>
           </div>
         )}
       </div>
-      <div className="stage-controls">
-        <label>
-          {t("watch.quality")}
-          <select
-            name="quality"
-            value={view?.picked ?? -1}
-            disabled={!view || view.qualities.length === 0}
-            onChange={(event) => player.current?.pick(Number(event.target.value))}
-          >
-            <option value={-1}>
-              {view?.picked === -1 && view.current ? t("watch.auto.now", { quality: view.current }) : t("watch.auto")}
-            </option>
-            {view?.qualities.map(({ level, label }) => (
-              <option key={level} value={level}>
-                {label}
-              </option>
-            ))}
-          </select>
-        </label>
-        {view?.behindLive && (
-          <button type="button" onClick={() => player.current?.toLive()}>
-            {t("watch.to_live")}
-          </button>
-        )}
-      </div>
+      {player && view ? (
+        <>
+          <Timeline player={player} view={view} marks={marks} />
+          <Controls player={player} view={view} onFullscreen={fullscreen} />
+          <TitleMarks view={view} marks={marks} onSeek={(at) => player.seek(at)} />
+        </>
+      ) : (
+        <div className="controls" />
+      )}
     </section>
   );
 }

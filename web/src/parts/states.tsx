@@ -2,6 +2,7 @@
 import { type ReactNode, useEffect } from "react";
 import type { ApiError } from "../api";
 import { type Translate, useSpeech } from "../i18n";
+import { CardsToCome } from "./cards";
 
 export function explain(error: ApiError, t: Translate): string {
   switch (error.status) {
@@ -24,12 +25,30 @@ export function explain(error: ApiError, t: Translate): string {
   }
 }
 
-export function Loading() {
+interface Retry {
+  retry?: (() => void) | undefined;
+}
+
+/** The button comes when waiting has become long. */
+export function Loading({ retry }: Retry) {
   const { t } = useSpeech();
   return (
-    <p className="loading" role="status">
-      {t("state.loading")}
-    </p>
+    <div className="loading" data-state="loading">
+      <p role="status">{t("state.loading")}</p>
+      <button type="button" className="late" onClick={retry ?? (() => window.location.reload())}>
+        {t("state.retry")}
+      </button>
+    </div>
+  );
+}
+
+/** The same where cards will stand. */
+export function ListLoading({ retry }: Retry) {
+  return (
+    <>
+      <Loading retry={retry} />
+      <CardsToCome />
+    </>
   );
 }
 
@@ -48,12 +67,15 @@ export function Failure({ error, retry }: { error: ApiError; retry: () => void }
 }
 
 /** Above a list that could not be refreshed: it still shows, but may be old. */
-export function StaleWarning() {
+export function StaleWarning({ retry }: { retry: () => void }) {
   const { t } = useSpeech();
   return (
-    <p className="stale-warning" role="status">
-      {t("state.stale")}
-    </p>
+    <div className="stale-warning" data-state="stale">
+      <p role="status">{t("state.stale")}</p>
+      <button type="button" onClick={retry}>
+        {t("state.retry")}
+      </button>
+    </div>
   );
 }
 

@@ -95,6 +95,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .routes(routes!(broadcast::titles))
         .routes(routes!(broadcast::health))
         .routes(routes!(queries::statistics))
+        .routes(routes!(queries::ingest))
         .routes(routes!(session::session, session::sign_in, session::sign_out))
         .routes(routes!(events::events))
         .routes(routes!(log::streams))

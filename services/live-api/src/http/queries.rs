@@ -12,9 +12,9 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
-use super::Api;
+use super::{Api, Ingest};
 use crate::{
-    auth::Viewer,
+    auth::{Admin, Viewer},
     extract::{Id, number, pairs, unknown_parameter},
     model::{Broadcast, State as LiveState},
     problem::{Code, Problem, ProblemBody},
@@ -114,6 +114,18 @@ fn names(known: &str, etag: &str) -> bool {
 )]
 pub(crate) async fn statistics(State(api): State<Arc<Api>>) -> Result<Json<Statistics>, Problem> {
     api.statistics.read().map(Json)
+}
+
+/// Says where encoders push to.
+#[utoipa::path(
+    get, path = "/v1/ingest", tag = "queries", security(("token" = [])),
+    responses(
+        (status = 200, description = "Where encoders push to", body = Ingest),
+        (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn ingest(State(api): State<Arc<Api>>, _: Admin) -> Json<Ingest> {
+    Json(Ingest::of(&api.config))
 }
 
 /// Broadcasts, newest first.

@@ -1,0 +1,105 @@
+// The time line of a stream: where the picture stands in what can be sought,
+// where its title changed, and what is to be seen where the pointer is. It is a
+// slider, so that the keyboard has it too.
+import { type PointerEvent, useEffect, useRef, useState } from "react";
+import { elapsedSeconds } from "../format";
+import { useSpeech } from "../i18n";
+import type { Player, PlayerView } from "../player";
+import { Preview } from "../preview";
+
+export interface Mark {
+  title: string;
+  /** Media seconds. */
+  at: number;
+}
+
+interface Props {
+  player: Player;
+  view: PlayerView;
+  marks: Mark[];
+}
+
+export function Timeline({ player, view, marks }: Props) {
+  const { t } = useSpeech();
+  const [dragged, setDragged] = useState<number>();
+  const [pointed, setPointed] = useState<number>();
+  const held = useRef(false);
+  const line = useRef<HTMLDivElement>(null);
+  const picture = useRef<HTMLVideoElement>(null);
+  const preview = useRef<Preview>(null);
+  const origin = useRef(view.origin);
+  useEffect(() => {
+    origin.current = view.origin;
+  });
+  useEffect(() => {
+    return () => {
+      preview.current?.destroy();
+      preview.current = null;
+    };
+  }, [player.url]);
+
+  // Behind the live edge, so that values stand still while the window moves.
+  const length = Math.max(0, view.to - view.from);
+  const at = dragged ?? Math.min(0, view.at - view.to);
+  const percent = (behind: number) => `${length > 0 ? (1 + Math.max(-length, behind) / length) * 100 : 100}%`;
+  const words = (behind: number) =>
+    view.behindLive || behind < -1 ? t("watch.behind", { time: elapsedSeconds(-behind) }) : t("watch.at_live");
+
+  const point = (event: PointerEvent) => {
+    const box = line.current?.getBoundingClientRect();
+    if (!box || box.width === 0 || length === 0) return;
+    const behind = Math.min(0, ((event.clientX - box.left) / box.width - 1) * length);
+    setPointed(behind);
+    if (!picture.current) return;
+    preview.current ??= new Preview(picture.current, player.url, () => origin.current);
+    void preview.current.show(view.to + behind);
+  };
+  const slide = (behind: number) => {
+    if (held.current) setDragged(behind);
+    else player.seek(view.to + behind);
+  };
+  const drop = () => {
+    held.current = false;
+    if (dragged !== undefined) player.seek(view.to + dragged);
+    setDragged(undefined);
+  };
+
+  return (
+    <div className="timeline" ref={line} onPointerMove={point} onPointerLeave={() => setPointed(undefined)}>
+      <div className="timeline-track" aria-hidden="true">
+        <span className="timeline-past" style={{ width: percent(at) }} />
+        {marks
+          .filter((mark) => mark.at > view.from && mark.at <= view.to)
+          .map((mark) => (
+            <span key={mark.at} className="timeline-mark" style={{ left: percent(mark.at - view.to) }} title={mark.title} />
+          ))}
+      </div>
+      <input
+        type="range"
+        name="timeline"
+        aria-label={t("watch.timeline")}
+        aria-valuetext={words(at)}
+        min={-Math.floor(length)}
+        max={0}
+        step={1}
+        value={Math.round(at)}
+        disabled={length === 0}
+        onPointerDown={() => {
+          held.current = true;
+        }}
+        onPointerUp={drop}
+        onPointerCancel={drop}
+        onChange={(event) => slide(Number(event.target.value))}
+      />
+      <div className="preview" hidden={pointed === undefined} aria-hidden="true" style={{ left: percent(pointed ?? 0) }}>
+        <video ref={picture} muted playsInline tabIndex={-1} />
+        <span>{pointed === undefined ? "" : `−${elapsedSeconds(-pointed)}`}</span>
+        <span className="preview-title">{titleAt(marks, view.to + (pointed ?? 0))}</span>
+      </div>
+    </div>
+  );
+}
+
+function titleAt(marks: Mark[], at: number): string {
+  return marks.findLast((mark) => mark.at <= at)?.title ?? "";
+}
