@@ -10,6 +10,9 @@ export const soonMs = Number(process.env.CASTLOG_BROWSER_WAIT_MS ?? 60_000);
 
 const names = ["chromium", "chromium-browser", "google-chrome"];
 
+/** Arguments of a Chromium that reaches nothing but this machine: no name resolves, and loopback needs none. */
+export const alone = ["--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"];
+
 function isProgram(path) {
   try {
     accessSync(path, constants.X_OK);
@@ -19,7 +22,7 @@ function isProgram(path) {
   }
 }
 
-function findChromium() {
+export function findChromium() {
   const chosen = process.env.CHROMIUM;
   if (chosen) {
     if (!isProgram(chosen)) throw new Error(`CHROMIUM names ${chosen}, which is not an executable file`);
@@ -89,12 +92,7 @@ export async function run(usage, wanted, script) {
       executablePath: findChromium(),
       headless: true,
       chromiumSandbox: false,
-      args: [
-        "--disable-gpu",
-        "--autoplay-policy=no-user-gesture-required",
-        // No name resolves, and loopback addresses need none.
-        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
-      ],
+      args: [...alone, "--autoplay-policy=no-user-gesture-required"],
     });
     opened = await open(browser);
     const result = await script(opened, ...given);

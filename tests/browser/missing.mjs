@@ -12,5 +12,5 @@ await run("missing.mjs WATCH_URL", 1, async ({ page, badAnswers }, url) => {
   );
   check((await page.locator("video").count()) === 0, "there is a player although there is no broadcast");
   check(await page.evaluate(() => window.__castlog === undefined), "something is playing although there is no broadcast");
-  return { shown: await notice.locator("h2").innerText(), title: await page.title() };
+  return { shown: await notice.locator("h1").innerText(), title: await page.title() };
 });

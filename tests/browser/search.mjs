@@ -14,7 +14,7 @@ await run("search.mjs BASE_URL QUERY BROADCAST_ID", 3, async ({ page }, base, qu
   const link = card.locator("h2 a");
   const found = {
     title: await link.innerText(),
-    tags: await card.locator(".tags a").allInnerTexts(),
+    tags: await card.locator(".tags li").allInnerTexts(),
     heights: await card.locator(".heights li").allInnerTexts(),
     running: oneLine(await card.locator("time").innerText()),
     // How many broadcasts the query leaves.

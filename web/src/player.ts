@@ -41,6 +41,10 @@ export interface PlayerView {
   behindLive: boolean;
 }
 
+// Asked for as soon as this module is here, while the page still asks what to play.
+let engine = import("hls.js");
+engine.catch(() => undefined);
+
 /** Handles for tests and for looking into a stream from the browser's console. */
 export interface DebugHandle {
   hls: Hls | null;
@@ -130,9 +134,11 @@ export class Player {
 
   async start(): Promise<void> {
     try {
-      this.Hls = (await import("hls.js")).default;
+      this.Hls = (await engine).default;
     } catch {
       // The chunk did not arrive: a network matter like any other.
+      engine = import("hls.js");
+      engine.catch(() => undefined);
       return this.retry();
     }
     if (this.destroyed) return;

@@ -44,7 +44,7 @@ export function EventPage({ stream, seq }: { stream: string; seq: number }) {
       ) : data === undefined ? (
         error ? <Failure error={error} retry={refresh} /> : <Loading retry={refresh} />
       ) : (
-        <EntryView entry={data} />
+        <EntryView entry={data} below="h1" />
       )}
     </div>
   );

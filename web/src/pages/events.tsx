@@ -147,7 +147,7 @@ function Row({ row, picked, onPick }: { row: LogRow; picked: boolean; onPick: ()
   return (
     <>
       <span role="cell" className="row-time">
-        {row.time.slice(11, 23)}
+        {row.time.slice(5, 23).replace("T", " ")}
       </span>
       <span role="cell" className="row-place">
         <button type="button" className="row-pick" aria-pressed={picked} onClick={onPick}>
@@ -189,7 +189,7 @@ function Picked({ row, onClose }: { row: LogRow; onClose: () => void }) {
           </button>
         </div>
       </div>
-      {data ? <EntryView entry={data} /> : error ? <Failure error={error} retry={refresh} /> : <Loading retry={refresh} />}
+      {data ? <EntryView entry={data} below="h2" /> : error ? <Failure error={error} retry={refresh} /> : <Loading retry={refresh} />}
     </section>
   );
 }

@@ -43,7 +43,7 @@ export function StudioBroadcastPage({ id }: { id: string }) {
         <Link href={paths.studio}>{t("studio.heading")}</Link>
       </p>
       {error?.status === 404 ? (
-        <Empty text={t("watch.missing")} hint={t("watch.missing.hint")}>
+        <Empty whole text={t("watch.missing")} hint={t("watch.missing.hint")}>
           <Link className="button" href={paths.studio}>
             {t("studio.own")}
           </Link>
@@ -171,7 +171,7 @@ function Delete({ id }: { id: string }) {
       navigate(paths.studio, { replace: true });
     });
   return (
-    <section className="desk-part">
+    <section className="desk-part desk-end" aria-label={t("studio.delete")}>
       {problem && (
         <p className="form-error" role="alert">
           {problem}
@@ -182,6 +182,7 @@ function Delete({ id }: { id: string }) {
         question={t("studio.delete.confirm")}
         go={t("studio.delete.do")}
         busy={busy}
+        grave
         onGo={remove}
       />
     </section>

@@ -24,7 +24,7 @@ export function WatchPage({ id }: { id: string }) {
   if (missing) {
     return (
       <div className="page">
-        <Empty text={t("watch.missing")} hint={t("watch.missing.hint")}>
+        <Empty whole text={t("watch.missing")} hint={t("watch.missing.hint")}>
           <Link className="button" href={paths.live}>
             {t("watch.back")}
           </Link>

@@ -6,11 +6,13 @@ interface Props {
   question: string;
   go: string;
   busy?: boolean;
+  /** It takes something away for good. */
+  grave?: boolean;
   onGo: () => Promise<unknown>;
 }
 
 /** A button whose deed cannot be undone: it asks first, in place. */
-export function Confirm({ label, question, go, busy = false, onGo }: Props) {
+export function Confirm({ label, question, go, busy = false, grave = false, onGo }: Props) {
   const { t } = useSpeech();
   const [asking, setAsking] = useState(false);
   const cancel = useRef<HTMLButtonElement>(null);
@@ -25,7 +27,7 @@ export function Confirm({ label, question, go, busy = false, onGo }: Props) {
 
   if (!asking) {
     return (
-      <button type="button" ref={ask} disabled={busy} onClick={() => setAsking(true)}>
+      <button type="button" ref={ask} className={grave ? "danger" : undefined} disabled={busy} onClick={() => setAsking(true)}>
         {label}
       </button>
     );

@@ -2,8 +2,9 @@
 import type { StoredEntry } from "../api";
 import { useSpeech } from "../i18n";
 
-export function EntryView({ entry }: { entry: StoredEntry }) {
+export function EntryView({ entry, below }: { entry: StoredEntry; below: "h1" | "h2" }) {
   const { t } = useSpeech();
+  const Heading = below === "h1" ? "h2" : "h3";
   return (
     <div className="entry">
       <dl className="facts">
@@ -20,13 +21,13 @@ export function EntryView({ entry }: { entry: StoredEntry }) {
           </dd>
         </div>
       </dl>
-      <h3>{t("log.decoded")}</h3>
+      <Heading>{t("log.decoded")}</Heading>
       {entry.entry != null ? (
         <Code label={t("log.decoded")} text={JSON.stringify(entry.entry, null, 2)} />
       ) : (
         <p className="warning">{entry.error}</p>
       )}
-      <h3>{t("log.headers")}</h3>
+      <Heading>{t("log.headers")}</Heading>
       <dl className="facts facts-code">
         {entry.headers.map(({ name, value }) => (
           <div key={`${name} ${value}`}>
@@ -35,9 +36,9 @@ export function EntryView({ entry }: { entry: StoredEntry }) {
           </div>
         ))}
       </dl>
-      <h3>
+      <Heading>
         {t("log.payload")} <span className="hint">{t("log.bytes", { n: entry.payload_bytes })}</span>
-      </h3>
+      </Heading>
       <Code label={t("log.payload")} text={hexDump(entry.payload_hex)} />
     </div>
   );

@@ -33,7 +33,7 @@ export function HealthGraph({ id, state }: { id: string; state: BroadcastState }
     <div className="health" data-samples={data.length}>
       {error && <StaleWarning retry={refresh} />}
       {found.length > 0 && (
-        <ul className="advice" aria-label={t("health.advice")} role="status">
+        <ul className="advice" aria-label={t("health.advice")} aria-live="polite">
           {found.map((one) => (
             <li key={one.key} data-advice={one.key} className={one.key === "health.good" ? "advice-good" : "advice-bad"}>
               {t(one.key, "values" in one ? one.values : {})}
@@ -96,7 +96,7 @@ export function HealthGraph({ id, state }: { id: string; state: BroadcastState }
   );
 }
 
-const height = 120;
+const height = 140;
 // Graphs of one page share the place of the pointer.
 const sync = uPlot.sync("health");
 
@@ -123,7 +123,7 @@ function Graph({ time, values }: { time: number[]; values: (number | null)[] }) 
           legend: { show: false },
           cursor: { sync: { key: sync.key }, drag: { x: false, y: false } },
           scales: { y: { range: (_, __, highest) => [0, Math.max(highest * 1.1, 0.1)] } },
-          axes: [{ ...axis, space: 70, values: [[1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 0]] }, { ...axis, size: 48, space: 28 }],
+          axes: [{ ...axis, size: 28, space: 70, values: [[1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 0]] }, { ...axis, size: 48, space: 28 }],
           series: [{}, { stroke: colour("--act"), width: 2, spanGaps: false, points: { size: 4 } }],
         },
         latest.current,

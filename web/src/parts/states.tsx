@@ -79,10 +79,19 @@ export function StaleWarning({ retry }: { retry: () => void }) {
   );
 }
 
-export function Empty({ text, hint, children }: { text: string; hint?: string; children?: ReactNode }) {
+interface EmptyProps {
+  text: string;
+  hint?: string;
+  /** It is all that the page has to say. */
+  whole?: boolean;
+  children?: ReactNode;
+}
+
+export function Empty({ text, hint, whole = false, children }: EmptyProps) {
+  const Heading = whole ? "h1" : "h2";
   return (
     <section className="notice" data-state="empty">
-      <h2>{text}</h2>
+      <Heading>{text}</Heading>
       {hint && <p>{hint}</p>}
       {children}
     </section>

@@ -41,7 +41,11 @@ export function Timeline({ player, view, marks }: Props) {
   // Behind the live edge, so that values stand still while the window moves.
   const length = Math.max(0, view.to - view.from);
   const at = dragged ?? Math.min(0, view.at - view.to);
-  const percent = (behind: number) => `${length > 0 ? (1 + Math.max(-length, behind) / length) * 100 : 100}%`;
+  // The middle of the slider's handle moves between the halves of its width.
+  const place = (behind: number) => {
+    const part = length > 0 ? 1 + Math.max(-length, behind) / length : 1;
+    return `calc(0.5rem + (100% - 1rem) * ${part.toFixed(4)})`;
+  };
   const words = (behind: number) =>
     view.behindLive || behind < -1 ? t("watch.behind", { time: elapsedSeconds(-behind) }) : t("watch.at_live");
 
@@ -67,11 +71,11 @@ export function Timeline({ player, view, marks }: Props) {
   return (
     <div className="timeline" ref={line} onPointerMove={point} onPointerLeave={() => setPointed(undefined)}>
       <div className="timeline-track" aria-hidden="true">
-        <span className="timeline-past" style={{ width: percent(at) }} />
+        <span className="timeline-past" style={{ width: place(at) }} />
         {marks
           .filter((mark) => mark.at > view.from && mark.at <= view.to)
           .map((mark) => (
-            <span key={mark.at} className="timeline-mark" style={{ left: percent(mark.at - view.to) }} title={mark.title} />
+            <span key={mark.at} className="timeline-mark" style={{ left: place(mark.at - view.to) }} title={mark.title} />
           ))}
       </div>
       <input
@@ -91,7 +95,7 @@ export function Timeline({ player, view, marks }: Props) {
         onPointerCancel={drop}
         onChange={(event) => slide(Number(event.target.value))}
       />
-      <div className="preview" hidden={pointed === undefined} aria-hidden="true" style={{ left: percent(pointed ?? 0) }}>
+      <div className="preview" hidden={pointed === undefined} aria-hidden="true" style={{ left: place(pointed ?? 0) }}>
         <video ref={picture} muted playsInline tabIndex={-1} />
         <span>{pointed === undefined ? "" : `−${elapsedSeconds(-pointed)}`}</span>
         <span className="preview-title">{titleAt(marks, view.to + (pointed ?? 0))}</span>

@@ -1,0 +1,160 @@
+// Points 17 and 18: the studio; and signing in.
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { api, base, onAir, open, push, reaches, token, until } from "./stage.mjs";
+
+/** Everything that a page keeps in the browser where scripts can read it. */
+const readable = (page) =>
+  page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie, history.state, location.href]));
+
+test("the token is exchanged for a cookie that no script reads, and is kept nowhere", async () => {
+  const page = await open();
+  const urls = [];
+  page.on("request", (request) => urls.push(request.url()));
+  // Who is not signed in is sent to the login, and back to what was wanted.
+  await page.goto("/events/consumers");
+  await page.waitForURL((url) => url.pathname === "/login" && url.searchParams.get("next") === "/events/consumers");
+  await page.getByLabel("Admin token").fill("wrong-token-0123456789");
+  await page.keyboard.press("Enter");
+  await page.getByRole("alert").waitFor();
+  await page.getByLabel("Admin token").fill(token);
+  await page.keyboard.press("Enter");
+  await page.waitForURL("**/events/consumers");
+  const [cookie] = await page.context().cookies(`${base}/v1/session`);
+  assert.deepEqual([cookie.name, cookie.httpOnly, cookie.sameSite, cookie.path], ["castlog_session", true, "Strict", "/v1"]);
+  assert.ok(!cookie.value.includes(token));
+  const kept = await readable(page);
+  assert.ok(!kept.includes(token) && !kept.includes(cookie.value), kept);
+  assert.ok(urls.length > 0 && !urls.some((url) => url.includes(token)));
+  await page.reload();
+  await page.locator("[data-consumer]").first().waitFor();
+  // No page of elsewhere is where one lands.
+  await page.goto("/login?next=//elsewhere.example/x");
+  await page.waitForURL(`${base}/studio`);
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await page.waitForURL(`${base}/`);
+  assert.deepEqual(await page.context().cookies(`${base}/v1/session`), []);
+  await page.goto("/studio");
+  await page.waitForURL("**/login?next=%2Fstudio");
+  await page.context().close();
+});
+
+/** The log files of the platform, as one text. */
+function logs() {
+  const folder = join(process.env.CASTLOG_DATA, "logs");
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => readFileSync(join(entry.parentPath ?? entry.path, entry.name), "utf8"))
+    .join("\n");
+}
+
+test("17 the publish key is masked, announced, rotated on demand, and in no URL and no log", async () => {
+  const page = await open({ signedIn: true, permissions: ["clipboard-read", "clipboard-write"] });
+  const urls = [];
+  page.on("request", (request) => urls.push(request.url()));
+  await page.goto("/studio/new");
+  await page.getByRole("button", { name: "Create broadcast" }).click();
+  await page.getByRole("alert").filter({ hasText: "needs a title" }).waitFor();
+  await page.getByLabel("Title").fill("From the studio");
+  await page.getByLabel("Tags").fill("#studio, test");
+  await page.getByRole("button", { name: "Create broadcast" }).click();
+  const panel = page.locator("[data-issued-for]");
+  await panel.waitFor();
+  const id = await panel.getAttribute("data-issued-for");
+  const field = page.locator("input[name=publish-key]");
+  const status = panel.getByRole("status");
+  const announced = (text) => until(text, async () => ((await status.allInnerTexts()).includes(text) ? true : undefined));
+
+  assert.equal(await field.getAttribute("type"), "password");
+  await page.getByRole("button", { name: "Reveal" }).click();
+  assert.equal(await field.getAttribute("type"), "text");
+  await announced("Publish key: shown");
+  const key = await field.inputValue();
+  assert.match(key, /^ck_\w{32}$/);
+  await page.getByRole("button", { name: "Hide" }).click();
+  assert.equal(await field.getAttribute("type"), "password");
+  await page.getByRole("button", { name: "Copy Publish key" }).click();
+  await announced("Publish key: copied");
+  assert.equal(await page.evaluate(() => navigator.clipboard.readText()), key);
+  const obs = await panel.locator(".steps").innerText();
+  for (const said of ["Settings → Stream", "Stream Key", "2 s"]) assert.ok(obs.includes(said), obs);
+  assert.ok((await page.locator("input[name=rtmp-url]").inputValue()).startsWith("rtmp://"));
+
+  const encoder = push(key);
+  await reaches(id, "live");
+  await page.getByRole("button", { name: "I have copied the key" }).click();
+  await page.waitForURL(`**/studio/${id}`);
+  assert.equal(await field.count(), 0, "the key is still there");
+
+  // Rotation asks, and can be called off.
+  const ask = page.getByRole("button", { name: "New publish key" });
+  await ask.click();
+  const confirm = page.getByRole("group", { name: "New publish key" });
+  assert.match(await confirm.innerText(), /stops working at once/);
+  await page.keyboard.press("Escape");
+  await confirm.waitFor({ state: "detached" });
+  assert.ok(await ask.evaluate((button) => button === document.activeElement), "the keyboard is lost");
+  await ask.click();
+  await confirm.getByRole("button", { name: "Make new key" }).click();
+  await panel.waitFor();
+  assert.equal(await field.getAttribute("type"), "password");
+  const fresh = await field.inputValue();
+  assert.notEqual(fresh, key);
+  // The encoder with the old key is cut off, and cannot come back.
+  assert.notEqual((await encoder.ended).code, 0);
+  const { code, said } = await push(key).ended;
+  assert.ok(code !== 0 && /R0[14]/.test(said), said);
+  const again = push(fresh);
+  await reaches(id, "live");
+  await again.stop();
+
+  const kept = await readable(page);
+  const written = logs();
+  assert.ok(written.includes(id), "these are not the logs");
+  for (const secret of [key, fresh]) {
+    assert.ok(!urls.some((url) => url.includes(secret)) && !kept.includes(secret) && !written.includes(secret));
+  }
+  assert.equal(await page.locator("[data-issued-for]").count(), 1);
+  await page.reload();
+  await page.getByRole("heading", { name: "Encoder set-up" }).waitFor();
+  assert.equal(await field.count(), 0, "a reload shows the key again");
+
+  // The details are edited beside it.
+  await page.getByLabel("Title").fill("Renamed");
+  await page.getByRole("button", { name: "Save" }).click();
+  await page.getByText("Saved.").waitFor();
+  assert.equal((await api("GET", `/v1/broadcasts/${id}`)).title, "Renamed");
+  await page.getByRole("button", { name: "Delete" }).click();
+  await page.getByRole("button", { name: "Delete for good" }).click();
+  await page.waitForURL(`${base}/studio`);
+  await page.locator(`[data-broadcast-id="${id}"]`).waitFor({ state: "detached" });
+  await page.context().close();
+});
+
+test("18 health is drawn, said in words and as a table, and comes with advice", async () => {
+  const page = await open({ signedIn: true });
+  await page.goto(`/studio/${onAir.game.id}`);
+  const health = page.locator("[data-samples]");
+  await until("two samples", async () => (Number(await health.getAttribute("data-samples")) >= 2 ? true : undefined));
+  assert.equal(await page.locator("[data-graph] canvas").count(), 3);
+  const drawn = await page.locator("[data-graph=bitrate] canvas").evaluate((canvas) => {
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    return data.some((value) => value !== 0);
+  });
+  assert.ok(drawn, "the graph is empty");
+  assert.match(await health.innerText(), /\d+ kbit\/s, \d+\.\d frames\/s, a keyframe every \d\.\d s/);
+  assert.equal(await page.locator("[data-advice]").first().getAttribute("data-advice"), "health.good");
+  await page.getByText("The last samples as a table").click();
+  assert.ok((await page.locator(".health tbody tr").count()) >= 2);
+
+  // An encoder with rare keyframes gets other advice.
+  const made = await api("POST", "/v1/broadcasts?wait=applied", { title: "Rare keyframes" });
+  const encoder = push(made.publish_key, { keyframes: 150 });
+  await reaches(made.broadcast.id, "live");
+  await page.goto(`/studio/${made.broadcast.id}`);
+  await page.locator('[data-advice="health.keyframe_long"]').waitFor();
+  await encoder.stop();
+  await page.context().close();
+});

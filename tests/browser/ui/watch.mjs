@@ -1,0 +1,232 @@
+// Points 10 to 16: the watch page.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { api, create, launch, onAir, open, push, reaches, until } from "./stage.mjs";
+
+async function watch(page, id) {
+  await page.goto(`/watch/${id}`);
+  await page.locator('[data-player="playing"]').waitFor();
+}
+
+const look = (page) =>
+  page.locator(".picture video").evaluate((video) => ({ at: video.currentTime, paused: video.paused, muted: video.muted, volume: video.volume, height: video.videoHeight }));
+
+async function plays(page) {
+  const { at } = await look(page);
+  await until("the picture moves", async () => ((await look(page)).at > at + 0.5 ? true : undefined));
+}
+
+test("10 play starts by itself, muted where sound is not allowed", async (t) => {
+  const page = await open();
+  const from = performance.now();
+  await page.goto(`/watch/${onAir.game.id}`);
+  await page.locator('[data-player="playing"]').waitFor();
+  t.diagnostic(`plays ${Math.round(performance.now() - from)} ms after it was opened`);
+  assert.equal((await look(page)).muted, false);
+  assert.equal(await page.locator(".prompt").count(), 0);
+  await page.context().close();
+
+  const strict = await launch(["--autoplay-policy=document-user-activation-required"]);
+  const silent = await open({ from: strict });
+  // Whatever a test evaluates counts as a gesture of a person, so it only listens at first.
+  await silent.addInitScript(() => {
+    document.addEventListener("playing", ({ target }) => console.info(`playing, muted: ${target.muted}`), true);
+  });
+  const said = silent.waitForEvent("console", (message) => message.text().startsWith("playing"));
+  await silent.goto(`/watch/${onAir.game.id}`, { waitUntil: "commit" });
+  assert.equal((await said).text(), "playing, muted: true");
+  await plays(silent);
+  await silent.locator(".prompt").getByRole("button", { name: "Turn sound on" }).click();
+  await until("there is sound", async () => ((await look(silent)).muted ? undefined : true));
+  assert.equal(await silent.locator(".prompt").count(), 0);
+  await plays(silent);
+  await silent.context().close();
+});
+
+/** Seconds that the picture is behind, read from the clock in it, and what the page says at the same moment. */
+function readClock(page) {
+  return page.evaluate(() => {
+    const video = document.querySelector(".picture video");
+    const canvas = new OffscreenCanvas(64, 36);
+    const context = canvas.getContext("2d", { willReadFrequently: true });
+    context.drawImage(video, 0, 0, 64, 36);
+    const now = Date.now() / 1000;
+    const said = Number(document.querySelector("[data-latency]")?.dataset.latency);
+    // The full range of the canvas for the limited one of the video, of which a digit is 22 steps.
+    const digit = (x) => Math.round((context.getImageData(x, 8, 1, 1).data[0] * 219) / 255 / 22);
+    const shown = digit(12) + digit(52) / 10;
+    return { truth: (((now - shown) % 10) + 10) % 10, said };
+  });
+}
+
+test("11 the latency indicator is true, and one can go live", async (t) => {
+  const page = await open();
+  await watch(page, onAir.game.id);
+  await page.locator("[data-latency]").waitFor();
+  await plays(page);
+  const errors = [];
+  for (let n = 0; n < 20; n += 1) {
+    const { truth, said } = await readClock(page);
+    // The clock in the picture counts to ten.
+    const error = ((said - truth + 5) % 10) - 5;
+    errors.push(error < -5 ? error + 10 : error);
+    await page.waitForTimeout(110);
+  }
+  errors.sort((a, b) => a - b);
+  const median = errors[10];
+  t.diagnostic(`said minus true, in seconds: ${errors.map((error) => error.toFixed(2)).join(" ")}`);
+  assert.ok(Math.abs(median) <= 0.5, `the indicator is ${median} s off`);
+
+  const goLive = page.getByRole("button", { name: "Go live" });
+  assert.equal(await goLive.count(), 0);
+  await page.locator(".picture video").evaluate((video) => (video.currentTime -= 12));
+  await goLive.click();
+  await goLive.waitFor({ state: "detached" });
+  await plays(page);
+  await page.context().close();
+});
+
+test("12 one can seek in the past, by pointer with a preview and by keyboard", async () => {
+  const page = await open();
+  await watch(page, onAir.game.id);
+  const line = page.getByRole("slider", { name: "Position in the stream" });
+  await until("a past of 20 s", async () => (Number(await line.getAttribute("min")) <= -20 ? true : undefined));
+  const before = await look(page);
+  await line.focus();
+  for (let n = 0; n < 10; n += 1) await page.keyboard.press("ArrowLeft");
+  await until("it went back", async () => ((await look(page)).at < before.at - 3 ? true : undefined));
+  await plays(page);
+  assert.match(await line.getAttribute("aria-valuetext"), /^\d+:\d\d behind live$/);
+  await page.keyboard.press("End");
+  await page.keyboard.press("l");
+
+  const box = await line.boundingBox();
+  await page.mouse.move(box.x + box.width * 0.3, box.y + box.height / 2);
+  const preview = page.locator(".preview");
+  await preview.waitFor();
+  await until("a picture of then", async () =>
+    (await preview.locator("video").evaluate((video) => video.readyState >= 2 && video.videoHeight)) || undefined,
+  );
+  assert.match(await preview.innerText(), /−\d+:\d\d/);
+  const live = (await look(page)).at;
+  await page.mouse.down();
+  await page.mouse.up();
+  await until("it is there", async () => ((await look(page)).at < live - 4 ? true : undefined));
+  await plays(page);
+  await page.context().close();
+});
+
+test("13 the quality can be chosen, is the one on the screen, and stays", async () => {
+  const page = await open();
+  await watch(page, onAir.game.id);
+  const menu = page.locator("select[name=quality]");
+  await until("what is on the screen", async () => {
+    const { height } = await look(page);
+    return (await menu.locator("option").first().innerText()) === `Auto (${height}p)` ? true : undefined;
+  });
+  await menu.selectOption({ label: "240p" });
+  const lines = (height) => until(`${height} lines`, async () => ((await look(page)).height === height ? true : undefined));
+  await lines(240);
+  await page.reload();
+  await page.locator('[data-player="playing"]').waitFor();
+  await lines(240);
+  assert.equal(await menu.evaluate((select) => select.selectedOptions[0].label), "240p");
+  await menu.selectOption({ label: "360p" });
+  await lines(360);
+  await menu.selectOption("-1");
+  await page.reload();
+  await until("auto again", async () => ((await menu.inputValue()) === "-1" ? true : undefined));
+  await page.context().close();
+});
+
+test("14 keys do what the help says, and nothing where somebody types", async () => {
+  const page = await open();
+  await watch(page, onAir.game.id);
+  await plays(page);
+  const becomes = (what, holds) => until(what, async () => (holds(await look(page)) ? true : undefined));
+  for (const key of ["Space", "k"]) {
+    await page.keyboard.press(key);
+    await becomes("paused", ({ paused }) => paused);
+    await page.keyboard.press(key);
+    await becomes("playing", ({ paused }) => !paused);
+  }
+  await page.keyboard.press("m");
+  await becomes("muted", ({ muted }) => muted);
+  await page.keyboard.press("m");
+  await becomes("loud", ({ muted }) => !muted);
+  await page.keyboard.press("ArrowDown");
+  await becomes("quieter", ({ volume }) => volume < 1);
+  await page.keyboard.press("ArrowUp");
+  await becomes("louder", ({ volume }) => volume === 1);
+  const { at } = await look(page);
+  await page.keyboard.press("ArrowLeft");
+  await becomes("5 s back", (now) => now.at < at - 2);
+  await page.keyboard.press("ArrowRight");
+  await becomes("5 s forward", (now) => now.at > at - 1);
+  for (let n = 0; n < 3; n += 1) await page.keyboard.press("ArrowLeft");
+  await page.keyboard.press("l");
+  await page.getByRole("button", { name: "Go live" }).waitFor({ state: "detached" });
+  await page.keyboard.press("f");
+  await until("full screen", () => page.evaluate(() => document.fullscreenElement !== null || undefined));
+  await page.keyboard.press("f");
+  await until("no full screen", () => page.evaluate(() => document.fullscreenElement === null || undefined));
+  await page.keyboard.press("?");
+  const help = page.getByRole("dialog", { name: "Keyboard shortcuts" });
+  await help.waitFor();
+  await page.keyboard.press("Escape");
+  await help.waitFor({ state: "hidden" });
+
+  await page.evaluate(() => {
+    const field = document.createElement("input");
+    field.id = "typed";
+    document.querySelector("main").append(field);
+    field.focus();
+  });
+  const before = await look(page);
+  await page.keyboard.type("k mfl?");
+  assert.equal(await page.locator("#typed").inputValue(), "k mfl?");
+  const now = await look(page);
+  assert.deepEqual([now.paused, now.muted, await help.isVisible()], [before.paused, before.muted, false]);
+  await page.context().close();
+});
+
+test("15 a new title shows at once, and as a mark on the time line", async () => {
+  const page = await open();
+  await watch(page, onAir.jazz.id);
+  assert.equal(await page.locator(".timeline-mark").count(), 0);
+  await api("PUT", `/v1/broadcasts/${onAir.jazz.id}/title`, { title: "Second set" });
+  await page.getByRole("heading", { level: 1, name: "Second set" }).waitFor();
+  assert.match(await page.title(), /^Second set/);
+  await page.locator('.timeline-mark[title="Second set"]').waitFor();
+  await page.getByText("Title changes (1)").click();
+  await page.getByRole("button", { name: /Second set/ }).click();
+  await plays(page);
+  await api("PUT", `/v1/broadcasts/${onAir.jazz.id}/title`, { title: onAir.jazz.title });
+  await page.context().close();
+});
+
+test("16 when the encoder drops, the page says so and plays on without a reload", async (t) => {
+  const drop = await create("Comes and goes", []);
+  let encoder = push(drop.key);
+  await reaches(drop.id, "live");
+  const page = await open();
+  await watch(page, drop.id);
+  await page.evaluate(() => (window.sameDocument = true));
+  await encoder.kill();
+  const said = page.locator(".overlay:not([hidden])");
+  await until("it says reconnecting", async () => ((await said.count()) && /Waiting for it to come back/.test(await said.innerText())) || undefined);
+  assert.equal(await page.locator(".badge").innerText(), "Reconnecting");
+  const { at } = await look(page);
+  const from = performance.now();
+  encoder = push(drop.key);
+  await until("it plays on", async () => {
+    const now = await look(page);
+    return now.at > at + 1 && !now.paused && (await said.count()) === 0 ? true : undefined;
+  });
+  await plays(page);
+  t.diagnostic(`plays on ${Math.round(performance.now() - from)} ms after the encoder is back`);
+  assert.equal(await page.evaluate(() => window.sameDocument), true);
+  await encoder.stop();
+  await page.getByText("This broadcast has ended.").first().waitFor();
+  await page.context().close();
+});
