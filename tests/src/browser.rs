@@ -8,6 +8,10 @@ use castlog_testkit::tools;
 use serde_json::Value;
 use tokio::process::Command;
 
+use crate::System;
+
+/// All points in a row, of which each has steps of up to a minute.
+const LIMIT_OF_ALL: Duration = Duration::from_secs(1200);
 /// A script has several steps of up to a minute each; past this it hangs.
 const LIMIT: Duration = Duration::from_secs(240);
 
@@ -73,21 +77,67 @@ impl Browser {
         self.run("nothing.mjs", &[&self.base, query]).await
     }
 
-    async fn run(&self, script: &str, arguments: &[&str]) -> anyhow::Result<Value> {
+    /// Checks every point of the pages; what the tests printed.
+    ///
+    /// # Errors
+    /// One of them does not hold; the message holds what the tests printed.
+    pub async fn checks_the_pages(&self, system: &System) -> anyhow::Result<String> {
+        let mut command = self.node();
+        command.arg("--test").arg(self.scripts.join("ui.test.mjs"));
+        for name in [
+            "CASTLOG_API_URL",
+            "CASTLOG_ADMIN_TOKEN",
+            "CASTLOG_RTMP_URL",
+            "NATS_URL",
+            "NATS_OPERATOR_USER",
+            "NATS_OPERATOR_PASSWORD",
+        ] {
+            command.env(name, system.env(name)?);
+        }
+        command
+            .env("CASTLOG_DATA", system.folder())
+            .env("NATS_BIN", tools::nats()?);
+        let output = finish("ui.test.mjs", LIMIT_OF_ALL, command).await?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(
+            output.status.success(),
+            "{said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(said)
+    }
+
+    /// Scrolls through the event explorer once it has `rows` rows; the figures.
+    ///
+    /// # Errors
+    /// It never has so many, or puts too many of them into the document.
+    pub async fn scrolls(&self, token: &str, rows: u64) -> anyhow::Result<Value> {
+        self.run("scroll.mjs", &[&self.base, token, &rows.to_string()]).await
+    }
+
+    fn node(&self) -> Command {
         let mut command = Command::new(&self.node);
         command
-            .arg(self.scripts.join(script))
-            .args(arguments)
             .env("CHROMIUM", &self.chromium)
             .stdin(Stdio::null())
             .kill_on_drop(true);
-        let output = tokio::time::timeout(LIMIT, command.output())
-            .await
-            .with_context(|| format!("{script} has not ended within {LIMIT:?}"))?
-            .with_context(|| format!("cannot start {script}"))?;
+        command
+    }
+
+    async fn run(&self, script: &str, arguments: &[&str]) -> anyhow::Result<Value> {
+        let mut command = self.node();
+        command.arg(self.scripts.join(script)).args(arguments);
+        let output = finish(script, LIMIT, command).await?;
         if !output.status.success() {
             bail!("{script}: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
         serde_json::from_slice(&output.stdout).with_context(|| format!("{script} printed no JSON"))
     }
+}
+
+async fn finish(script: &str, limit: Duration, mut command: Command) -> anyhow::Result<std::process::Output> {
+    tokio::time::timeout(limit, command.output())
+        .await
+        .with_context(|| format!("{script} has not ended within {limit:?}"))?
+        .with_context(|| format!("cannot start {script}"))
 }

@@ -141,7 +141,7 @@ test("4 an input method loses no jamo and submits nothing twice", async () => {
 test("5 matches are highlighted, of typos too, and markup stays text", async () => {
   const page = await open();
   const marks = () => page.locator(`[data-broadcast-id="${onAir.jazz.id}"] mark`).allInnerTexts();
-  for (const [query, wanted] of [["jaz", "jaz"], ["nihgt", "Night"], ["live", "live"]]) {
+  for (const [query, wanted] of [["jaz", "jaz"], ["nihgt", "Night"], ["more", "more"]]) {
     await page.goto(`/search?q=${query}`);
     await shows(page, [onAir.jazz.id]);
     assert.deepEqual(await marks(), [wanted], query);

@@ -65,7 +65,7 @@ test("19 the log: a tree with counts, a tail with pause, starts, filters, decode
 
   // Decoded and raw, beside the list and on a page of its own.
   await page.goto(`/events?kind=title&broadcast=${onAir.game.id}&from=all`);
-  await page.getByRole("button", { name: /^BROAD_INFO \d+$/ }).click();
+  await page.locator(".row-pick").click();
   const decoded = page.getByRole("region", { name: "Decoded" });
   await decoded.waitFor();
   assert.ok((await decoded.innerText()).includes(onAir.game.title));

@@ -56,7 +56,7 @@ export function SearchBox({ value, onType, onSubmit, autoFocus = false }: Props)
 
   // Enter that ends a composition belongs to the input method.
   const keyDown = (event: KeyboardEvent) => {
-    if (event.key === "Enter" && event.nativeEvent.isComposing) event.preventDefault();
+    if (event.key === "Enter" && (event.nativeEvent.isComposing || composing.current)) event.preventDefault();
   };
 
   return (
