@@ -8,12 +8,16 @@ sum() { # FILE...
   cat -- "$@" | sha256sum | cut -d ' ' -f 1
 }
 
-lock=$(sum package-lock.json .npmrc)
-if [[ ! -f node_modules/.castlog-lock || $(<node_modules/.castlog-lock) != "$lock" ]]; then
-  echo "castlog: installing the web packages" >&2
-  npm ci
-  echo "$lock" >node_modules/.castlog-lock
-fi
+# The pages' packages, and those that make the types of the API.
+for package in . openapi; do
+  lock=$(sum "$package/package-lock.json" "$package/.npmrc")
+  stamp=$package/node_modules/.castlog-lock
+  if [[ ! -f $stamp || $(<"$stamp") != "$lock" ]]; then
+    echo "castlog: installing the web packages of ${package/#./web}" >&2
+    npm --prefix "$package" ci
+    echo "$lock" >"$stamp"
+  fi
+done
 
 # The names count too: a moved or deleted file is a change.
 mapfile -t sources < <(find . \( -name node_modules -o -name dist \) -prune -o -type f -print | LC_ALL=C sort)

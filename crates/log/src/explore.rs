@@ -94,7 +94,7 @@ impl Log {
     ///
     /// # Errors
     /// The log cannot be reached.
-    pub async fn subjects(
+    pub async fn subject_counts(
         &self,
         stream: &str,
         filter: &str,

@@ -77,7 +77,7 @@ pub(crate) struct KindCounts {
 pub(crate) async fn streams(State(api): State<Arc<Api>>, _: Admin) -> Result<Json<Streams>, Problem> {
     let mut streams = Vec::new();
     for stream in STREAMS {
-        let (status, counts) = api.log.subjects(stream, "media.>", MAX_SUBJECTS).await?;
+        let (status, counts) = api.log.subject_counts(stream, "media.>", MAX_SUBJECTS).await?;
         let mut kinds: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
         for (subject, count) in &counts {
             let kind = subject.split('.').nth(2).unwrap_or_default();
@@ -165,7 +165,7 @@ impl FromRequestParts<Arc<Api>> for OfKind {
 )]
 pub(crate) async fn subjects(State(api): State<Arc<Api>>, _: Admin, of: OfKind) -> Result<Json<Subjects>, Problem> {
     let (stream, filter) = (of.kind.stream(), of.kind.filter());
-    let (_, mut counts) = api.log.subjects(stream, &filter, MAX_SUBJECTS).await?;
+    let (_, mut counts) = api.log.subject_counts(stream, &filter, MAX_SUBJECTS).await?;
     counts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     let left_out = counts.len().saturating_sub(of.limit);
     counts.truncate(of.limit);
