@@ -18,6 +18,8 @@
   natscli,
   redis,
   meilisearch,
+  versitygw,
+  rclone,
   nodejs,
   python3,
   ffmpeg,
@@ -92,6 +94,10 @@ let
       deadnix
       # `ps`, by which tests look at what `castlog up` left behind.
       procps
+      # S3 servers of the tests. An older versitygw than that of tools/versions.env
+      # lets two writers create one object, which the tests then say.
+      versitygw
+      rclone
     ]
     # Plays the streams in the end-to-end tests; there is none for macOS.
     ++ lib.optional stdenv.hostPlatform.isLinux chromium;

@@ -20,10 +20,10 @@ dockerTools.buildLayeredImage {
     curl
     dockerTools.fakeNss
   ];
-  # Where media, the development certificate and GStreamer's list of plugins are,
-  # for the user below.
+  # Where the development certificate, GStreamer's list of plugins and, without a
+  # bucket, media (.castlog/media) are, for the user below.
   fakeRootCommands = ''
-    mkdir -p var/lib/castlog/media tmp
+    mkdir -p var/lib/castlog tmp
     chmod 1777 tmp
     chown -R 65534:65534 var/lib/castlog
   '';
@@ -32,7 +32,6 @@ dockerTools.buildLayeredImage {
     User = "65534:65534";
     WorkingDir = "/var/lib/castlog";
     Env = [
-      "CASTLOG_MEDIA__PATH=/var/lib/castlog/media"
       "CASTLOG_RTMP__DEV_CERT_DIR=/var/lib/castlog/rtmps"
       "CASTLOG_ADMIN__LISTEN=0.0.0.0:9640"
       "CASTLOG_HLS__LISTEN=0.0.0.0:8081"

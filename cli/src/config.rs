@@ -193,6 +193,7 @@ impl Config {
             ("up", self.up.validate()),
             ("nats", self.nats.validate()),
             ("telemetry", self.telemetry.validate()),
+            ("media", self.media.validate()),
         ];
         let named = |(section, problems): (&str, Vec<String>)| {
             let prefix = format!("{section}.");

@@ -3,7 +3,7 @@
 use std::{io::Read as _, pin::Pin, process::ExitCode, time::Duration};
 
 use castlog_log::Log;
-use castlog_service::{Context, Shutdown, Tasks};
+use castlog_service::{Context, MediaAccess, Shutdown, Tasks};
 
 use crate::{
     args::{Global, Run, ServiceChoice},
@@ -59,6 +59,16 @@ impl Service {
         }
     }
 
+    /// What it does with the media store; `None` when it leaves it alone.
+    const fn media(self, config: &Config) -> Option<MediaAccess> {
+        match self {
+            Self::Pipeline => Some(MediaAccess::Write),
+            Self::Hls => Some(MediaAccess::Read),
+            Self::LogSink if config.log_sink.archive.enabled => Some(MediaAccess::Write),
+            Self::Rtmp | Self::LiveInfo | Self::LiveApi | Self::Indexer | Self::LogSink => None,
+        }
+    }
+
     fn run(self, config: Config, ctx: Context) -> Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>> {
         match self {
             Self::Rtmp => Box::pin(castlog_rtmp::run(config.rtmp, ctx)),
@@ -86,6 +96,11 @@ fn chosen(choices: &[ServiceChoice]) -> Vec<Service> {
         })
     };
     Service::ALL.into_iter().filter(is_chosen).collect()
+}
+
+/// The most that any of the services does with the media store.
+pub(crate) fn media_access(services: &[Service], config: &Config) -> Option<MediaAccess> {
+    services.iter().filter_map(|service| service.media(config)).max()
 }
 
 pub(crate) async fn run(global: &Global, args: &Run) -> anyhow::Result<ExitCode> {
@@ -119,7 +134,16 @@ async fn serve(config: &Config, services: Vec<Service>) -> anyhow::Result<ExitCo
     let Some(first) = logs.first() else {
         return Ok(ExitCode::SUCCESS);
     };
-    let media = castlog_service::open_media_store(&config.media)?;
+    let media = match media_access(&services, config) {
+        None => castlog_service::no_media_store(),
+        Some(access) => {
+            let store = castlog_service::open_media_store(&config.media)?;
+            if !castlog_service::media_store_ready(&config.media, &store, access, &shutdown).await? {
+                return Ok(ExitCode::SUCCESS);
+            }
+            store
+        }
+    };
     let ctx = Context::start(first.clone(), media, shutdown.clone(), &config.admin).await?;
     let mut tasks = Tasks::new(&shutdown);
     for (service, log) in services.into_iter().zip(&logs) {

@@ -35,7 +35,7 @@ pub(crate) use settings::{Config, quiet_telemetry};
 use crate::{
     args::{Down, Global},
     config,
-    run::{SUPERVISED, Service},
+    run::{SUPERVISED, Service, media_access},
 };
 use credentials::Credentials;
 use folder::Folder;
@@ -112,6 +112,12 @@ impl Platform {
     ) -> anyhow::Result<()> {
         let credentials = Credentials::load_or_make(folder)?;
         let mut config = settings::local(config, folder, &credentials);
+
+        if !config.media.url.is_empty() {
+            let began = Instant::now();
+            media_store_ready(&config).await?;
+            step(&config.media.url, began);
+        }
 
         let began = Instant::now();
         for program in servers::nats(programs, folder, &config, &credentials)? {
@@ -193,6 +199,17 @@ impl Platform {
         }
         futures::future::join_all(self.nats.into_iter().map(Supervised::stop)).await;
     }
+}
+
+/// Before anything starts: what is wrong with a bucket would else be told by each
+/// service, in its log.
+async fn media_store_ready(config: &config::Config) -> anyhow::Result<()> {
+    let store = castlog_service::open_media_store(&config.media)?;
+    if let Some(access) = media_access(&Service::ALL, config) {
+        // The shutdown ends the wait from outside.
+        castlog_service::media_store_ready(&config.media, &store, access, &Shutdown::new()).await?;
+    }
+    Ok(())
 }
 
 /// Applies the definitions once the servers of a cluster have found each other:

@@ -1,15 +1,7 @@
 # The machines of docs/deploy.md: a platform on its own network (wg0), whose
-# credentials are in /run/secrets and whose media folder is a shared one.
+# credentials are in /run/secrets and whose media is in an S3 bucket.
 let
   common = {
-    # The shared folder knows groups by their numbers.
-    users.groups.castlog-media.gid = 950;
-    fileSystems."/srv/castlog-media" = {
-      device = "files-1.internal:/castlog-media";
-      fsType = "nfs4";
-      options = [ "hard" ];
-    };
-
     services.castlog = {
       enable = true;
       credentials.directory = "/run/secrets/castlog";
@@ -20,7 +12,11 @@ let
       settings = {
         nats.url = "nats://nats-1.internal:4222,nats://nats-2.internal:4222,nats://nats-3.internal:4222";
         jetstream.replicas = 3;
-        media.path = "/srv/castlog-media";
+        media = {
+          url = "s3://castlog-media";
+          endpoint = "https://s3.internal";
+          region = "eu-central-1";
+        };
       };
     };
   };

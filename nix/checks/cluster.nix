@@ -50,8 +50,26 @@ hold "cluster" configs (
     "edges have names of their own" =
       configs.edge-1.services.castlog.settings.hls.edge
       != configs.edge-2.services.castlog.settings.hls.edge;
-    "who writes the shared folder is the same group everywhere" = lib.all (
-      config: config.users.groups.castlog-media.gid == 950
+    "who has to do with media is given the bucket's key, and nobody else" = lib.all (
+      config:
+      lib.all (
+        name:
+        let
+          given = config.systemd.services.${name}.serviceConfig.LoadCredential or [ ];
+          key = "CASTLOG_MEDIA__SECRET_ACCESS_KEY:/run/secrets/castlog/media-secret-access-key";
+          service = lib.any (one: lib.hasPrefix "castlog-${one}" name) [
+            "hls"
+            "log-sink"
+            "pipeline"
+          ];
+        in
+        lib.elem key given == service
+      ) (lib.filter (lib.hasPrefix "castlog-") (lib.attrNames config.systemd.services))
+    ) (lib.attrValues configs);
+    "no machine of a cluster with a bucket has a media folder" = lib.all (
+      config:
+      config.services.castlog.settings.media.path == null
+      && !lib.any (lib.hasInfix "castlog-media") config.systemd.tmpfiles.rules
     ) (lib.attrValues configs);
     "no credentials are made behind anybody's back" = lib.all (
       config: !config.systemd.services ? castlog-credentials

@@ -58,5 +58,8 @@ hold "single-machine" { single = config; } (
     "only what writes media may write it" =
       units.castlog-pipeline.serviceConfig ? ReadWritePaths
       && !units.castlog-hls.serviceConfig ? ReadWritePaths;
+    "media is in a folder, with the key of no bucket" =
+      config.services.castlog.settings.media.path == "/var/lib/castlog/media"
+      && !lib.any (lib.hasInfix "media-secret") units.castlog-hls.serviceConfig.LoadCredential;
   }
 )

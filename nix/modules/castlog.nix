@@ -107,6 +107,12 @@ let
       "meilisearch-indexer-key"
       "admin-token"
     ];
+
+  # What an S3 server has given out; nothing makes them.
+  bucketKey = [
+    "media-access-key-id"
+    "media-secret-access-key"
+  ];
 in
 {
   imports = [
@@ -212,15 +218,21 @@ in
         default = "/var/lib/castlog-credentials";
         description = "Folder of the credentials, as `castlog-credentials` makes it, for root alone.";
       };
-      files = lib.genAttrs credentialFiles (
-        name:
-        mkOption {
-          type = types.externalPath;
-          default = "${cfg.credentials.directory}/${name}";
-          defaultText = lib.literalExpression ''"''${config.services.castlog.credentials.directory}/${name}"'';
-          description = "The file `${name}`, of which each unit that needs it is given a copy by systemd.";
-        }
-      );
+      files =
+        let
+          file =
+            type: more: name:
+            mkOption {
+              inherit type;
+              default = "${cfg.credentials.directory}/${name}";
+              defaultText = lib.literalExpression ''"''${config.services.castlog.credentials.directory}/${name}"'';
+              description = "The file `${name}`, of which each unit that needs it is given a copy by systemd${more}.";
+            };
+        in
+        lib.genAttrs credentialFiles (file types.externalPath "")
+        // lib.genAttrs bucketKey (
+          file (types.nullOr types.externalPath) ", where `settings.media.url` is set; null: the role of the machine"
+        );
     };
 
     openFirewall = mkOption {

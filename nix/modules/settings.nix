@@ -35,6 +35,14 @@ let
       "nkey"
     ]
     [
+      "media"
+      "access_key_id"
+    ]
+    [
+      "media"
+      "secret_access_key"
+    ]
+    [
       "meilisearch"
       "search_key"
     ]

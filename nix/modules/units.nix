@@ -38,9 +38,15 @@ let
   # Variable → file, whose content it gets.
   secretsOf =
     service:
-    lib.mapAttrs (_: file: cfg.credentials.files.${file}) (
-      service.secrets or { }
-      // lib.optionalAttrs (service.redis or false) { CASTLOG_REDIS__URL = "redis-password"; }
+    lib.filterAttrs (_: file: file != null) (
+      lib.mapAttrs (_: file: cfg.credentials.files.${file}) (
+        service.secrets or { }
+        // lib.optionalAttrs (service.redis or false) { CASTLOG_REDIS__URL = "redis-password"; }
+        // lib.optionalAttrs (inBucket && service ? media) {
+          CASTLOG_MEDIA__ACCESS_KEY_ID = "media-access-key-id";
+          CASTLOG_MEDIA__SECRET_ACCESS_KEY = "media-secret-access-key";
+        }
+      )
     );
 
   # Name among the unit's credentials → file.
@@ -95,7 +101,12 @@ let
   hardening = import ./hardening.nix;
 
   # Paths outside the store that a unit sees and writes.
-  media = service: service.media or null;
+  inBucket =
+    !lib.elem cfg.settings.media.url [
+      null
+      ""
+    ];
+  media = service: if inBucket then null else service.media or null;
   mediaPath = effective.media.path;
 
   serviceOf =
@@ -119,8 +130,6 @@ let
       environment = {
         CASTLOG_ADMIN__LISTEN = "${cfg.adminAddress}:${toString adminPort}";
       }
-      # A service without media of its own is given an empty folder.
-      // lib.optionalAttrs (media service == null) { CASTLOG_MEDIA__PATH = "/run/${unit}"; }
       // lib.optionalAttrs (name == "rtmp") { CASTLOG_RTMP__DEV_CERT_DIR = "/var/lib/${unit}"; }
       // lib.optionalAttrs (service.compiles or false) {
         # GStreamer's list of plugins.
@@ -182,7 +191,7 @@ in
 {
   config = lib.mkIf cfg.enable {
     services.castlog.settings = {
-      media.path = lib.mkDefault "/var/lib/castlog/media";
+      media.path = lib.mkIf (!inBucket) (lib.mkDefault "/var/lib/castlog/media");
       rtmp.name = lib.mkDefault config.networking.hostName;
       hls.edge = lib.mkDefault config.networking.hostName;
       meilisearch.url = lib.mkDefault "http://${cfg.meilisearch.host}:${toString cfg.meilisearch.port}";
@@ -194,8 +203,12 @@ in
         message = "services.castlog.rtmp.tls: certFile and keyFile belong together";
       }
       {
-        assertion = lib.hasPrefix "/" mediaPath;
+        assertion = inBucket || lib.hasPrefix "/" mediaPath;
         message = "services.castlog.settings.media.path = ${mediaPath} is not an absolute path";
+      }
+      {
+        assertion = !inBucket || cfg.settings.media.path == null;
+        message = "services.castlog.settings.media: path and url are both set; media is in one of them";
       }
       {
         assertion = lib.elem effective.jetstream.replicas [

@@ -28,6 +28,7 @@
     "procps"
     "protobuf"
     "python3"
+    "rclone"
     "redis"
     "rust-analyzer"
     "rustc"
@@ -35,6 +36,7 @@
     "shellcheck"
     "systemd"
     "util-linux"
+    "versitygw"
   ];
 
   # In the set gst_all_1.

@@ -43,6 +43,8 @@ ITEMS = {
     "meilisearch": "meilisearch",
     "node": "nodejs",
     "nats": "natscli",
+    "versitygw": "versitygw",
+    "rclone": "rclone",
     "nixfmt": "nixfmt",
     "deadnix": "deadnix",
     # Nix itself, which opens the shell, and the Debian packages above.
@@ -112,7 +114,7 @@ def packages(root, report):
     env = re.sub(r"#.*", "", text(root, "tools/versions.env"))
     lists = re.findall(r"^DEBIAN_(?:BUILD|TEST)=\(([^)]*)\)", env, re.MULTILINE)
     items = re.findall(r"^get_(\w+)\(\)", text(root, "tools/install.sh"), re.MULTILINE)
-    items = [item for item in items if item not in ("pip",)]
+    items = [item for item in items if item not in ("pip", "go")]
     for name, table, where in [
         *((name, DEBIAN, "tools/versions.env") for names in lists for name in names.split()),
         *((name, ITEMS, "tools/install.sh") for name in items),

@@ -147,7 +147,7 @@ pub(super) fn local(mut config: config::Config, folder: &Folder, credentials: &C
     config.indexer.meilisearch = default.indexer.meilisearch.clone();
     config.log_sink.meilisearch = default.log_sink.meilisearch.clone();
     config.admin.listen.clear();
-    if config.media.path == default.media.path {
+    if config.media.url.is_empty() && config.media.path == default.media.path {
         config.media.path = folder.path().join("media");
     }
     if config.rtmp.dev_cert_dir == default.rtmp.dev_cert_dir {

@@ -21,7 +21,9 @@ pub use context::{Context, connect_log};
 pub use health::Health;
 pub use listener::{Bounded, Connection, Peer};
 pub use shutdown::{Shutdown, on_signals};
-pub use store::{MediaStore, MediaStoreConfig, open_media_store};
+pub use store::{
+    MediaAccess, MediaStore, MediaStoreConfig, MediaStoreError, media_store_ready, no_media_store, open_media_store,
+};
 pub use supervise::Tasks;
 pub use telemetry::{LogFormat, Telemetry, TelemetryConfig, init as init_telemetry, init_traced};
 

@@ -192,9 +192,7 @@ impl Service {
         let media = server::folder("media")?;
         let context = Context {
             log: log.clone(),
-            media: open_media_store(&MediaStoreConfig {
-                path: media.path().to_owned(),
-            })?,
+            media: open_media_store(&MediaStoreConfig::folder(media.path()))?,
             shutdown: Shutdown::new(),
             health: Health::default(),
         };

@@ -1,4 +1,4 @@
-//! What the three servers have in common: a temporary folder, a process, and
+//! What the servers have in common: a temporary folder, a process, and
 //! a start that is over when the server answers.
 
 use std::{
@@ -92,7 +92,7 @@ where
     Err(last.context("no attempt was made")?)
 }
 
-/// All three say so in the words of the system's error.
+/// All say so in the words of the system's error.
 fn port_was_taken(process: &Process) -> bool {
     process.last_output().to_lowercase().contains("already in use")
 }

@@ -93,6 +93,22 @@ pub fn meilisearch() -> anyhow::Result<PathBuf> {
     find("meilisearch")
 }
 
+/// versitygw, an S3 server.
+///
+/// # Errors
+/// See [`find`].
+pub fn versitygw() -> anyhow::Result<PathBuf> {
+    find("versitygw")
+}
+
+/// rclone, whose S3 server has no conditional writes.
+///
+/// # Errors
+/// See [`find`].
+pub fn rclone() -> anyhow::Result<PathBuf> {
+    find("rclone")
+}
+
 /// The `nats` command line client.
 ///
 /// # Errors

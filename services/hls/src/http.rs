@@ -16,6 +16,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use backon::{ExponentialBuilder, Retryable as _};
 use bytes::Bytes;
 use castlog_log::{BroadcastId, SessionId};
 use castlog_metrics::{Answer, metrics};
@@ -41,6 +42,12 @@ use crate::{
 
 /// How long the answer to a request may take to begin: the store's time.
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the store may take for an object, so that there is time left to say so.
+const STORE_PATIENCE: Duration = Duration::from_secs(10);
+/// How often the store is asked again: a busy S3 server fails now and then, and a
+/// connection that it has closed looks like that too.
+const STORE_RETRIES: usize = 2;
+const STORE_DELAY: Duration = Duration::from_millis(50);
 /// How long a browser may remember that requests from anywhere are allowed.
 const PREFLIGHT_LIFETIME: Duration = Duration::from_secs(86_400);
 const PLAYLIST: HeaderValue = HeaderValue::from_static("application/vnd.apple.mpegurl");
@@ -250,14 +257,39 @@ fn store_problem(key: &MediaKey, error: &object_store::Error) -> Problem {
     Problem::Store
 }
 
+/// Asks the store for an object, and again when it fails.
+async fn ask<T, F>(key: &MediaKey, request: impl FnMut() -> F) -> Result<T, Problem>
+where
+    F: Future<Output = object_store::Result<T>>,
+{
+    let tries = ExponentialBuilder::default()
+        .with_min_delay(STORE_DELAY)
+        .with_max_times(STORE_RETRIES)
+        .with_jitter();
+    let asked = request
+        .retry(tries)
+        .when(|error: &object_store::Error| !matches!(error, object_store::Error::NotFound { .. }));
+    match tokio::time::timeout(STORE_PATIENCE, asked).await {
+        Ok(answer) => answer.map_err(|error| store_problem(key, &error)),
+        Err(_) => {
+            tracing::warn!(key = %key, patience_s = STORE_PATIENCE.as_secs(), "media store does not answer");
+            Err(Problem::Store)
+        }
+    }
+}
+
 /// Reads an object into memory, unless it is larger than `largest`.
 async fn read(edge: &Edge, key: &MediaKey, largest: u64) -> Result<Bytes, Unread> {
-    let failed = |error: object_store::Error| Unread::Problem(store_problem(key, &error));
-    let object = edge.store.get(&key.to_string().into()).await.map_err(failed)?;
-    if object.meta.size > largest {
-        return Err(Unread::TooLarge { size: object.meta.size });
-    }
-    object.bytes().await.map_err(failed)
+    let path = key.to_string().into();
+    let request = || async {
+        let object = edge.store.get(&path).await?;
+        let size = object.meta.size;
+        if size > largest {
+            return Ok(Err(Unread::TooLarge { size }));
+        }
+        object.bytes().await.map(Ok)
+    };
+    ask(key, request).await.map_err(Unread::Problem)?
 }
 
 fn whole(bytes: Bytes, range: Option<&str>) -> Result<Response, Problem> {
@@ -284,11 +316,8 @@ async fn stream(edge: &Edge, key: &MediaKey, size: u64, range: Option<&str>) -> 
         range: part.clone().map(GetRange::Bounded),
         ..GetOptions::default()
     };
-    let object = edge
-        .store
-        .get_opts(&key.to_string().into(), options)
-        .await
-        .map_err(|error| store_problem(key, &error))?;
+    let path = key.to_string().into();
+    let object = ask(key, || edge.store.get_opts(&path, options.clone())).await?;
     let length = object.range.end - object.range.start;
     let body = Body::from_stream(object.into_stream());
     let mut response = match part {

@@ -9,7 +9,7 @@ mod support;
 
 use castlog_hls::Config;
 use castlog_log::{BroadcastId, pb};
-use castlog_testkit::until;
+use castlog_testkit::{S3Server, until};
 use object_store::ObjectStoreExt as _;
 use reqwest::{Method, Response, StatusCode, header};
 use support::{PATIENCE, Show, Stage, holds};
@@ -125,10 +125,15 @@ async fn playlists_and_media_carry_their_headers() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ranges_are_the_same_from_memory_and_from_the_store() -> anyhow::Result<()> {
-    let stage = Stage::build().await?;
+    let s3 = S3Server::start().await?;
+    ranges_are_the_same(&Stage::build().await?).await?;
+    ranges_are_the_same(&Stage::build_on(&s3).await?).await
+}
+
+async fn ranges_are_the_same(stage: &Stage) -> anyhow::Result<()> {
     let show = Show::new();
-    show.open(&stage).await?;
-    show.store_all(&stage, 0..2, 0).await?;
+    show.open(stage).await?;
+    show.store_all(stage, 0..2, 0).await?;
     let whole = Show::bytes("480p", 1);
     let size = whole.len();
     for cache_bytes in [1 << 20, 0] {
@@ -376,4 +381,43 @@ async fn a_wrong_configuration_is_refused_with_all_its_problems() -> anyhow::Res
         "{error}"
     );
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_away_is_told_and_does_not_keep_viewers_away_after() -> anyhow::Result<()> {
+    let mut s3 = S3Server::start().await?;
+    let stage = Stage::build_on(&s3).await?;
+    let edge = stage.edge(Config::default()).await?;
+    let show = Show::new();
+    show.open(&stage).await?;
+    show.store_all(&stage, 0..4, 0).await?;
+    edge.text_with(&show.playlist("480p"), holds(3)).await?;
+    let path = |n: u64| format!("/media/{}", show.key("480p", &format!("{n}.m4s")));
+    let fine = async |n: u64| {
+        let response = edge.get(&path(n)).await?.error_for_status()?;
+        assert_eq!(response.bytes().await?, Show::bytes("480p", n));
+        anyhow::Ok(())
+    };
+    let away = (StatusCode::SERVICE_UNAVAILABLE, "H07".to_owned());
+    fine(0).await?;
+    s3.kill9();
+    let response = edge.get(&path(1)).await?;
+    assert_eq!(header(&response, "cache-control"), "no-store");
+    assert_eq!(header(&response, "retry-after"), "1");
+    assert_eq!(code(response).await?, away);
+    // What is in memory is served on.
+    fine(0).await?;
+    s3.restart().await?;
+    fine(1).await?;
+    // A server that takes requests and answers none.
+    s3.process().pause()?;
+    let response = edge.get(&path(2)).await?;
+    assert_eq!(code(response).await?, away);
+    s3.process().resume()?;
+    fine(2).await?;
+    // The control: what the bucket does not have is no trouble with it.
+    std::fs::remove_file(s3.folder().join(show.key("480p", "3.m4s")))?;
+    let response = edge.get(&path(3)).await?;
+    assert_eq!(code(response).await?, (StatusCode::NOT_FOUND, "H05".to_owned()));
+    edge.stop().await
 }

@@ -35,6 +35,13 @@ const MAX_ROWS: usize = 4;
 /// meanwhile the encoders wait, and the ingest holds a few seconds for us.
 const PATIENCE: Duration = Duration::from_secs(45);
 
+/// How long the store may take for an object, before it is asked anew: more than a
+/// segment may take that is to be there before the next one.
+const STORE_ATTEMPT: Duration = Duration::from_secs(15);
+
+/// How long the storing of a thumbnail is waited for.
+const THUMBNAIL_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How long the publishing of a part is waited for: later, its segment is near.
 const PART_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -90,14 +97,13 @@ impl Live {
         let path = Path::from(key);
         let attempt = || async {
             let options = PutOptions::from(mode.clone());
-            self.store.put_opts(&path, bytes.clone().into(), options).await
+            within(STORE_ATTEMPT, self.store.put_opts(&path, bytes.clone().into(), options)).await
         };
-        attempt
+        let attempts = attempt
             .retry(backoff())
             .when(|error: &object_store::Error| !matches!(error, object_store::Error::AlreadyExists { .. }))
-            .notify(|error, delay| tracing::warn!(key, error = %error, ?delay, "storing again"))
-            .await
-            .map(drop)
+            .notify(|error, delay| tracing::warn!(key, error = %error, ?delay, "storing again"));
+        within(PATIENCE, attempts).await.map(drop)
     }
 
     /// Stores a segment. A key that exists is of a worker that stored it and
@@ -306,7 +312,8 @@ impl Sink for Live {
         let key = self.key("thumb", "latest.jpg");
         let path = Path::from(key.as_str());
         // The next one comes in seconds: not worth holding anything up.
-        if let Err(error) = self.store.put_opts(&path, jpeg.into(), PutOptions::default()).await {
+        let put = self.store.put_opts(&path, jpeg.into(), PutOptions::default());
+        if let Err(error) = within(THUMBNAIL_PATIENCE, put).await {
             tracing::warn!(key, error = %error, "thumbnail not stored");
         }
         Ok(())
@@ -322,6 +329,16 @@ impl Sink for Live {
 
 fn init_name(epoch: &Epoch) -> String {
     format!("init-{}.mp4", epoch.discontinuity_sequence)
+}
+
+/// What the store makes of a request, if it does so in time.
+async fn within<T>(limit: Duration, request: impl Future<Output = object_store::Result<T>>) -> object_store::Result<T> {
+    timeout(limit, request).await.unwrap_or_else(|_| {
+        Err(object_store::Error::Generic {
+            store: "media",
+            source: format!("no answer within {} s", limit.as_secs()).into(),
+        })
+    })
 }
 
 fn backoff() -> ExponentialBuilder {

@@ -9,7 +9,7 @@ use castlog_log::{
     provision::{self, Plan},
 };
 use castlog_service::{Context, Health, MediaStore, MediaStoreConfig, Shutdown, open_media_store};
-use castlog_testkit::{NatsServer, until};
+use castlog_testkit::{NatsServer, S3Server, until};
 use chrono::{DateTime, TimeDelta, Utc};
 use object_store::{ObjectStoreExt as _, PutPayload};
 use tempfile::TempDir;
@@ -22,13 +22,25 @@ pub(crate) struct Stage {
     pub(crate) nats: NatsServer,
     pub(crate) log: Log,
     pub(crate) store: MediaStore,
-    _media: TempDir,
+    _media: Option<TempDir>,
     publisher: Publisher,
     own: Log,
 }
 
 impl Stage {
+    /// With media in a local folder.
     pub(crate) async fn build() -> anyhow::Result<Self> {
+        let media = TempDir::new()?;
+        let config = MediaStoreConfig::folder(media.path());
+        Self::build_with(&config, Some(media)).await
+    }
+
+    /// With media in a bucket.
+    pub(crate) async fn build_on(s3: &S3Server) -> anyhow::Result<Self> {
+        Self::build_with(&s3.media(), None).await
+    }
+
+    async fn build_with(config: &MediaStoreConfig, media: Option<TempDir>) -> anyhow::Result<Self> {
         let nats = NatsServer::start().await?;
         let log = Log::connect(
             &ConnectConfig {
@@ -39,10 +51,7 @@ impl Stage {
         )
         .await?;
         provision::apply(&log, Plan::default()).await?;
-        let media = TempDir::new()?;
-        let store = open_media_store(&MediaStoreConfig {
-            path: media.path().to_owned(),
-        })?;
+        let store = open_media_store(config)?;
         let publisher = Publisher::new(&log, "test");
         let own = nats.log_of("hls").await?;
         Ok(Self {

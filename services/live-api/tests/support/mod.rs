@@ -63,9 +63,7 @@ impl Stage {
         let TestLog { nats, log, .. } = log;
         let redis = RedisServer::start().await?;
         let media = TempDir::new()?;
-        let store = open_media_store(&MediaStoreConfig {
-            path: media.path().to_owned(),
-        })?;
+        let store = open_media_store(&MediaStoreConfig::folder(media.path()))?;
         let shutdown = Shutdown::new();
         let context = Context {
             log: nats.log_of("live-api").await?,

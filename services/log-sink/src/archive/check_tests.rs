@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use castlog_log::{BroadcastId, Draft, Kind};
 use castlog_projector::Progress;
-use castlog_service::{MediaStore, MediaStoreConfig, open_media_store};
 use castlog_testkit::{
     cut_off,
     events::{every_event, title},
@@ -18,8 +17,7 @@ use super::{
 };
 
 /// An archive of several ranges: ten titles, one message that is none, and the rest.
-async fn filled() -> anyhow::Result<(Stage, usize)> {
-    let mut stage = Stage::build().await?;
+async fn filled(mut stage: Stage) -> anyhow::Result<(Stage, usize)> {
     stage.config.batch = 4;
     let id = BroadcastId::generate();
     for n in 0..10 {
@@ -47,25 +45,20 @@ async fn filled() -> anyhow::Result<(Stage, usize)> {
     Ok((stage, rows))
 }
 
-fn media(stage: &Stage) -> anyhow::Result<MediaStore> {
-    let path = stage.folder.path().to_owned();
-    open_media_store(&MediaStoreConfig { path })
-}
-
 async fn lines(stage: &Stage) -> anyhow::Result<Vec<String>> {
-    let report = verify(&stage.config, &media(stage)?, &stage.log.log, &Progress::none()).await?;
+    let report = verify(&stage.config, &stage.media()?, &stage.log.log, &Progress::none()).await?;
     assert_eq!((report.written, report.removed), (0, 0), "a look changes nothing");
     Ok(report.differences.lines().to_vec())
 }
 
 async fn mend(stage: &Stage) -> anyhow::Result<ArchiveReport> {
-    rebuild(&stage.config, &media(stage)?, &stage.log.log, &Progress::none()).await
+    rebuild(&stage.config, &stage.media()?, &stage.log.log, &Progress::none()).await
 }
 
 /// The files of a stream, in the order of their ranges.
 fn files(stage: &Stage, stream: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    find(&stage.folder.path().join("archive"), &mut files);
+    find(&stage.root().join("archive"), &mut files);
     files.retain(|file| {
         file.file_name()
             .is_some_and(|name| name.to_string_lossy().starts_with(stream))
@@ -86,13 +79,18 @@ fn spoil(stage: &Stage) -> anyhow::Result<()> {
     )?;
     let of_streams = files(stage, "LIVE_STREAM");
     std::fs::copy(&of_streams[0], &of_streams[1])?;
-    std::fs::remove_dir_all(stage.folder.path().join("archive/_ranges/LIVE_SEGMENT"))?;
+    std::fs::remove_dir_all(stage.root().join("archive/_ranges/LIVE_SEGMENT"))?;
     Ok(())
 }
 
 #[tokio::test]
 async fn what_is_spoilt_is_told_and_mended() -> anyhow::Result<()> {
-    let (stage, rows) = filled().await?;
+    spoilt_and_mended(Stage::build().await?).await?;
+    spoilt_and_mended(Stage::build_on_s3().await?).await
+}
+
+async fn spoilt_and_mended(stage: Stage) -> anyhow::Result<()> {
+    let (stage, rows) = filled(stage).await?;
     assert_eq!(lines(&stage).await?, Vec::<String>::new());
     let whole = stage.rows()?;
     spoil(&stage)?;
@@ -124,7 +122,7 @@ async fn what_is_spoilt_is_told_and_mended() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn mending_that_breaks_off_anywhere_is_finished_by_the_next() -> anyhow::Result<()> {
-    let (stage, _) = filled().await?;
+    let (stage, _) = filled(Stage::build().await?).await?;
     let whole = stage.rows()?;
     let (mut cut, mut done) = (0, false);
     for polls in (0..).step_by(5) {
@@ -149,7 +147,7 @@ async fn mending_that_breaks_off_anywhere_is_finished_by_the_next() -> anyhow::R
 
 #[tokio::test]
 async fn what_the_streams_have_dropped_is_never_touched() -> anyhow::Result<()> {
-    let (stage, _) = filled().await?;
+    let (stage, _) = filled(Stage::build().await?).await?;
     let whole = stage.rows()?;
     // Of the entries of the stream only the last two are in the log from now on.
     stage

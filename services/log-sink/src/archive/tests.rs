@@ -8,9 +8,9 @@ use std::{
 };
 
 use castlog_log::{BroadcastId, Draft, Event, Kind, SessionId, pb};
-use castlog_service::{MediaStoreConfig, open_media_store};
+use castlog_service::{MediaStore, MediaStoreConfig, open_media_store};
 use castlog_testkit::{
-    NatsOptions, TestLog, cut_off,
+    NatsOptions, S3Server, TestLog, cut_off,
     events::{every_event, title},
     until,
 };
@@ -30,6 +30,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) struct Stage {
     pub(super) log: TestLog,
     pub(super) folder: TempDir,
+    /// Where the objects are, rather than in the folder.
+    s3: Option<S3Server>,
     pub(super) config: Config,
 }
 
@@ -38,6 +40,7 @@ impl Stage {
         Ok(Self {
             log: TestLog::start(NatsOptions::default().lazy_sync()).await?,
             folder: TempDir::new()?,
+            s3: None,
             config: Config {
                 linger_s: 1,
                 ..Config::default()
@@ -45,12 +48,28 @@ impl Stage {
         })
     }
 
+    /// The same with the archive in a bucket.
+    pub(super) async fn build_on_s3() -> anyhow::Result<Self> {
+        Ok(Self {
+            s3: Some(S3Server::start().await?),
+            ..Self::build().await?
+        })
+    }
+
+    /// The folder of the archive's objects.
+    pub(super) fn root(&self) -> PathBuf {
+        self.s3.as_ref().map_or(self.folder.path().to_owned(), S3Server::folder)
+    }
+
+    pub(super) fn media(&self) -> anyhow::Result<MediaStore> {
+        open_media_store(&match &self.s3 {
+            Some(s3) => s3.media(),
+            None => MediaStoreConfig::folder(self.folder.path()),
+        })
+    }
+
     pub(super) fn store(&self) -> anyhow::Result<Store> {
-        let path = self.folder.path().to_owned();
-        Ok(Store::new(
-            &open_media_store(&MediaStoreConfig { path })?,
-            &self.config.prefix,
-        ))
+        Ok(Store::new(&self.media()?, &self.config.prefix))
     }
 
     fn archive(&self, stream: &'static str) -> anyhow::Result<Archive> {
@@ -81,7 +100,7 @@ impl Stage {
     /// All rows of the archive, in the order of the log per stream.
     pub(super) fn rows(&self) -> anyhow::Result<Vec<Row>> {
         let mut files = Vec::new();
-        find(&self.folder.path().join("archive"), &mut files);
+        find(&self.root().join("archive"), &mut files);
         let mut rows = Vec::new();
         for file in files {
             let path: Vec<String> = file.iter().map(|part| part.to_string_lossy().into_owned()).collect();
@@ -216,14 +235,24 @@ async fn every_event_is_in_the_archive_as_it_was_published() -> anyhow::Result<(
 
 #[tokio::test]
 async fn each_entry_is_one_row_however_often_the_archive_is_cut_off() -> anyhow::Result<()> {
-    let mut stage = Stage::build().await?;
+    each_entry_is_one_row(Stage::build().await?, 15).await
+}
+
+#[tokio::test]
+async fn each_entry_is_one_row_in_a_bucket_too() -> anyhow::Result<()> {
+    each_entry_is_one_row(Stage::build_on_s3().await?, 5).await
+}
+
+/// Archives until more than `least` ranges were cut off and more than `least` were not.
+async fn each_entry_is_one_row(mut stage: Stage, least: usize) -> anyhow::Result<()> {
+    const MOST: usize = 400;
     stage.config.batch = 7;
     let mut random = StdRng::seed_from_u64(11);
     let ids: Vec<BroadcastId> = std::iter::repeat_with(BroadcastId::generate).take(3).collect();
     let (shutdown, health) = (Shutdown::new(), Health::default());
     let mut archives = [stage.archive("BROAD_INFO")?, stage.archive("BROAD_INFO")?];
     let (mut published, mut cut, mut whole) = (0, 0, 0);
-    for _ in 0..80 {
+    while (cut <= least || whole <= least) && cut + whole < MOST {
         for _ in 0..random.random_range(1..5) {
             let event = if random.random_range(0..2) == 0 {
                 title("hi")
@@ -252,14 +281,14 @@ async fn each_entry_is_one_row_however_often_the_archive_is_cut_off() -> anyhow:
             }
         }
     }
-    assert!(cut > 15 && whole > 15, "cut off {cut} times, whole {whole} times");
+    assert!(cut > least && whole > least, "cut off {cut} times, whole {whole} times");
     let rows = stage.until(published).await?;
     let places: BTreeSet<_> = rows.iter().map(Row::place).collect();
     let wanted: BTreeSet<_> = (1..=published as i64).map(|n| ("BROAD_INFO".to_owned(), n)).collect();
     assert_eq!(places, wanted);
     assert_eq!(rows.len(), published, "no row is there twice");
     // Without the hint, the plans lead to the same place.
-    std::fs::remove_dir_all(stage.folder.path().join("archive/_progress"))?;
+    std::fs::remove_dir_all(stage.root().join("archive/_progress"))?;
     assert_eq!(stage.until(published).await?.len(), published);
     Ok(())
 }
@@ -275,9 +304,17 @@ async fn archive_until(mut archive: Archive, end: Shutdown) -> anyhow::Result<u6
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_instances_share_the_ranges_and_finish_what_another_leaves() -> anyhow::Result<()> {
+    two_instances_share_the_ranges(Stage::build().await?).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_instances_share_the_ranges_of_a_bucket() -> anyhow::Result<()> {
+    two_instances_share_the_ranges(Stage::build_on_s3().await?).await
+}
+
+async fn two_instances_share_the_ranges(mut stage: Stage) -> anyhow::Result<()> {
     const BACKLOG: usize = 600;
     const RANGE: usize = 5;
-    let mut stage = Stage::build().await?;
     stage.config.batch = RANGE;
     let id = BroadcastId::generate();
     let publish = async |count: usize| {
@@ -352,31 +389,27 @@ async fn an_archive_that_is_ahead_of_a_restored_log_takes_nothing() -> anyhow::R
     Ok(())
 }
 
-#[tokio::test]
-async fn entries_wait_in_the_log_while_the_store_is_down() -> anyhow::Result<()> {
-    let stage = Stage::build().await?;
-    let id = BroadcastId::generate();
-    // A file where the folder should be: nothing can be written.
-    let blocked = stage.folder.path().join("archive");
-    std::fs::write(&blocked, "")?;
+/// Publishes while the store is down, which `back` ends.
+async fn entries_wait_in_the_log(
+    stage: &mut Stage,
+    back: impl AsyncFnOnce(&mut Stage) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let (shutdown, health) = (Shutdown::new(), Health::default());
     let mut tasks = Tasks::new(&shutdown);
     tasks.spawn(
         "archive",
         stage.archive("BROAD_INFO")?.run(shutdown.clone(), health.clone()),
     );
+    let id = BroadcastId::generate();
     for n in 0..10 {
-        stage
-            .log
-            .publisher
-            .publish(Draft::new(id, title(&format!("title {n}"))))
-            .await?;
+        let draft = Draft::new(id, title(&format!("title {n}")));
+        stage.log.publisher.publish(draft).await?;
     }
     until("the archive says that it waits", PATIENCE, || async {
         (health.parts().get(PART) == Some(&false)).then_some(())
     })
     .await?;
-    std::fs::remove_file(&blocked)?;
+    back(stage).await?;
     let rows = until("all rows", PATIENCE, || async {
         stage.rows().ok().filter(|rows| rows.len() >= 10)
     })
@@ -384,6 +417,20 @@ async fn entries_wait_in_the_log_while_the_store_is_down() -> anyhow::Result<()>
     assert_eq!(rows.len(), 10);
     shutdown.begin();
     tasks.wait().await
+}
+
+#[tokio::test]
+async fn entries_wait_in_the_log_while_the_store_is_down() -> anyhow::Result<()> {
+    let mut stage = Stage::build().await?;
+    // A file where the folder should be: nothing can be written.
+    let blocked = stage.root().join("archive");
+    std::fs::write(&blocked, "")?;
+    entries_wait_in_the_log(&mut stage, async |_| Ok(std::fs::remove_file(&blocked)?)).await?;
+
+    let mut stage = Stage::build_on_s3().await?;
+    stage.s3.as_mut().context("no server")?.kill9();
+    let back = async |stage: &mut Stage| stage.s3.as_mut().context("no server")?.restart().await;
+    entries_wait_in_the_log(&mut stage, back).await
 }
 
 fn status(event: pb::status::Event) -> Event {

@@ -14,7 +14,7 @@ use castlog_log::{
 };
 use castlog_pipeline::Config;
 use castlog_service::{AdminConfig, Context, MediaStoreConfig, Shutdown, open_media_store};
-use castlog_testkit::{NatsOptions, NatsServer, until};
+use castlog_testkit::{NatsOptions, NatsServer, S3Server, until};
 use tokio::task::JoinHandle;
 
 use crate::{PATIENCE, support::complaints};
@@ -23,6 +23,7 @@ use crate::{PATIENCE, support::complaints};
 pub(crate) struct World {
     pub(crate) nats: NatsServer,
     pub(crate) folder: tempfile::TempDir,
+    media: MediaStoreConfig,
     first: Cast,
 }
 
@@ -49,7 +50,20 @@ pub(crate) struct Worker {
 }
 
 impl World {
+    /// With media in a local folder.
     pub(crate) async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let media = MediaStoreConfig::folder(folder.path());
+        let root = folder.path().to_owned();
+        Self::with(media, folder, root).await
+    }
+
+    /// With media in a bucket.
+    pub(crate) async fn new_on(s3: &S3Server) -> Self {
+        Self::with(s3.media(), tempfile::tempdir().unwrap(), s3.folder()).await
+    }
+
+    async fn with(media: MediaStoreConfig, folder: tempfile::TempDir, root: PathBuf) -> Self {
         let nats = NatsServer::start_with(NatsOptions::default().lazy_sync())
             .await
             .unwrap();
@@ -65,11 +79,11 @@ impl World {
         let mut consumer: async_nats::jetstream::consumer::Config = serde_json::from_str(&text).unwrap();
         consumer.ack_wait = Duration::from_secs(2);
         stream.create_consumer(consumer).await.unwrap();
-        let folder = tempfile::tempdir().unwrap();
         Self {
-            first: Cast::new(log, folder.path().to_owned()),
+            first: Cast::new(log, root),
             nats,
             folder,
+            media,
         }
     }
 
@@ -85,10 +99,7 @@ impl World {
     pub(crate) async fn worker_with(&self, config: Config) -> Worker {
         let shutdown = Shutdown::new();
         let log = self.nats.log_of("pipeline").await.unwrap();
-        let media = open_media_store(&MediaStoreConfig {
-            path: self.folder.path().to_owned(),
-        })
-        .unwrap();
+        let media = open_media_store(&self.media).unwrap();
         let context = Context::start(log, media, shutdown.clone(), &AdminConfig::default())
             .await
             .unwrap();

@@ -64,9 +64,7 @@ impl Bench {
     /// Starts the RTMP server and waits until it is ready.
     pub(crate) async fn serve(&self, config: Config) -> anyhow::Result<Server> {
         let log = self.nats.log_of("rtmp").await?;
-        let media = castlog_service::open_media_store(&MediaStoreConfig {
-            path: self.folder.path().join("media"),
-        })?;
+        let media = castlog_service::open_media_store(&MediaStoreConfig::folder(self.folder.path().join("media")))?;
         let shutdown = Shutdown::new();
         let context = Context::start(log, media, shutdown.clone(), &AdminConfig::default()).await?;
         let health = context.health.clone();
