@@ -27,9 +27,7 @@ async fn the_explorer_scrolls_through_a_hundred_thousand_rows() -> anyhow::Resul
     let shutdown = Shutdown::new();
     let context = castlog_service::Context {
         log: test.nats.log_of("live-api").await?,
-        media: open_media_store(&MediaStoreConfig {
-            path: media.path().to_owned(),
-        })?,
+        media: open_media_store(&MediaStoreConfig::folder(media.path()))?,
         shutdown: shutdown.clone(),
         health: Health::default(),
     };
