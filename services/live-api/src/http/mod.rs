@@ -3,6 +3,7 @@
 
 mod broadcast;
 mod commands;
+mod dead_letters;
 mod log;
 mod queries;
 mod session;
@@ -102,9 +103,9 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .routes(routes!(log::subjects))
         .routes(routes!(log::entry))
         .routes(routes!(log::consumers))
-        .routes(routes!(log::dead_letters))
-        .routes(routes!(log::dead_letter_of))
-        .routes(routes!(log::redrive))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::read))
+        .routes(routes!(dead_letters::redrive))
         .split_for_parts();
     let cors = CorsLayer::new()
         .allow_origin(Any)
