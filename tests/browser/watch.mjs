@@ -12,7 +12,7 @@ const pausedMs = 1500;
 
 /** What the browser has decoded so far; undefined without a player. */
 function look() {
-  const video = document.querySelector("video");
+  const video = document.querySelector(".picture video");
   if (!video) return undefined;
   const { totalVideoFrames, droppedVideoFrames } = video.getVideoPlaybackQuality();
   const hls = window.__castlog?.hls;
@@ -49,12 +49,12 @@ await run("watch.mjs WATCH_URL", 1, async ({ page }, url) => {
   const second = await plays("frames are decoded and currentTime advances", first);
   check(second.audio_bytes > 0, "no sound is decoded");
 
-  await page.locator("video").evaluate((video) => video.pause());
+  await page.locator(".picture video").evaluate((video) => video.pause());
   const paused = await sample();
   await page.waitForTimeout(pausedMs);
   const still = await sample();
   check(still.time === paused.time && !moves(paused, still), "a paused picture seems to play: the measure is wrong");
-  await page.locator("video").evaluate((video) => video.play());
+  await page.locator(".picture video").evaluate((video) => video.play());
   await plays("it plays on after the pause", still);
 
   // The menu's entries by height, e.g. "720p" or "720p60".

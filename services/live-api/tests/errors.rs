@@ -248,6 +248,8 @@ fn every_code_is_provoked_by_a_test() {
         include_str!("commands.rs"),
         include_str!("queries.rs"),
         include_str!("search.rs"),
+        include_str!("log.rs"),
+        include_str!("sessions.rs"),
     ]
     .concat();
     let tests: String = tests.split_whitespace().collect();

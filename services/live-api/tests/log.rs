@@ -148,11 +148,12 @@ async fn a_dead_letter_is_tried_again_over_http() -> anyhow::Result<()> {
         })),
     };
     test.publisher.publish(Draft::new(late, title("late"))).await?;
-    // As a version did that had a bug.
-    let mut durable = test.log.durable(Kind::Title.stream(), "live_info", 10);
-    let delivery = durable.next().await?;
-    dead_letter::bury(&test.log, "live_info", &delivery, "L08: cannot be applied").await?;
-    drop(durable);
+    // As versions did that had a bug.
+    for consumer in ["live_info", "indexer"] {
+        let mut durable = test.log.durable(Kind::Title.stream(), consumer, 10);
+        let delivery = durable.next().await?;
+        dead_letter::bury(&test.log, consumer, &delivery, "L08: cannot be applied").await?;
+    }
     test.publisher.publish(Draft::new(late, registration)).await?;
     test.publish_garbage(Kind::Title.of(BroadcastId::generate())).await?;
     let stage = Stage::build_on(test).await?;
@@ -192,7 +193,10 @@ async fn a_dead_letter_is_tried_again_over_http() -> anyhow::Result<()> {
     problem(redrive(id(0)).await?, 404, "A20").await?;
     // Garbage stays what it is.
     problem(redrive(id(1)).await?, 409, "A21").await?;
-    let left = read(&stage, "/v1/log/dead-letters").await?;
+    // No indexer runs.
+    let others = read(&stage, "/v1/log/dead-letters?consumer=indexer").await?;
+    problem(redrive(others["items"][0]["id"].as_u64().unwrap()).await?, 503, "A22").await?;
+    let left = read(&stage, "/v1/log/dead-letters?consumer=live_info").await?;
     assert_eq!(left["items"].as_array().unwrap().len(), 1);
     problem(
         stage
