@@ -85,12 +85,8 @@ fn spoil(stage: &Stage) -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn what_is_spoilt_is_told_and_mended() -> anyhow::Result<()> {
-    spoilt_and_mended(Stage::build().await?).await?;
-    spoilt_and_mended(Stage::build_on_s3().await?).await
-}
-
-async fn spoilt_and_mended(stage: Stage) -> anyhow::Result<()> {
-    let (stage, rows) = filled(stage).await?;
+    // In a folder: an S3 server does not expect its files to change beneath it.
+    let (stage, rows) = filled(Stage::build().await?).await?;
     assert_eq!(lines(&stage).await?, Vec::<String>::new());
     let whole = stage.rows()?;
     spoil(&stage)?;
