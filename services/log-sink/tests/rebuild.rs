@@ -2,12 +2,11 @@
 
 mod support;
 
-use std::{pin::pin, task::Poll};
-
 use castlog_log::{BroadcastId, Draft, Kind, pb};
 use castlog_log_sink::{Config, Report, rebuild, verify};
 use castlog_projector::Progress;
 use castlog_testkit::{
+    cut_off,
     events::{every_event, tags},
     until,
 };
@@ -174,18 +173,4 @@ async fn what_the_streams_have_dropped_stays() -> anyhow::Result<()> {
     assert_eq!(mend(&stage).await?.removed, 0);
     assert_eq!(stage.documents(kept.len()).await?, kept);
     sink.finish().await
-}
-
-/// What a future comes to, unless it is dropped after so many polls, wherever it is then.
-async fn cut_off<F: Future>(future: F, mut polls: usize) -> Option<F::Output> {
-    let mut future = pin!(future);
-    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
-        Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending if polls == 0 => Poll::Ready(None),
-        Poll::Pending => {
-            polls -= 1;
-            Poll::Pending
-        }
-    })
-    .await
 }
