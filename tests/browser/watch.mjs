@@ -38,7 +38,8 @@ await run("watch.mjs WATCH_URL", 1, async ({ page }, url) => {
     });
 
   await page.goto(url);
-  const shown = page.locator('[data-player="playing"], main [data-state]').first();
+  // What the page settles on; while it loads it has decided nothing.
+  const shown = page.locator('[data-player="playing"], main [data-state="empty"], main [data-state="error"]').first();
   await shown.waitFor();
   check((await shown.getAttribute("data-player")) !== null, `nothing to watch at ${url}`);
   const first = await until("a first decoded frame", async () => {
