@@ -112,7 +112,8 @@ pub const USERS: [User; 9] = [
         name: "indexer",
         // Which of its instances works.
         also_publishes: &["castlog.lease.indexer"],
-        follows: &["BROAD_INFO", "LIVE_STREAM"],
+        // How many people watch is told by the telemetry.
+        follows: &["BROAD_INFO", "LIVE_STREAM", "LIVE_TELEMETRY"],
         looks_into: &["LEASE"],
         consumes: Some("indexer"),
         ..SERVICE

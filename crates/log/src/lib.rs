@@ -12,6 +12,7 @@
 //! It knows nothing about what a service makes of an entry.
 
 pub mod access;
+pub mod audience;
 mod batch;
 pub mod change;
 mod commit;

@@ -22,6 +22,7 @@ use crate::{
     fold,
     reconcile::{CHUNK, Reconciler, settings},
     sweep::documents,
+    viewers,
 };
 
 /// Streams whose entries change documents.
@@ -63,6 +64,11 @@ async fn work(config: Config, reconciler: Reconciler, ctx: Context) -> anyhow::R
     let (interval, shutdown) = (Duration::from_secs(config.sweep_s), ctx.shutdown.clone());
     tasks.spawn("sweep", async move {
         sweep(&sweeper, interval, &shutdown).await;
+        Ok(())
+    });
+    let (counting, shutdown) = (reconciler.clone(), ctx.shutdown.clone());
+    tasks.spawn("viewers", async move {
+        viewers::keep(&counting, &shutdown).await;
         Ok(())
     });
     tasks.spawn("indexer", async move {

@@ -38,8 +38,8 @@ pub struct Document {
     pub resolutions: Vec<u32>,
     /// Frames per second of the source, rounded; 0 = not known.
     pub frame_rate: u32,
-    /// Concurrent viewers.
-    pub viewers: u32,
+    /// Concurrent viewers as last counted. Everything else is a function of the log.
+    pub viewers: u64,
     /// When the session began, in milliseconds since 1970: what is sorted by.
     pub started_at: i64,
     /// The same as RFC 3339.
@@ -172,8 +172,8 @@ impl Facts {
         (heights, milli.saturating_add(500) / 1000)
     }
 
-    /// The document of `id`; `None` when it must not be in the index.
-    pub(crate) fn document(&self, id: BroadcastId) -> Option<Document> {
+    /// The document of `id`, which so many watch; `None` when it must not be in the index.
+    pub(crate) fn document(&self, id: BroadcastId, viewers: u64) -> Option<Document> {
         let session = self.session()?;
         let owner = self.owner()?;
         let (category, language) = self.public()?;
@@ -192,7 +192,7 @@ impl Facts {
             language,
             resolutions,
             frame_rate,
-            viewers: 0,
+            viewers,
             started_at: started.timestamp_millis(),
             started_at_text: started.to_rfc3339_opts(SecondsFormat::Millis, true),
         })

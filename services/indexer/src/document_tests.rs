@@ -98,13 +98,13 @@ fn live() -> Facts {
 fn with(change: Option<Event>, kind: Kind) -> Option<Document> {
     let mut facts = live();
     facts.learn(kind, 11, change);
-    facts.document(BroadcastId::generate())
+    facts.document(BroadcastId::generate(), 0)
 }
 
 #[test]
 fn a_live_public_broadcast_is_shown() {
     let id: BroadcastId = "01arz3ndektsv4rrffq69g5fav".parse().unwrap();
-    insta::assert_json_snapshot!(live().document(id), @r#"
+    insta::assert_json_snapshot!(live().document(id, 3), @r#"
     {
       "id": "01arz3ndektsv4rrffq69g5fav",
       "title": "롤 랭크",
@@ -119,7 +119,7 @@ fn a_live_public_broadcast_is_shown() {
         480
       ],
       "frame_rate": 30,
-      "viewers": 0,
+      "viewers": 3,
       "started_at": 1700000000250,
       "started_at_text": "2023-11-14T22:13:20.250Z"
     }
@@ -129,7 +129,7 @@ fn a_live_public_broadcast_is_shown() {
 #[test]
 fn only_what_is_live_public_and_there_is_shown() {
     use pb::status::{Ended, Event as E, Interrupted, Resumed};
-    assert_eq!(Facts::default().document(BroadcastId::generate()), None);
+    assert_eq!(Facts::default().document(BroadcastId::generate(), 0), None);
     let interrupted = E::Interrupted(Interrupted {
         session: session("s1"),
         ..Default::default()
@@ -177,7 +177,7 @@ fn what_cannot_be_read_leaves_what_was_said_before() {
             facts.learn(kind, 12, unreadable.clone());
             assert_eq!(facts, live(), "{kind}");
             private(&mut facts);
-            assert_eq!(facts.document(id), None, "{kind}");
+            assert_eq!(facts.document(id, 0), None, "{kind}");
             // Learned the other way round it comes to the same.
             let mut facts = Facts::default();
             facts.learn(kind, 12, unreadable);
@@ -196,7 +196,7 @@ fn where_nothing_can_be_read_nothing_is_brought_to_light() {
         let mut facts = live();
         facts.0.remove(&kind);
         facts.learn(kind, 1, None);
-        assert_eq!(facts.document(BroadcastId::generate()), None, "{kind}");
+        assert_eq!(facts.document(BroadcastId::generate(), 0), None, "{kind}");
     }
 }
 

@@ -5,7 +5,8 @@
 //! document's absence, writes that and waits until it is durable. A sweep
 //! compares the whole index with the log and mends what differs, so that an
 //! index that was deleted or tampered with heals by itself. Of several instances one
-//! works at a time.
+//! works at a time. How many people watch is brought into the documents every few
+//! seconds, so that they can be sorted by it.
 //!
 //! It publishes nothing and knows nothing of searches.
 
@@ -16,6 +17,7 @@ mod error;
 mod fold;
 mod reconcile;
 mod sweep;
+mod viewers;
 
 pub use app::{Report, rebuild, run, verify};
 pub use config::Config;

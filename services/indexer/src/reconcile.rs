@@ -16,6 +16,7 @@ use crate::{
     config::Config,
     document::{Document, Facts, KINDS},
     error::Fault,
+    viewers::Viewers,
 };
 
 /// Broadcasts written at a time: bounds the request and the time of its task.
@@ -30,6 +31,7 @@ pub(crate) struct Reconciler {
     pub(crate) meili: Meili,
     pub(crate) log: Log,
     pub(crate) index: String,
+    pub(crate) viewers: Viewers,
 }
 
 impl Reconciler {
@@ -38,6 +40,7 @@ impl Reconciler {
             meili: Meili::new(&config.meilisearch)?,
             log: log.clone(),
             index: config.index.clone(),
+            viewers: Viewers::default(),
         })
     }
 
@@ -83,7 +86,8 @@ impl Reconciler {
                 facts.learn(kind, sequence, event);
             }
         }
-        Ok(facts.into_iter().map(|(id, facts)| (id, facts.document(id))).collect())
+        let document = |(id, facts): (_, Facts)| (id, facts.document(id, self.viewers.of(id)));
+        Ok(facts.into_iter().map(document).collect())
     }
 
     async fn write(&self, wanted: &Wanted) -> Result<(), Error> {
@@ -95,7 +99,9 @@ impl Reconciler {
             .collect();
         // Both are on their way together, so that Meilisearch does them in one go.
         let (put, deleted) = tokio::join!(self.put(&self.index, &present), self.delete(&absent));
-        put.and(deleted)
+        put.and(deleted)?;
+        self.viewers.wrote(wanted);
+        Ok(())
     }
 
     pub(crate) async fn put(&self, index: &str, documents: &[&Document]) -> Result<(), Error> {

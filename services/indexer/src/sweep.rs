@@ -1,6 +1,6 @@
 //! Compares the whole index with the whole log, and mends what differs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use castlog_log::BroadcastId;
 use castlog_meili::{PRIMARY_KEY, differing};
@@ -18,6 +18,8 @@ use crate::{
 /// Documents of the index by id, as they are stored.
 type Stored = BTreeMap<String, Map<String, Value>>;
 
+/// The attribute that is no function of the log alone, and is not compared.
+const VIEWERS: &str = "viewers";
 /// Documents read at a time.
 const PAGE: usize = 500;
 
@@ -74,6 +76,7 @@ impl Reconciler {
         let facts = fold::live(&self.log, &Progress::none()).await?;
         let documents: BTreeMap<String, Document> = documents(&facts).map(|d| (d.id.to_string(), d)).collect();
         let stored = self.stored(None).await?;
+        self.viewers.read(viewers(&stored));
         let suspects = compare(&documents, &stored);
         // The two were read one after the other, while entries came. What still
         // differs when the suspects alone are looked at does differ.
@@ -123,9 +126,19 @@ impl Reconciler {
     }
 }
 
-/// The documents of broadcasts that are in the index by right.
+/// The documents of broadcasts that are in the index by right, as if nobody watched.
 pub(crate) fn documents(facts: &BTreeMap<BroadcastId, Facts>) -> impl Iterator<Item = Document> {
-    facts.iter().filter_map(|(id, facts)| facts.document(*id))
+    facts.iter().filter_map(|(id, facts)| facts.document(*id, 0))
+}
+
+fn viewers(stored: &Stored) -> HashMap<BroadcastId, u64> {
+    let viewers = |(id, document): (&String, &Map<String, Value>)| {
+        Some((
+            id.parse().ok()?,
+            document.get(VIEWERS).and_then(Value::as_u64).unwrap_or_default(),
+        ))
+    };
+    stored.iter().filter_map(viewers).collect()
 }
 
 fn compare(wanted: &BTreeMap<String, Document>, stored: &Stored) -> Vec<Difference> {
@@ -152,7 +165,7 @@ fn attributes(id: &str, wanted: &Document, stored: &Map<String, Value>) -> Vec<S
         |map: &Map<String, Value>, name: &str| map.get(name).map_or_else(|| "nothing".to_owned(), Value::to_string);
     names
         .into_iter()
-        .filter(|name| wanted.get(*name) != stored.get(*name))
+        .filter(|name| *name != VIEWERS && wanted.get(*name) != stored.get(*name))
         .map(|name| {
             format!(
                 "{id}: {name} is {} and should be {}",

@@ -2,12 +2,12 @@
 
 mod support;
 
-use castlog_indexer::rebuild;
+use castlog_indexer::{Config, rebuild};
 use castlog_log::{BroadcastId, Draft, Kind, pb};
 use castlog_projector::Progress;
 use castlog_testkit::until;
 use serde_json::json;
-use support::{PATIENCE, Stage, deleted, ended, interrupted, metadata, options, started, title};
+use support::{PATIENCE, Stage, deleted, ended, interrupted, metadata, options, started, title, watched};
 
 #[tokio::test]
 async fn a_broadcast_is_found_while_it_is_live_and_public() -> anyhow::Result<()> {
@@ -97,6 +97,45 @@ async fn duplicates_redelivery_and_what_is_no_entry_change_nothing() -> anyhow::
     stage.found("third", "", &[one]).await?;
     assert_eq!(stage.log.dead_letters().await?, 1);
     stage.verified().await?;
+    indexer.finish().await
+}
+
+#[tokio::test]
+async fn viewers_of_all_edges_are_what_a_search_sorts_by() -> anyhow::Result<()> {
+    let stage = Stage::build().await?;
+    let config = Config {
+        sweep_s: 1,
+        ..stage.config.clone()
+    };
+    let indexer = stage.start_with(config)?;
+    let (one, session) = stage.go_live("one", &[]).await?;
+    let (two, _) = stage.go_live("two", &[]).await?;
+    let (hidden, _) = stage.go_live("hidden", &[]).await?;
+    stage.say(hidden, options(pb::Visibility::Private)).await?;
+    stage.found("", "", &[one, two]).await?;
+    let counts = [
+        (one, "a", 3),
+        (one, "b", 4),
+        (two, "a", 1),
+        (hidden, "a", 9),
+        (one, "a", 2),
+    ];
+    for (id, edge, concurrent) in counts {
+        stage.say(id, watched(edge, concurrent)).await?;
+    }
+    stage.watched(&[(one, 6), (two, 1)]).await?;
+    // The count is no difference from the log.
+    stage.verified().await?;
+    // Another process that builds the index anew knows no counts.
+    rebuild(&stage.config, &stage.log.log, &Progress::none()).await?;
+    stage.say(one, watched("a", 2)).await?;
+    stage.watched(&[(one, 6), (two, 1)]).await?;
+    // What is off the air stays so, whoever still counts.
+    stage.say(one, ended(&session)).await?;
+    stage.found("", "", &[two]).await?;
+    stage.say(one, watched("a", 7)).await?;
+    stage.say(two, watched("a", 0)).await?;
+    stage.watched(&[(two, 0)]).await?;
     indexer.finish().await
 }
 

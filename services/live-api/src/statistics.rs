@@ -9,10 +9,14 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use castlog_log::{BroadcastId, Entry, Event, Follow, Followed, From, Kind, Log, change::Change, pb};
+use castlog_log::{
+    BroadcastId, Follow, Followed, From, Kind, Log,
+    audience::{Audience, COUNT_STANDS},
+    change::Change,
+};
 use castlog_service::Shutdown;
 use chrono::Utc;
 use serde::Serialize;
@@ -23,14 +27,8 @@ use crate::{
     problem::{Code, Problem},
 };
 
-/// A count stands this long: edges count every 10 s, and one may be late.
-const COUNT_STANDS: Duration = Duration::from_secs(30);
 /// Most tags of an answer.
 const MAX_TAGS: usize = 100;
-/// Edges that are told apart per broadcast, which bounds what one broadcast takes.
-const MAX_EDGES: usize = 256;
-/// Broadcasts whose viewers are counted: far more than are live at a time.
-const MAX_COUNTED: usize = 100_000;
 
 /// What is on air at this moment. Private broadcasts are left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -60,11 +58,9 @@ pub(crate) struct Tag {
 #[derive(Debug, Default)]
 struct Counts {
     on_air: HashMap<BroadcastId, OnAir>,
-    /// By broadcast and edge, the newest count and when it came.
-    viewers: HashMap<BroadcastId, HashMap<String, (u32, Instant)>>,
-    /// Of the newest change that is counted in, and of the newest count.
+    audience: Audience,
+    /// Sequence of the newest change that is counted in.
     version: u64,
-    counted: u64,
 }
 
 #[derive(Debug)]
@@ -111,47 +107,12 @@ impl Counts {
         }
     }
 
-    fn count(&mut self, entry: &Entry, now: Instant) {
-        let (Some(broadcast), Event::Viewers(pb::Viewers { event: Some(event) })) =
-            (entry.subject.broadcast, &entry.event)
-        else {
-            return;
-        };
-        let pb::viewers::Event::Counted(counted) = event;
-        if entry.sequence() <= self.counted {
-            return;
-        }
-        self.counted = entry.sequence();
-        if self.viewers.len() >= MAX_COUNTED {
-            self.forget(now);
-        }
-        if self.viewers.len() < MAX_COUNTED || self.viewers.contains_key(&broadcast) {
-            let edges = self.viewers.entry(broadcast).or_default();
-            if edges.len() < MAX_EDGES || edges.contains_key(&counted.edge) {
-                edges.insert(counted.edge.clone(), (counted.concurrent, now));
-            }
-        }
-    }
-
-    /// Drops counts that do not stand any more.
-    fn forget(&mut self, now: Instant) {
-        self.viewers.retain(|_, edges| {
-            edges.retain(|_, (_, since)| now.duration_since(*since) < COUNT_STANDS);
-            !edges.is_empty()
-        });
-    }
-
-    fn viewers_of(&self, id: &BroadcastId) -> u64 {
-        let edges = self.viewers.get(id).into_iter().flat_map(HashMap::values);
-        edges.map(|(count, _)| u64::from(*count)).sum()
-    }
-
     fn statistics(&mut self, now: Instant) -> Statistics {
-        self.forget(now);
+        self.audience.forget(now);
         let mut tags = BTreeMap::<&str, (usize, u64)>::new();
         let mut total = 0;
         for (id, on_air) in &self.on_air {
-            let viewers = self.viewers_of(id);
+            let viewers = self.audience.of(*id);
             total += viewers;
             for tag in &on_air.tags {
                 let of = tags.entry(tag).or_default();
@@ -209,12 +170,12 @@ impl LiveStatistics {
     pub(crate) fn of<'a>(&self, ids: impl Iterator<Item = &'a str>) -> HashMap<&'a str, Seen> {
         let mut shared = self.lock();
         let counts = &mut shared.counts;
-        counts.forget(Instant::now());
+        counts.audience.forget(Instant::now());
         ids.filter_map(|text| {
             let id = text.parse().ok()?;
             let on_air = counts.on_air.get(&id)?;
             let seen = Seen {
-                viewers: counts.viewers_of(&id),
+                viewers: counts.audience.of(id),
                 interrupted: on_air.interrupted,
                 pictured_session: on_air.pictured_session.clone(),
             };
@@ -236,7 +197,7 @@ impl LiveStatistics {
                     Some(change) => self.lock().counts.change(&change),
                     None => self.lock().complete = true,
                 },
-                Some(entry) = next(&mut viewers) => self.lock().counts.count(&entry, Instant::now()),
+                Some(entry) = next(&mut viewers) => self.lock().counts.audience.count(&entry, Instant::now()),
             }
         }
     }

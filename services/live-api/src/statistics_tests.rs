@@ -1,6 +1,6 @@
 //! The fold over the change feed, without a log.
 
-use castlog_log::Position;
+use castlog_log::{Entry, Position, pb};
 use pb::{broadcast_state::Version, status};
 use proptest::prelude::*;
 
@@ -115,7 +115,7 @@ fn broadcasts_on_air_count_under_each_of_their_tags() {
     ];
     for _ in 0..2 {
         for ((id, edge, count), sequence) in watching.into_iter().zip(1..) {
-            counts.count(&watched(id, edge, count, sequence), now);
+            counts.audience.count(&watched(id, edge, count, sequence), now);
         }
     }
     let tag = |tag: &str, live, viewers| Tag {
@@ -136,7 +136,7 @@ fn broadcasts_on_air_count_under_each_of_their_tags() {
     for at in [0, 2, 3] {
         fresh.change(&changes[at]);
     }
-    fresh.viewers = counts.viewers.clone();
+    fresh.audience = counts.audience.clone();
     assert_eq!(fresh.statistics(now), wanted);
 
     counts.change(&one.status(status::Event::Ended(Default::default()), 5));
@@ -199,7 +199,7 @@ fn told(choices: Vec<(usize, u8, u8)>) -> Vec<Said> {
 fn take(counts: &mut Counts, said: &Said, now: Instant) {
     match said {
         Said::Change(change) => counts.change(change),
-        Said::Watched(entry) => counts.count(entry, now),
+        Said::Watched(entry) => counts.audience.count(entry, now),
     }
 }
 

@@ -96,11 +96,34 @@ impl Stage {
         self.meili.documents(&self.config.index).await
     }
 
+    /// The index is of these broadcasts, most viewers first, with so many each.
+    pub(crate) async fn watched(&self, wanted: &[(BroadcastId, u64)]) -> anyhow::Result<()> {
+        let wanted: Vec<(String, Option<u64>)> = wanted.iter().map(|(id, n)| (id.to_string(), Some(*n))).collect();
+        until(&format!("so many watch: {wanted:?}"), PATIENCE, || async {
+            let mut documents = self.documents().await.ok()?;
+            documents.sort_by_key(|document| std::cmp::Reverse(document["viewers"].as_u64()));
+            let seen = |document: &Value| Some((document["id"].as_str()?.to_owned(), document["viewers"].as_u64()));
+            (documents.iter().filter_map(seen).collect::<Vec<_>>() == wanted).then_some(())
+        })
+        .await
+    }
+
     pub(crate) async fn verified(&self) -> anyhow::Result<()> {
         let differences = castlog_indexer::verify(&self.config, &self.log.log).await?;
         anyhow::ensure!(differences.is_empty(), "{differences:#?}");
         Ok(())
     }
+}
+
+pub(crate) fn watched(edge: &str, concurrent: u32) -> Event {
+    let counted = pb::viewers::Counted {
+        edge: edge.into(),
+        concurrent,
+    };
+    pb::Viewers {
+        event: Some(pb::viewers::Event::Counted(counted)),
+    }
+    .into()
 }
 
 pub(crate) fn deleted() -> Event {
