@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail, ensure};
 use castlog_log::{ConnectConfig, Log, Secret, provision};
 use castlog_playlist::check;
 use castlog_service::Shutdown;
-use castlog_testkit::{change_consumer, until};
+use castlog_testkit::{change_consumer, redis_connection, until};
 use castlog_tests::{Encoder, SOON, System};
 use rand::{RngExt as _, seq::IndexedRandom as _};
 use reqwest::Method;
@@ -280,9 +280,7 @@ async fn everything_is_archived(system: &System, log: &Log) -> anyhow::Result<()
 
 /// The comparison is not blind: what is spoilt is told, and a rebuild mends it.
 async fn what_is_spoilt_is_told_and_mended(system: &System, id: &str) -> anyhow::Result<()> {
-    let mut redis = redis::Client::open(system.config(["redis", "url"])?)?
-        .get_multiplexed_async_connection()
-        .await?;
+    let mut redis = redis_connection(&system.config(["redis", "url"])?).await?;
     let hash = format!("castlog:live_info:{id}");
     redis::cmd("HSET")
         .arg(&[&hash, "title", "spoilt"])

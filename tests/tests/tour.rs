@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 
 use anyhow::Context as _;
 use castlog_playlist::check;
-use castlog_testkit::until;
+use castlog_testkit::{redis_connection, until};
 use castlog_tests::{
     Browser, Encoder, SOON, System,
     player::{self, Stream},
@@ -247,9 +247,7 @@ async fn killed_services_come_back_and_views_stay_equal_to_the_log() -> anyhow::
     .await?;
 
     // Redis emptied and the index deleted under the running services.
-    let mut redis = redis::Client::open(system.config(["redis", "url"])?)?
-        .get_multiplexed_async_connection()
-        .await?;
+    let mut redis = redis_connection(&system.config(["redis", "url"])?).await?;
     redis::cmd("FLUSHALL").exec_async(&mut redis).await?;
     let (equal, said) = system.castlog(&["verify", "live-info"]).await?;
     assert!(!equal, "an empty Redis is not equal to the log: {said}");

@@ -29,6 +29,6 @@ pub use log::{Service, TestLog, change_consumer, changes};
 pub use meili::Meilisearch;
 pub use nats::{NatsOptions, NatsServer};
 pub use process::Process;
-pub use redis::RedisServer;
+pub use redis::{RedisServer, redis_connection};
 pub use s3::S3Server;
 pub use wait::{cut_off, until};

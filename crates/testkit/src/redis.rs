@@ -1,8 +1,28 @@
 //! redis-server. Nothing is persisted unless the test asks for it.
 
+use std::time::Duration;
+
+use ::redis::{AsyncConnectionConfig, Client, aio::MultiplexedConnection};
 use tempfile::TempDir;
 
 use crate::{Process, server, tools};
+
+/// How long a command of a test may take: the client's own half second is soon over
+/// where the machine is busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A connection to the Redis at `url`, for a look that does not give up early.
+///
+/// # Errors
+/// The URL is none, or nothing answers there.
+pub async fn redis_connection(url: &str) -> anyhow::Result<MultiplexedConnection> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(PATIENCE))
+        .set_response_timeout(Some(PATIENCE));
+    Ok(Client::open(url)?
+        .get_multiplexed_async_connection_with_config(&config)
+        .await?)
+}
 
 /// A running redis-server.
 #[derive(Debug)]

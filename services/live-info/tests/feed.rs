@@ -16,7 +16,7 @@ use castlog_projector::{Progress, Projection as _};
 use castlog_testkit::{
     NatsOptions, Process, RedisServer, Service, TestLog, changes,
     events::{started, tags, title},
-    until,
+    redis_connection, until,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
@@ -258,9 +258,7 @@ async fn a_rebuild_adds_what_is_missing_and_nothing_else() -> anyhow::Result<()>
 }
 
 async fn flush(redis: &RedisServer) -> anyhow::Result<()> {
-    let mut redis = redis::Client::open(redis.url())?
-        .get_multiplexed_async_connection()
-        .await?;
+    let mut redis = redis_connection(&redis.url()).await?;
     Ok(redis::cmd("FLUSHALL").query_async(&mut redis).await?)
 }
 

@@ -13,7 +13,7 @@ use std::{
 use castlog_live_info::{Store, rebuild, run, verify};
 use castlog_log::{BroadcastId, Draft, Kind, pb};
 use castlog_projector::{Differences, Progress};
-use castlog_testkit::{Service, until};
+use castlog_testkit::{Service, redis_connection, until};
 use redis::{AsyncCommands as _, aio::MultiplexedConnection};
 use support::{WITHIN, World, flush};
 use tokio::sync::Notify;
@@ -21,8 +21,7 @@ use tokio::sync::Notify;
 const PREFIX: &str = "castlog:live_info:";
 
 async fn redis(world: &World) -> anyhow::Result<MultiplexedConnection> {
-    let client = redis::Client::open(world.redis.url())?;
-    Ok(client.get_multiplexed_async_connection().await?)
+    redis_connection(&world.redis.url()).await
 }
 
 /// The titles of broadcasts, the set of ids, and who is live: all at one moment.

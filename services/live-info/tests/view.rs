@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use castlog_live_info::{LiveInfo, Reader, RedisConfig, Store, rebuild, run, verify};
 use castlog_log::{BroadcastId, Entry, Event, Kind, Secret};
 use castlog_projector::{Progress, Projection as _, compliance};
-use castlog_testkit::{RedisServer, Service, until};
+use castlog_testkit::{RedisServer, Service, redis_connection, until};
 use serde_json::Value;
 use support::{WITHIN, World, flush};
 
@@ -99,9 +99,7 @@ async fn the_service_follows_and_a_flushed_redis_is_rebuilt() -> anyhow::Result<
     assert!(verify(&world.config(), &world.log, &Progress::none()).await?.is_empty());
 
     // A value that somebody tampered with is put right, too.
-    let mut redis = redis::Client::open(world.redis.url())?
-        .get_multiplexed_async_connection()
-        .await?;
+    let mut redis = redis_connection(&world.redis.url()).await?;
     let _: () = redis::cmd("HSET")
         .arg(format!("castlog:live_info:{ended}"))
         .arg("title")

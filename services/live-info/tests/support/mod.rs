@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use castlog_live_info::{Config, RedisConfig};
 use castlog_log::{BroadcastId, Draft, Entry, Followed, From, Log, Publisher, Secret, SessionId, pb};
-use castlog_testkit::{NatsOptions, NatsServer, RedisServer, TestLog};
+use castlog_testkit::{NatsOptions, NatsServer, RedisServer, TestLog, redis_connection};
 
 pub(crate) const WITHIN: Duration = Duration::from_secs(20);
 
@@ -112,6 +112,6 @@ impl World {
 }
 
 pub(crate) async fn flush(url: &str) -> anyhow::Result<()> {
-    let mut redis = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
+    let mut redis = redis_connection(url).await?;
     Ok(redis::cmd("FLUSHALL").query_async(&mut redis).await?)
 }
