@@ -6,6 +6,10 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 target := env("CARGO_TARGET_DIR", "target")
 release := target / "release/castlog"
 
+# What libFuzzer counts by; no nightly compiler is needed for these.
+fuzz_flags := "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table -Ccodegen-units=1 -Cdebug-assertions"
+fuzz_target := arch() + "-unknown-linux-gnu"
+
 # Lists the recipes.
 _default:
     @just --list --unsorted
@@ -85,6 +89,15 @@ chaos ROUNDS="200": _web
 bench *ARGS: build
     cargo build --locked --release --workspace --bin castlog-bench
     @exec {{ quote(target) }}/release/castlog-bench "$@"
+
+# Feeds a parser of the network (amf, chunk, flv, session) with what libFuzzer makes up, for SECONDS or until it
+# breaks. What it has learned stays in target/fuzz/corpus.
+fuzz TARGET SECONDS="60":
+    mkdir -p target/fuzz/corpus/{{ quote(TARGET) }}
+    RUSTFLAGS="{{ fuzz_flags }}" cargo build --locked --release --target-dir target/fuzz --target {{ fuzz_target }} \
+        --package castlog-fuzz --features libfuzzer --bin fuzz-{{ quote(TARGET) }}
+    target/fuzz/{{ fuzz_target }}/release/fuzz-{{ quote(TARGET) }} -max_total_time={{ quote(SECONDS) }} \
+        -artifact_prefix=target/fuzz/ target/fuzz/corpus/{{ quote(TARGET) }}
 
 # Kills nats-server, then servers of a cluster, ROUNDS times under load; what they acknowledged must be there.
 durability ROUNDS="300":

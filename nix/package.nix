@@ -29,6 +29,7 @@ let
     # Members of the workspace: cargo reads their manifests.
     ../tests
     ../benches
+    ../fuzz
   ];
 in
 import ./minimum.nix {

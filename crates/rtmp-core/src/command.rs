@@ -32,12 +32,26 @@ impl fmt::Debug for StreamName {
     }
 }
 
+/// The value of `key` in a query.
+fn key(query: &str) -> Result<Option<StreamName>, Error> {
+    Error::check("query in bytes", query.len(), MAX_NAME)?;
+    let key = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "key");
+    key.map(|(_, key)| bounded(&key)).transpose()
+}
+
+fn bounded(name: &str) -> Result<StreamName, Error> {
+    Error::check("stream name in bytes", name.len(), MAX_NAME)?;
+    Ok(StreamName(name.to_owned()))
+}
+
 /// An encoder asks to connect to an application.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Connect {
     /// The first part of the URL's path. A mistaken URL puts a publish key here, so it
     /// is not printed.
     pub app: String,
+    /// `key` of the URL's query: `rtmp://HOST/app?key=KEY`.
+    pub key: Option<StreamName>,
     /// What the encoder calls itself; at most 128 characters.
     pub encoder: String,
 }
@@ -46,6 +60,7 @@ impl fmt::Debug for Connect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connect")
             .field("app", &"***")
+            .field("key", &self.key)
             .field("encoder", &self.encoder)
             .finish()
     }
@@ -54,7 +69,8 @@ impl fmt::Debug for Connect {
 /// An encoder asks to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishRequest {
-    /// The name, without a query; empty when the encoder gave none.
+    /// `key` of the name's query, else that of the URL's, else the name without a
+    /// query; empty when the encoder gave none of them.
     pub name: StreamName,
     /// What the encoder calls itself; at most 128 characters.
     pub encoder: String,
@@ -104,7 +120,9 @@ impl Command {
         })
     }
 
-    pub(crate) fn connect(&self) -> Connect {
+    /// # Errors
+    /// The key is over the limit.
+    pub(crate) fn connect(&self) -> Result<Connect, Error> {
         let text = |name| {
             self.arguments
                 .first()
@@ -112,19 +130,27 @@ impl Command {
                 .and_then(Value::as_str)
         };
         let app = text("app").unwrap_or_default();
-        let app = app.split('?').next().unwrap_or_default().trim_matches('/');
-        Connect {
-            app: cut(app),
+        let (app, query) = app.split_once('?').unwrap_or((app, ""));
+        Ok(Connect {
+            app: cut(app.trim_matches('/')),
+            key: key(query)?,
             encoder: cut(text("flashVer").unwrap_or_default()),
-        }
+        })
     }
 
-    pub(crate) fn publish(&self, encoder: &str) -> Result<PublishRequest, Error> {
+    /// `url_key` is the key of the URL that the encoder has connected to.
+    ///
+    /// # Errors
+    /// The name is over the limit.
+    pub(crate) fn publish(&self, url_key: Option<&StreamName>, encoder: &str) -> Result<PublishRequest, Error> {
         let name = self.arguments.get(1).and_then(Value::as_str).unwrap_or_default();
-        let name = name.split('?').next().unwrap_or_default();
-        Error::check("stream name in bytes", name.len(), MAX_NAME)?;
+        let (name, query) = name.split_once('?').unwrap_or((name, ""));
+        let name = match key(query)?.or_else(|| url_key.cloned()) {
+            Some(key) => key,
+            None => bounded(name)?,
+        };
         Ok(PublishRequest {
-            name: StreamName(name.to_owned()),
+            name,
             encoder: encoder.to_owned(),
         })
     }
@@ -194,11 +220,12 @@ mod tests {
         let name_only = body(&["publish".into()]);
         let command = Command::read(&name_only).unwrap();
         assert_eq!((command.name.as_str(), command.transaction), ("publish", 0.0));
-        assert_eq!(command.publish("x").unwrap().name.expose(), "");
+        assert_eq!(command.publish(None, "x").unwrap().name.expose(), "");
         assert_eq!(
-            command.connect(),
+            command.connect().unwrap(),
             Connect {
                 app: String::new(),
+                key: None,
                 encoder: String::new()
             }
         );
@@ -206,11 +233,35 @@ mod tests {
         assert!(Command::read(&body(&[1.0.into()])).is_err());
     }
 
+    fn published(name: &str, url_key: Option<&str>) -> Result<String, Error> {
+        let command = Command::read(&body(&["publish".into(), 5.0.into(), Value::Null, name.into()])).unwrap();
+        let url_key = url_key.map(|key| StreamName(key.to_owned()));
+        let request = command.publish(url_key.as_ref(), "OBS")?;
+        assert!(!format!("{request:?}").contains("ck_"), "{request:?}");
+        Ok(request.name.expose().to_owned())
+    }
+
     #[test]
-    fn names_lose_their_query_and_are_not_printed() {
-        let command = Command::read(&body(&["publish".into(), 5.0.into(), Value::Null, "ck_abc?x=1".into()])).unwrap();
-        let request = command.publish("OBS").unwrap();
-        assert_eq!(request.name.expose(), "ck_abc");
-        assert!(!format!("{request:?}").contains("ck_abc"));
+    fn the_key_is_the_name_or_in_a_query() {
+        assert_eq!(published("ck_abc?x=1", None).unwrap(), "ck_abc");
+        assert_eq!(published("cam?x=1&key=ck_abc", None).unwrap(), "ck_abc");
+        assert_eq!(published("?key=ck%5Fabc", None).unwrap(), "ck_abc");
+        assert_eq!(published("", Some("ck_url")).unwrap(), "ck_url");
+        assert_eq!(published("cam", Some("ck_url")).unwrap(), "ck_url");
+        assert_eq!(published("cam?key=ck_abc", Some("ck_url")).unwrap(), "ck_abc");
+        assert!(published(&format!("cam?key={}", "a".repeat(MAX_NAME)), None).is_err());
+        assert!(published(&"a".repeat(MAX_NAME + 1), None).is_err());
+    }
+
+    #[test]
+    fn a_key_in_the_url_is_read_and_not_printed() {
+        let app = Value::Object(vec![("app".to_owned(), "live/?key=ck_abc&x".into())]);
+        let connect = Command::read(&body(&["connect".into(), 1.0.into(), app]))
+            .unwrap()
+            .connect()
+            .unwrap();
+        assert_eq!(connect.app, "live");
+        assert_eq!(connect.key.as_ref().unwrap().expose(), "ck_abc");
+        assert!(!format!("{connect:?}").contains("ck_abc"));
     }
 }

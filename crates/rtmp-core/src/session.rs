@@ -7,7 +7,7 @@ use crate::{
     Connect, Error, Limits, Message, PublishRequest, Refusal,
     amf0::{self, Value},
     chunk,
-    command::{self, Command},
+    command::{self, Command, StreamName},
     handshake::Handshake,
     message::{type_id, user_control},
 };
@@ -95,6 +95,7 @@ pub struct Session {
     reader: chunk::Reader,
     writer: chunk::Writer,
     encoder: String,
+    url_key: Option<StreamName>,
     commands: usize,
     message_streams: u32,
     received: u64,
@@ -115,6 +116,7 @@ impl Session {
             reader: chunk::Reader::default(),
             writer: chunk::Writer::default(),
             encoder: String::new(),
+            url_key: None,
             commands: 0,
             message_streams: 0,
             received: 0,
@@ -328,8 +330,9 @@ impl Session {
             if name != "connect" {
                 return Err(Error::OutOfOrder("command before connect"));
             }
-            let connect = command.connect();
+            let connect = command.connect()?;
             self.encoder.clone_from(&connect.encoder);
+            self.url_key.clone_from(&connect.key);
             self.state = State::ConnectPending {
                 transaction: command.transaction,
             };
@@ -349,7 +352,7 @@ impl Session {
                 if stream_id == 0 || stream_id > self.message_streams {
                     return Err(Error::OutOfOrder("publish before createStream"));
                 }
-                let request = command.publish(&self.encoder)?;
+                let request = command.publish(self.url_key.as_ref(), &self.encoder)?;
                 self.state = State::PublishPending { stream_id };
                 return Ok(Some(Event::PublishRequested(request)));
             }

@@ -11,7 +11,7 @@ use crate::{
     listen::{self, Guests},
     log, refused,
     server::Server,
-    tls,
+    tls::Certificate,
 };
 
 /// How long live sessions get at the end to be logged as interrupted.
@@ -61,7 +61,7 @@ pub async fn start(config: Config, ctx: Context) -> anyhow::Result<Running> {
 
     let rtmp_listener = bind("rtmp.listen", config.listen).await?;
     let rtmps_listener = match config.tls_listen {
-        Some(address) => Some((bind("rtmp.tls_listen", address).await?, tls::acceptor(&config)?)),
+        Some(address) => Some((bind("rtmp.tls_listen", address).await?, Certificate::open(&config)?)),
         None => None,
     };
     let flv_listener = bind("rtmp.flv_listen", config.flv_listen).await?;
@@ -86,7 +86,13 @@ pub async fn start(config: Config, ctx: Context) -> anyhow::Result<Running> {
         "rtmp listener",
         listen::listen(rtmp_listener, None, server.clone(), guests.clone()),
     );
-    if let Some((listener, tls)) = rtmps_listener {
+    if let Some((listener, certificate)) = rtmps_listener {
+        let tls = certificate.acceptor()?;
+        let shutdown = ctx.shutdown.clone();
+        tasks.spawn("rtmps certificate", async move {
+            certificate.follow(&shutdown).await;
+            Ok(())
+        });
         tasks.spawn(
             "rtmps listener",
             listen::listen(listener, Some(tls), server.clone(), guests),

@@ -16,8 +16,9 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Address of the RTMPS listener. Default `0.0.0.0:1936`; none = no RTMPS.
     pub tls_listen: Option<SocketAddr>,
-    /// PEM file with the certificate chain for RTMPS. Default none: a self-signed
-    /// development certificate is made in `dev_cert_dir`.
+    /// PEM file with the certificate chain for RTMPS, read again when it or the key has
+    /// been written. Default none: a self-signed development certificate is made in
+    /// `dev_cert_dir`.
     pub tls_cert: Option<PathBuf>,
     /// PEM file with the private key of `tls_cert`.
     pub tls_key: Option<PathBuf>,
@@ -36,9 +37,17 @@ pub struct Config {
     pub max_connections: usize,
     /// Connections at a time from one IP address: 1 to 100000. Default 100.
     pub max_connections_per_address: usize,
-    /// Highest bit rate of a publish in kbit/s, measured over 5 s: 100 to 1000000.
+    /// Highest bit rate of a publish in kbit/s, averaged over 15 s: 100 to 1000000.
     /// Default 60000.
     pub max_bitrate_kbps: u32,
+    /// Longest time between two keyframes in seconds: 1 to 60. Default 20; 2 is best
+    /// for viewers.
+    pub max_keyframe_interval_s: u32,
+    /// Widest picture in pixels; one that is higher than wide may be so high. 16 to
+    /// 16384. Default 4096.
+    pub max_width: u32,
+    /// Highest picture in pixels, likewise. Default 2304.
+    pub max_height: u32,
     /// Seconds for the whole handshake, that of TLS included: 1 to 60. Default 5.
     pub handshake_timeout_s: u32,
     /// Seconds from the handshake to `publish`: 1 to 60. Default 10.
@@ -64,6 +73,9 @@ impl Default for Config {
             max_connections: 2000,
             max_connections_per_address: 100,
             max_bitrate_kbps: 60_000,
+            max_keyframe_interval_s: 20,
+            max_width: 4096,
+            max_height: 2304,
             handshake_timeout_s: 5,
             publish_timeout_s: 10,
             idle_timeout_s: 15,
@@ -91,6 +103,9 @@ impl Config {
             100_000,
         );
         range("max_bitrate_kbps", self.max_bitrate_kbps.into(), 100, 1_000_000);
+        range("max_keyframe_interval_s", self.max_keyframe_interval_s.into(), 1, 60);
+        range("max_width", self.max_width.into(), 16, 16_384);
+        range("max_height", self.max_height.into(), 16, 16_384);
         range("handshake_timeout_s", self.handshake_timeout_s.into(), 1, 60);
         range("publish_timeout_s", self.publish_timeout_s.into(), 1, 60);
         range("idle_timeout_s", self.idle_timeout_s.into(), 1, 300);

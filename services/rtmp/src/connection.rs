@@ -15,6 +15,7 @@ use tokio::{
 
 use crate::{
     Code, Refused,
+    guard::Guard,
     hub::Hub,
     media,
     meter::Meter,
@@ -22,7 +23,8 @@ use crate::{
     session::{ConnectionId, Event},
 };
 
-/// The application in the URL: `rtmp://HOST/live/<publish key>`.
+/// The application in the URL: `rtmp://HOST/live/<publish key>`, or with the key in a
+/// query, `rtmp://HOST/live?key=<publish key>`.
 const APP: &str = "live";
 /// Bytes per read; a 6 Mbit/s stream fills it 23 times a second.
 const READ: usize = 32 * 1024;
@@ -42,6 +44,7 @@ struct Live {
     session: SessionId,
     hub: Arc<Hub>,
     meter: Meter,
+    guard: Guard,
     _on_air: Counted,
     broken_tags: u64,
 }
@@ -205,6 +208,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                     session: granted.session,
                     hub: granted.hub,
                     meter: Meter::default(),
+                    guard: Guard::new(&self.server.config),
                     _on_air: Counted::new(&metrics().rtmp_sessions),
                     broken_tags: 0,
                 });
@@ -265,7 +269,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 metrics()
                     .rtmp_received_bytes
                     .inc_by(u64::try_from(tag.data.len()).unwrap_or_default());
-                live.hub.push(self.id, tag, role);
+                match live.guard.tag(tag, role) {
+                    Ok(()) => live.hub.push(self.id, tag, role),
+                    Err(refused) => self.cut_self(refused),
+                }
             }
             Err(refused) => self.cut_self(refused),
         }
@@ -285,8 +292,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let window_ms = u32::try_from((now - self.sampled_at).as_millis()).unwrap_or(u32::MAX);
         self.sampled_at = now;
         let sampled = live.meter.sample(live.session, window_ms, live.hub.dropped_readers());
-        let limit = u64::from(self.server.config.max_bitrate_kbps) * 1000;
-        let bitrate = sampled.bitrate;
+        let bearable = live.guard.rate(sampled.bitrate);
         let health = pb::Health {
             event: Some(pb::health::Event::Sampled(sampled)),
         };
@@ -304,13 +310,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 }
             }
         });
-        if bitrate > limit {
-            let reason = format!(
-                "bit rate of {} kbit/s is over the limit of {}",
-                bitrate / 1000,
-                limit / 1000
-            );
-            self.cut_self(Refused::new(Code::LimitExceeded, reason));
+        if let Err(refused) = bearable {
+            self.cut_self(refused);
         }
     }
 

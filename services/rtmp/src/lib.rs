@@ -12,6 +12,7 @@
 mod app;
 mod config;
 mod connection;
+mod guard;
 mod http;
 mod hub;
 mod listen;
