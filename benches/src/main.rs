@@ -1,10 +1,12 @@
 //! Figures, each as a ratio to a peer or a limit that is measured in the same run.
 
+mod ingest;
 mod live;
 mod percentiles;
 mod publish;
 mod replay;
 mod transcode;
+mod usage;
 
 use clap::Parser;
 
@@ -42,6 +44,15 @@ enum Bench {
         #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1000..=10_000_000))]
         entries: u32,
     },
+    /// CPU and memory per encoder of the RTMP server, beside nginx-rtmp taking the same streams.
+    Ingest {
+        /// Encoders at a time, each 1 to 1000.
+        #[arg(long, num_args = 1.., default_values_t = [50, 200], value_parser = clap::value_parser!(u32).range(1..=1000))]
+        encoders: Vec<u32>,
+        /// Seconds that are measured, 5 to 600.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(5..=600))]
+        seconds: u32,
+    },
     /// Everything.
     All,
 }
@@ -60,11 +71,13 @@ async fn main() -> anyhow::Result<()> {
         Bench::Findable { changes } => live::findable(changes).await,
         Bench::FirstSegment { runs } => live::first_segment(runs).await,
         Bench::Replay { entries } => replay::run(entries).await,
+        Bench::Ingest { encoders, seconds } => ingest::run(&encoders, seconds).await,
         Bench::All => {
             publish::run(2000).await?;
             replay::run(50_000).await?;
             live::findable(200).await?;
             live::first_segment(5).await?;
+            ingest::run(&[50, 200], 20).await?;
             transcode::run(20).await
         }
     }

@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use castlog_live_info::RedisConfig;
 use castlog_log::{BroadcastId, Draft, Log, Publisher, SessionId};
 use castlog_testkit::{
@@ -11,6 +10,8 @@ use castlog_testkit::{
     events::{created, started, title},
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+
+use crate::usage::resident;
 
 /// Broadcasts that the entries are of: all live, so that each has a document.
 const BROADCASTS: u32 = 1000;
@@ -172,22 +173,11 @@ struct Memory {
 
 impl Memory {
     fn look(&mut self, done: u64, total: u64) -> anyhow::Result<()> {
-        let now = resident()?;
+        let now = resident("self")?;
         if self.early == 0 && done * 10 >= total {
             self.early = now;
         }
         self.most = self.most.max(now);
         Ok(())
     }
-}
-
-/// `VmRSS` of this process, see proc(5).
-fn resident() -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib: u64 = line
-        .and_then(|line| line.split_whitespace().next())
-        .context("no VmRSS in /proc/self/status")?
-        .parse()?;
-    Ok(kib * 1024)
 }

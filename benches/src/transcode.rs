@@ -17,6 +17,8 @@ use castlog_pipeline::{folder, plan::Limits, transcode::Settings};
 use castlog_testkit::tools;
 use tokio::process::Command;
 
+use crate::usage::{Who, cpu};
+
 /// Runs of each.
 const ROUNDS: usize = 3;
 
@@ -33,14 +35,14 @@ pub(crate) async fn run(seconds: u32) -> anyhow::Result<()> {
     let (mut ours, mut theirs) = (Duration::MAX, Duration::MAX);
     for round in 0..ROUNDS {
         let folder = work.path().join(round.to_string());
-        let before = cpu(Who::Myself)?;
+        let before = cpu("self", Who::Itself)?;
         let flv = tokio::fs::File::open(&clip).await?;
         folder::transcode(settings(), flv, &folder).await?;
-        ours = ours.min(cpu(Who::Myself)?.saturating_sub(before));
+        ours = ours.min(cpu("self", Who::Itself)?.saturating_sub(before));
 
-        let before = cpu(Who::Children)?;
+        let before = cpu("self", Who::Children)?;
         ladder(&clip, &theirs_at).await?;
-        theirs = theirs.min(cpu(Who::Children)?.saturating_sub(before));
+        theirs = theirs.min(cpu("self", Who::Children)?.saturating_sub(before));
     }
     for (name, size, _) in RUNGS {
         let joined = join(&work.path().join("0").join(name)).await?;
@@ -170,26 +172,4 @@ fn encoder_options(file: &Path) -> anyhow::Result<String> {
     let start = start.with_context(|| format!("no encoder settings in {}", file.display()))? + MARK.len();
     let text = bytes[start..].iter().take_while(|byte| (b' '..=b'~').contains(byte));
     Ok(text.map(|&byte| char::from(byte)).collect())
-}
-
-enum Who {
-    Myself,
-    Children,
-}
-
-/// User and system CPU time so far, from `/proc/self/stat` (proc(5): fields 14 to 17, in ticks of 10 ms).
-fn cpu(who: Who) -> anyhow::Result<Duration> {
-    const TICK: Duration = Duration::from_millis(10);
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    // The name in parentheses can hold spaces; the fields behind it cannot.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let first = match who {
-        Who::Myself => 11,
-        Who::Children => 13,
-    };
-    let mut ticks = 0;
-    for field in fields.get(first..first + 2).context("/proc/self/stat is short")? {
-        ticks += field.parse::<u32>()?;
-    }
-    Ok(TICK * ticks)
 }

@@ -37,7 +37,10 @@ pub fn chunk(bytes: &[u8]) {
         let is_control = message.type_id == castlog_rtmp_core::type_id::SET_CHUNK_SIZE;
         chunk::Writer::default().write(3, &message, &mut out);
         // A chunk size that was refused the first time did not come this far.
-        assert!(is_control || chunk::read_all(&out) == Ok(vec![message]), "what was written reads otherwise");
+        assert!(
+            is_control || chunk::read_all(&out) == Ok(vec![message]),
+            "what was written reads otherwise"
+        );
     }
 }
 
@@ -116,7 +119,10 @@ pub fn session(bytes: &[u8]) {
                 }
             }
         }
-        assert!(session.take_output().len() <= limits.max_output, "it holds too much for the peer");
+        assert!(
+            session.take_output().len() <= limits.max_output,
+            "it holds too much for the peer"
+        );
     }
 }
 
@@ -127,7 +133,12 @@ mod tests {
 
     /// Bytes that come far: a handshake, and messages of every type.
     fn conversation() -> impl Strategy<Value = Vec<u8>> {
-        let message = (any::<u8>(), any::<u32>(), 0..3_u32, prop::collection::vec(any::<u8>(), 0..300));
+        let message = (
+            any::<u8>(),
+            any::<u32>(),
+            0..3_u32,
+            prop::collection::vec(any::<u8>(), 0..300),
+        );
         let known = prop::sample::select(vec![
             type_id::SET_CHUNK_SIZE,
             type_id::COMMAND_AMF0,
