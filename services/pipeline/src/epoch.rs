@@ -68,6 +68,8 @@ pub(crate) struct Running {
     segmenter: Segmenter,
     clock: SegmentClock,
     passthrough: bool,
+    /// Whether all pictures are decoded, for renditions to be made of them.
+    encodes: bool,
     audio_track: Option<usize>,
     /// Tracks whose end the chains have still to tell.
     open: usize,
@@ -111,7 +113,8 @@ impl Running {
             .map(|(index, rung)| (index + usize::from(plan.passthrough), rung.clone()))
             .collect();
         let video = match &start.source.video {
-            Some(video) if !rungs.is_empty() => Some(Chain::video(
+            // Pictures of a source that is only passed through are decoded for thumbnails alone.
+            Some(video) if !rungs.is_empty() || settings.thumbnails => Some(Chain::video(
                 &VideoSettings {
                     source: video,
                     rungs: &rungs,
@@ -145,6 +148,7 @@ impl Running {
             }),
             clock: SegmentClock::new(aim, start.target.overdue()),
             passthrough: plan.passthrough,
+            encodes: !rungs.is_empty(),
             open: slots.iter().filter(|slot| slot.rendition.is_none()).count(),
             encoded,
             failed,
@@ -255,9 +259,11 @@ impl Running {
                     self.pass(core, &unit).await?;
                 }
                 self.mind_silence(core, unit.dts).await?;
+                // Thumbnails need no more than keyframes, which are cheap to decode.
+                let wanted = self.encodes || unit.sync;
                 Ok(match self.video {
-                    Some(_) => Step::Feed(track, unit),
-                    None => Step::Done,
+                    Some(_) if wanted => Step::Feed(track, unit),
+                    _ => Step::Done,
                 })
             }
             (Track::Audio, Some(audio)) => {

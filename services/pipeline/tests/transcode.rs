@@ -6,7 +6,11 @@ mod support;
 
 use std::{panic::AssertUnwindSafe, path::PathBuf};
 
-use castlog_pipeline::{folder::Folder, media::Packet, transcode::Error};
+use castlog_pipeline::{
+    folder::Folder,
+    media::Packet,
+    transcode::{Error, Settings},
+};
 use support::{AAC, complaints, ffmpeg_flv, h264, join, packets, picture, run, settings, tone, verify};
 
 async fn transcode(flv: &[u8]) -> (Folder, tempfile::TempDir) {
@@ -65,6 +69,30 @@ async fn a_stream_without_sound_has_no_sound_rendition() {
         ["source avc1 640x360 true", "240p avc1 426x240 false"]
     );
     verify(&folder, 25, 5.0, 0.05);
+}
+
+#[tokio::test]
+async fn a_source_that_is_only_passed_through_has_thumbnails() {
+    let flv = ffmpeg_flv(&format!(
+        "{} {} {} {AAC}",
+        picture("256x144", 25, 8),
+        tone(8),
+        h264(50, 2)
+    ));
+    for thumbnails in [true, false] {
+        let root = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            thumbnails,
+            ..settings()
+        };
+        let folder = run(settings, packets(&flv), root.path()).await.unwrap();
+        assert_eq!(renditions(&folder), ["source avc1 256x144 true", "audio mp4a 2ch true"]);
+        verify(&folder, 25, 8.0, 0.05);
+        assert_eq!(folder.thumbnails > 0, thumbnails);
+        if thumbnails {
+            assert_eq!(complaints(&root.path().join("thumb/latest.jpg")), "");
+        }
+    }
 }
 
 #[tokio::test]
