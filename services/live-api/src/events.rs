@@ -2,7 +2,8 @@
 //! without speaking NATS.
 //!
 //! An event's id is the place of the reader in each of its streams, so a reader that
-//! comes back with `Last-Event-ID` misses nothing and sees nothing twice.
+//! comes back with `Last-Event-ID` misses nothing and sees nothing twice. What the
+//! streams hold already comes merged by time; what is stored later, as it comes.
 
 use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
 
@@ -14,9 +15,10 @@ use axum::{
         sse::{self, KeepAlive, Sse},
     },
 };
-use castlog_log::{BroadcastId, Follow, Followed, From, Kind, Log, ReadError};
+use castlog_log::{BroadcastId, Follow, Followed, From, Kind, Log};
 use chrono::{DateTime, Utc};
 use futures::{Stream, stream};
+use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
@@ -207,7 +209,7 @@ pub(crate) async fn events(State(api): State<Arc<Api>>, _: Admin, wanted: Wanted
         cursor.push(seen);
     }
     let reader = Reader {
-        follows,
+        lanes: follows.into_iter().map(Lane::of).collect(),
         begun: false,
         cursor: Cursor(cursor),
         _permit: permit,
@@ -227,8 +229,80 @@ async fn newest(log: &Log, stream: &str) -> Result<u64, Problem> {
     })
 }
 
+/// An event to be sent, of one stream.
+struct Said {
+    kind: &'static str,
+    sequence: u64,
+    /// When it happened; `None` for what is no entry, which comes as soon as it is read.
+    time: Option<DateTime<Utc>>,
+    json: Value,
+}
+
+/// One of the streams that a reader merges.
+struct Lane {
+    /// `None`: nothing of the stream is wanted.
+    follow: Option<Follow>,
+    /// The next of it, once read.
+    next: Option<Said>,
+    /// Whether all that was there at the beginning has been read.
+    caught_up: bool,
+}
+
+impl Lane {
+    fn of(follow: Option<Follow>) -> Self {
+        Self {
+            caught_up: follow.is_none(),
+            follow,
+            next: None,
+        }
+    }
+
+    /// Reads until there is a next one, or until there is none behind. Cancel-safe.
+    async fn read(&mut self) {
+        let Some(follow) = &mut self.follow else {
+            return std::future::pending().await;
+        };
+        match follow.next().await {
+            Ok(Followed::Entry(entry)) => {
+                self.next = Some(Said {
+                    kind: entry.subject.kind.token(),
+                    sequence: entry.sequence(),
+                    time: Some(entry.time),
+                    json: entry.to_json(),
+                });
+            }
+            Ok(Followed::Undecodable(message)) => {
+                self.next = Some(Said {
+                    kind: "undecodable",
+                    sequence: message.position.sequence,
+                    time: None,
+                    json: serde_json::json!({
+                        "stream": message.position.stream,
+                        "seq": message.position.sequence,
+                        "subject": message.subject,
+                        "error": message.error.to_string(),
+                    }),
+                });
+            }
+            Ok(Followed::CaughtUp) => self.caught_up = true,
+            Err(error) => tracing::warn!(error = %error, "the log cannot be read for an event stream"),
+        }
+    }
+}
+
+/// Which lane's next comes first, by its time; `None` while one with a past has not
+/// been read so far, for what stands there may have happened before.
+fn first(lanes: &[Lane]) -> Option<usize> {
+    if lanes.iter().any(|lane| lane.next.is_none() && !lane.caught_up) {
+        return None;
+    }
+    let nexts = lanes.iter().enumerate();
+    let nexts = nexts.filter_map(|(place, lane)| Some((lane.next.as_ref()?.time, place)));
+    nexts.min().map(|(_, place)| place)
+}
+
 struct Reader {
-    follows: Vec<Option<Follow>>,
+    lanes: Vec<Lane>,
     cursor: Cursor,
     begun: bool,
     _permit: OwnedSemaphorePermit,
@@ -236,7 +310,7 @@ struct Reader {
 
 impl Reader {
     /// Entries are read when the connection takes them, so a slow reader holds
-    /// no more than one of them in memory here.
+    /// no more than one of each stream in memory here.
     fn events(self) -> impl Stream<Item = Result<sse::Event, Infallible>> {
         stream::unfold(self, async |mut reader| {
             let event = reader.next().await;
@@ -251,38 +325,18 @@ impl Reader {
             return sse::Event::default().id(self.cursor.to_string()).comment("reading");
         }
         loop {
-            let next = self.follows.iter_mut().map(|follow| Box::pin(self::follow(follow)));
-            let (followed, place, _) = futures::future::select_all(next).await;
-            let (kind, sequence, json) = match followed {
-                Ok(Followed::Entry(entry)) => (entry.subject.kind.token(), entry.sequence(), entry.to_json()),
-                Ok(Followed::Undecodable(message)) => {
-                    let json = serde_json::json!({
-                        "stream": message.position.stream,
-                        "seq": message.position.sequence,
-                        "subject": message.subject,
-                        "error": message.error.to_string(),
-                    });
-                    ("undecodable", message.position.sequence, json)
-                }
-                Ok(Followed::CaughtUp) => continue,
-                Err(error) => {
-                    tracing::warn!(error = %error, "the log cannot be read for an event stream");
-                    continue;
-                }
-            };
-            self.cursor.0[place] = sequence;
-            return sse::Event::default()
-                .id(self.cursor.to_string())
-                .event(kind)
-                .data(json.to_string());
+            if let Some(place) = first(&self.lanes)
+                && let Some(said) = self.lanes[place].next.take()
+            {
+                self.cursor.0[place] = said.sequence;
+                return sse::Event::default()
+                    .id(self.cursor.to_string())
+                    .event(said.kind)
+                    .data(said.json.to_string());
+            }
+            let empty = self.lanes.iter_mut().filter(|lane| lane.next.is_none());
+            futures::future::select_all(empty.map(|lane| Box::pin(lane.read()))).await;
         }
-    }
-}
-
-async fn follow(follow: &mut Option<Follow>) -> Result<Followed, ReadError> {
-    match follow {
-        Some(follow) => follow.next().await,
-        None => std::future::pending().await,
     }
 }
 
@@ -339,5 +393,28 @@ mod tests {
         ] {
             assert_eq!(start(bad, None), Err(Code::Malformed), "{bad}");
         }
+    }
+
+    #[test]
+    fn streams_are_merged_by_time_once_their_past_is_read() {
+        let lane = |seconds: Option<i64>, caught_up| Lane {
+            follow: None,
+            next: seconds.map(|seconds| Said {
+                kind: "title",
+                sequence: 1,
+                time: DateTime::from_timestamp(seconds, 0),
+                json: Value::Null,
+            }),
+            caught_up,
+        };
+        assert_eq!(first(&[lane(Some(5), false), lane(Some(3), false)]), Some(1));
+        assert_eq!(
+            first(&[lane(Some(5), false), lane(None, false)]),
+            None,
+            "what is behind may be older"
+        );
+        assert_eq!(first(&[lane(Some(5), false), lane(None, true)]), Some(0));
+        assert_eq!(first(&[lane(Some(5), true), lane(None, true)]), Some(0));
+        assert_eq!(first(&[lane(None, true)]), None);
     }
 }

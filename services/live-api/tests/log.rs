@@ -106,6 +106,41 @@ async fn the_past_comes_first_and_then_what_happens() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn the_past_of_several_streams_is_merged_by_time() -> anyhow::Result<()> {
+    let stage = Stage::build().await?;
+    let (id, _, _) = stage.create(json!({ "title": "0" })).await?;
+    for n in 1..20 {
+        stage.publish(&id, title(&n.to_string())).await?;
+        stage.go_live(&id).await?;
+    }
+    let path = format!("/v1/events?broadcast={id}&kind=title&kind=status&from_time=1970-01-01T00:00:00Z");
+    let response = stage.admin(Method::GET, &path).send().await?.error_for_status()?;
+    let (mut body, mut text) = (response.bytes_stream(), String::new());
+    while text.matches("\ndata:").count() < 39 {
+        let chunk = tokio::time::timeout(PATIENCE, body.next()).await?;
+        text.push_str(std::str::from_utf8(&chunk.unwrap()?)?);
+    }
+    let kinds: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
+    assert_eq!(kinds[0], "title");
+    assert_eq!(kinds[1..], ["title", "status"].repeat(19), "{text}");
+
+    // Who comes back in the middle sees the rest of both.
+    let ids: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
+    let again = stage
+        .admin(Method::GET, &path)
+        .header("last-event-id", ids[ids.len() - 4]);
+    let mut body = again.send().await?.error_for_status()?.bytes_stream();
+    let mut rest = String::new();
+    while rest.matches("\ndata:").count() < 3 {
+        let chunk = tokio::time::timeout(PATIENCE, body.next()).await?;
+        rest.push_str(std::str::from_utf8(&chunk.unwrap()?)?);
+    }
+    let kinds: Vec<&str> = rest.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
+    assert_eq!(kinds, ["status", "title", "status"], "{rest}");
+    stage.finish().await
+}
+
+#[tokio::test]
 async fn health_is_a_series_of_samples() -> anyhow::Result<()> {
     let stage = Stage::build().await?;
     let (id, _, _) = stage.create(json!({ "title": "one" })).await?;

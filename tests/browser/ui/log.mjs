@@ -45,6 +45,16 @@ test("19 the log: a tree with counts, a tail with pause, starts, filters, decode
   await page.reload();
   await shown(1);
 
+  // Several streams: what was comes merged by time.
+  await page.goto(`/events?broadcast=${onAir.game.id}&from=all`);
+  await until("the past of both streams", async () => {
+    const shownNow = await rows(page).locator(".row-place").allInnerTexts();
+    return ["BROAD_INFO", "LIVE_STREAM"].every((stream) => shownNow.some((place) => place.startsWith(stream))) ? true : undefined;
+  });
+  const times = await rows(page).locator(".row-time").allInnerTexts();
+  assert.ok(times.length > 6, String(times));
+  assert.deepEqual(times, [...times].sort());
+
   // By sequence and by time.
   const seq = (await api("GET", `/v1/broadcasts/${onAir.jazz.id}`)).versions.title;
   await page.goto("/events");
