@@ -182,6 +182,18 @@ pub(crate) enum DeadLetter {
     Redrive(WhichLetters),
     /// Removes dead letters for good; the entries stay in the log.
     Discard(Discard),
+    /// Prints who redrove or discarded which letter and what came of it, the newest first.
+    Attempts(ListAttempts),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListAttempts {
+    /// Most that are printed.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) limit: u16,
+    /// Prints one JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -5,13 +5,13 @@ use std::{io::IsTerminal as _, process::ExitCode};
 use anyhow::{Context as _, bail};
 use castlog_log::{
     Log,
-    dead_letter::{self, Filter, Letter},
+    dead_letter::{self, Attempt, Deed, Filter, Letter, Outcome},
     decode_json,
 };
 use serde_json::{Value, json};
 
 use crate::{
-    args::{DeadLetter, Discard, Global, ListLetters, ShowLetter, WhichLetters},
+    args::{DeadLetter, Discard, Global, ListAttempts, ListLetters, ShowLetter, WhichLetters},
     config, table,
 };
 
@@ -22,6 +22,7 @@ pub(crate) async fn dead_letter(global: &Global, command: &DeadLetter) -> anyhow
         DeadLetter::Show(args) => show(&log, args).await,
         DeadLetter::Redrive(which) => redrive(&log, which).await,
         DeadLetter::Discard(args) => discard(&log, args).await,
+        DeadLetter::Attempts(args) => attempts(&log, args).await,
     }
 }
 
@@ -133,12 +134,20 @@ async fn chosen(log: &Log, which: &WhichLetters) -> anyhow::Result<Vec<u64>> {
     Ok(letters.iter().map(|letter| letter.id).collect())
 }
 
+/// What is put on record of who runs this.
+fn operator() -> String {
+    let user = ["USER", "LOGNAME"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok());
+    user.map_or_else(|| "operator".to_owned(), |user| format!("operator {user}"))
+}
+
 async fn redrive(log: &Log, which: &WhichLetters) -> anyhow::Result<ExitCode> {
     let mut failed = 0_usize;
     let ids = chosen(log, which).await?;
     for id in &ids {
         let letter = dead_letter::get(log, *id).await?;
-        match dead_letter::redrive(log, &letter).await {
+        match dead_letter::redrive(log, &letter, &operator()).await {
             Ok(()) => println!("{id}: applied by {}", letter.consumer),
             Err(error) => {
                 failed += 1;
@@ -175,9 +184,66 @@ async fn discard(log: &Log, args: &Discard) -> anyhow::Result<ExitCode> {
     }
     for id in &ids {
         // A wrong number is told instead of passing for a removed letter.
-        dead_letter::get(log, *id).await?;
-        dead_letter::remove(log, *id).await?;
+        let letter = dead_letter::get(log, *id).await?;
+        dead_letter::discard(log, &letter, &operator()).await?;
         println!("{id}: removed");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn attempts(log: &Log, args: &ListAttempts) -> anyhow::Result<ExitCode> {
+    let attempts = dead_letter::attempts(log, args.limit.into()).await?;
+    if args.json {
+        for attempt in &attempts {
+            println!("{}", attempt_json(attempt));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if attempts.is_empty() {
+        println!("nothing was done with a dead letter");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut table = table::new(&["WHEN", "BY", "LETTER", "STREAM", "SEQ", "CONSUMER", "WHAT", "OUTCOME"]);
+    for attempt in &attempts {
+        table.add_row([
+            attempt.time.format("%Y-%m-%d %H:%M:%S").to_string(),
+            attempt.by.clone(),
+            attempt.letter.to_string(),
+            attempt.position.stream.clone(),
+            attempt.position.sequence.to_string(),
+            attempt.consumer.clone(),
+            word(attempt.deed).to_owned(),
+            match &attempt.outcome {
+                Some(Outcome::Kept { reason }) => format!("kept: {reason}"),
+                Some(Outcome::Applied) => "applied".to_owned(),
+                Some(Outcome::Discarded) => "discarded".to_owned(),
+                _ => "none on record".to_owned(),
+            },
+        ]);
+    }
+    println!("{table}");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn word(deed: Deed) -> &'static str {
+    match deed {
+        Deed::Redrive => "redrive",
+        Deed::Discard => "discard",
+        _ => "other",
+    }
+}
+
+fn attempt_json(attempt: &Attempt) -> Value {
+    json!({
+        "id": attempt.id,
+        "time": attempt.time,
+        "by": attempt.by,
+        "deed": word(attempt.deed),
+        "letter": attempt.letter,
+        "stream": attempt.position.stream,
+        "seq": attempt.position.sequence,
+        "subject": attempt.subject,
+        "consumer": attempt.consumer,
+        "result": attempt.outcome,
+    })
 }

@@ -462,6 +462,22 @@ async fn a_poisoned_entry_is_found_and_removed(site: &Site, log: &Log) {
     let rest = site.castlog(&["dead-letter", "discard", "--all", "--yes"]);
     assert!(rest.status.success(), "{}", text(&rest));
     assert!(site.castlog(&["status", "--check"]).status.success());
+
+    // Who did what is on record.
+    let attempts = text(&site.castlog(&["dead-letter", "attempts", "--json"]));
+    let attempts: Vec<serde_json::Value> = attempts
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let results: Vec<_> = attempts.iter().map(|attempt| &attempt["result"]["outcome"]).collect();
+    assert_eq!(results, ["discarded", "discarded", "discarded", "kept"]);
+    assert!(
+        attempts
+            .iter()
+            .all(|attempt| attempt["by"].as_str().unwrap().starts_with("operator"))
+    );
+    assert_eq!(attempts[3]["letter"].to_string(), id);
+    assert!(text(&site.castlog(&["dead-letter", "attempts"])).contains("live_info still cannot apply it"));
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ export type StreamCounts = Schemas["StreamCounts"];
 export type StoredEntry = Schemas["StoredEntry"];
 export type Consumer = Schemas["Consumer"];
 export type DeadLetter = Schemas["DeadLetter"];
+export type LetterAttempt = Schemas["LetterAttempt"];
 export type FacetCounts = Record<string, number>;
 
 /** Limits of the entry schema, so that a form can say no before the server does. */
@@ -196,6 +197,10 @@ export function deadLetters(signal?: AbortSignal): Promise<Schemas["DeadLetters"
 export function deadLetter(id: number, signal?: AbortSignal): Promise<DeadLetter> {
   const params = { path: { id } };
   return answer(client.GET("/v1/log/dead-letters/{id}", { params, ...(signal && { signal }) }));
+}
+
+export async function letterAttempts(signal?: AbortSignal): Promise<LetterAttempt[]> {
+  return (await answer(client.GET("/v1/log/dead-letters/attempts", signal ? { signal } : {}))).items;
 }
 
 export async function redrive(id: number): Promise<void> {

@@ -22,10 +22,11 @@ export function elapsedSeconds(length: number): string {
     : `${Math.floor(minutes / 60)}:${two(minutes % 60)}:${two(seconds % 60)}`;
 }
 
-export function dateTime(iso: string, language: string): string {
+/** Date and time, to the minute, or to the second with `medium`. */
+export function dateTime(iso: string, language: string, timeStyle: "short" | "medium" = "short"): string {
   const time = Date.parse(iso);
   if (Number.isNaN(time)) return "";
-  return new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" }).format(time);
+  return new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle }).format(time);
 }
 
 export function count(value: number, language: string): string {

@@ -235,6 +235,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/log/dead-letters/attempts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Lists what was done with dead letters, over HTTP or by `castlog dead-letter`:
+         *     who, when, with which letter, and what came of it.
+         */
+        get: operations["dead_letter_attempts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/log/dead-letters/{id}": {
         parameters: {
             query?: never;
@@ -263,7 +283,7 @@ export interface paths {
         put?: never;
         /**
          * Hands the entry of a dead letter to its consumer again, and to no other. The
-         *     letter is gone once the entry is applied. Each attempt is in the server's log.
+         *     letter is gone once the entry is applied. Each attempt is put on record.
          */
         post: operations["redrive"];
         delete?: never;
@@ -398,6 +418,10 @@ export interface components {
             took_ms: number;
             /** @description Hits on all pages. */
             total: number;
+        };
+        /** @description What was done with dead letters, the newest first. */
+        Attempts: {
+            items: components["schemas"]["LetterAttempt"][];
         };
         /** @description A broadcast. */
         Broadcast: {
@@ -656,6 +680,42 @@ export interface components {
          * @enum {string}
          */
         LatencyMode: "low" | "normal";
+        /** @description Something that was done with a dead letter, or tried. */
+        LetterAttempt: {
+            /**
+             * @description Who did it, and the id of the request, where it was one.
+             * @example admin, by the token, request 01k…
+             */
+            by: string;
+            consumer: string;
+            deed: components["schemas"]["LetterDeed"];
+            id: string;
+            /** Format: int64 */
+            letter: number;
+            outcome: components["schemas"]["LetterOutcome"];
+            /** @description Why the letter was kept. */
+            reason?: string | null;
+            /** Format: int64 */
+            seq: number;
+            /** @description Where the entry stands in the log. */
+            stream: string;
+            subject: string;
+            /**
+             * Format: date-time
+             * @description When it began.
+             */
+            time: string;
+        };
+        /**
+         * @description What was done.
+         * @enum {string}
+         */
+        LetterDeed: "redrive" | "discard" | "other";
+        /**
+         * @description What came of it. `none`: it goes on, or broke off.
+         * @enum {string}
+         */
+        LetterOutcome: "applied" | "discarded" | "kept" | "none";
         /** @description Broadcasts, newest first. */
         List: {
             items: components["schemas"]["Broadcast"][];
@@ -1605,6 +1665,38 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["DeadLetters"];
+                };
+            };
+            /** @description Problem */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    dead_letter_attempts: {
+        parameters: {
+            query?: {
+                /** @description 1 to 500; the default is 50 */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Attempts */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Attempts"];
                 };
             };
             /** @description Problem */

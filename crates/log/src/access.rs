@@ -95,8 +95,12 @@ pub const USERS: [User; 9] = [
             Kind::Tags,
             Kind::Options,
         ],
-        // What an admin may do with a dead letter: have it tried again, after which it is gone.
-        also_publishes: &["castlog.redrive.*", "$JS.API.STREAM.MSG.DELETE.DEAD_LETTER"],
+        // What an admin may do with a dead letter: have it tried again, after which it is gone, and on record.
+        also_publishes: &[
+            "castlog.redrive.*",
+            "castlog.dead_letter.attempt.*.*",
+            "$JS.API.STREAM.MSG.DELETE.DEAD_LETTER",
+        ],
         reads: &[Kind::Status, Kind::Metadata],
         follows: &[
             "BROAD_INFO",

@@ -1,8 +1,9 @@
 //! Dead letters: entries that a consumer could not decode or apply. They are
 //! kept, with the reason, on `castlog.dead_letter.<stream>.<consumer>`, and
 //! nothing stalls behind them. They can be listed, looked at, handed to their
-//! consumer again, and removed.
+//! consumer again, and removed; who does that is on record beside them.
 
+mod attempts;
 mod letters;
 mod redrive;
 
@@ -10,7 +11,8 @@ use async_nats::{HeaderMap, header::NATS_MESSAGE_ID};
 
 use crate::{ConsumeError, Delivery, Log};
 
-pub use letters::{Filter, Letter, LetterError, count, get, list, remove};
+pub use attempts::{Attempt, Deed, Outcome, attempts};
+pub use letters::{Filter, Letter, LetterError, count, discard, get, list};
 pub use redrive::{Redrive, RedriveError, Redrives, redrive};
 
 /// The stream that keeps dead letters.

@@ -171,11 +171,10 @@ async fn a_letter_is_redriven_and_removed_by_the_api_and_the_operator() -> anyho
     for (user, _) in PUBLISHES {
         let log = test.nats.log_of(user).await?;
         let requests = CONSUMES.map(|(_, consumer, _)| format!("castlog.redrive.{consumer}"));
-        for request in requests
-            .iter()
-            .map(String::as_str)
-            .chain(["$JS.API.STREAM.MSG.DELETE.DEAD_LETTER"])
-        {
+        for request in requests.iter().map(String::as_str).chain([
+            "$JS.API.STREAM.MSG.DELETE.DEAD_LETTER",
+            "castlog.dead_letter.attempt.BROAD_INFO.live_info",
+        ]) {
             let allowed = ["live-api", "castlog"].contains(&user);
             assert_eq!(may(&log, request, "{}").await?, allowed, "{user} {request}");
         }

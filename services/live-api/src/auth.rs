@@ -126,16 +126,26 @@ pub(crate) fn same_origin(headers: &HeaderMap, config: &Config) -> Result<(), Pr
 }
 
 /// A caller with the admin token, or who has signed in with it.
-pub(crate) struct Admin;
+pub(crate) struct Admin {
+    /// How the caller is known, for what is put on record.
+    pub(crate) by: &'static str,
+}
+
+const BY_TOKEN: Admin = Admin {
+    by: "admin, by the token",
+};
+const BY_SESSION: Admin = Admin {
+    by: "admin, signed in on the pages",
+};
 
 impl FromRequestParts<Arc<Api>> for Admin {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
         match api.tokens.check(&parts.headers)? {
-            Caller::Token => Ok(Self),
-            Caller::Session if parts.method.is_safe() => Ok(Self),
-            Caller::Session => same_origin(&parts.headers, &api.config).map(|()| Self),
+            Caller::Token => Ok(BY_TOKEN),
+            Caller::Session if parts.method.is_safe() => Ok(BY_SESSION),
+            Caller::Session => same_origin(&parts.headers, &api.config).map(|()| BY_SESSION),
             Caller::Anyone if api.tokens.admin.is_none() => Err(Problem::commands_off()),
             Caller::Anyone => Err(Problem::new(
                 Code::Unauthorized,

@@ -31,6 +31,7 @@ async fn what_is_in_the_log_is_counted_and_shown() -> anyhow::Result<()> {
         "/v1/log/streams/BROAD_INFO/entries/1",
         "/v1/log/consumers",
         "/v1/log/dead-letters",
+        "/v1/log/dead-letters/attempts",
     ] {
         problem(stage.anonymous(Method::GET, path).send().await?, 401, "A01").await?;
     }
@@ -233,6 +234,33 @@ async fn a_dead_letter_is_tried_again_over_http() -> anyhow::Result<()> {
     problem(redrive(others["items"][0]["id"].as_u64().unwrap()).await?, 503, "A22").await?;
     let left = read(&stage, "/v1/log/dead-letters?consumer=live_info").await?;
     assert_eq!(left["items"].as_array().unwrap().len(), 1);
+    // Each attempt is on record, and no letter itself.
+    let attempts = read(&stage, "/v1/log/dead-letters/attempts").await?;
+    let attempts = attempts["items"].as_array().unwrap();
+    let outcomes: Vec<_> = attempts
+        .iter()
+        .map(|attempt| (&attempt["letter"], &attempt["outcome"]))
+        .collect();
+    let others = &others["items"][0]["id"];
+    assert_eq!(
+        outcomes,
+        [
+            (others, &json!("kept")),
+            (&json!(id(1)), &json!("kept")),
+            (&json!(id(0)), &json!("applied"))
+        ]
+    );
+    let by = attempts[0]["by"].as_str().unwrap();
+    assert!(by.starts_with("admin, by the token, request 0"), "{by}");
+    assert!(
+        attempts[0]["reason"]
+            .as_str()
+            .unwrap()
+            .contains("no instance of indexer"),
+        "{attempts:?}"
+    );
+    let record = format!("/v1/log/dead-letters/{}", left["items"][0]["id"].as_u64().unwrap() + 2);
+    problem(stage.admin(Method::GET, &record).send().await?, 404, "A20").await?;
     problem(
         stage
             .admin(Method::GET, "/v1/log/dead-letters?consumer=a.b")

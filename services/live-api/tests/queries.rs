@@ -242,6 +242,7 @@ async fn the_api_describes_itself() -> anyhow::Result<()> {
             "/v1/ingest",
             "/v1/log/consumers",
             "/v1/log/dead-letters",
+            "/v1/log/dead-letters/attempts",
             "/v1/log/dead-letters/{id}",
             "/v1/log/dead-letters/{id}/redrive",
             "/v1/log/streams",

@@ -6,7 +6,7 @@ mod support;
 use castlog_live_info::{Reader, run, verify};
 use castlog_log::{
     BroadcastId, Event, Kind,
-    dead_letter::{self, Filter, RedriveError},
+    dead_letter::{self, Attempt, Deed, Filter, LetterError, Outcome, RedriveError},
     pb,
 };
 use castlog_projector::Progress;
@@ -53,7 +53,7 @@ async fn nothing_stalls_behind_a_poisoned_entry() -> anyhow::Result<()> {
     );
     // It is garbage for good: who asks is told, and the letter stays.
     let letter = dead_letter::get(&world.log, letter.id).await?;
-    let refused = dead_letter::redrive(&world.log, &letter).await;
+    let refused = dead_letter::redrive(&world.log, &letter, "test").await;
     assert!(matches!(refused, Err(RedriveError::Refused { .. })), "{refused:?}");
     assert!(dead_letter::get(&world.log, letter.id).await.is_ok());
     service.finish().await
@@ -79,7 +79,7 @@ async fn a_redriven_entry_is_applied_where_it_belongs_and_nowhere_else() -> anyh
     let (letters, _) = dead_letter::list(&world.log, &filter, 10).await?;
     assert_eq!(letters.len(), 2);
     let first = dead_letter::get(&world.log, letters[0].id).await?;
-    let nobody = dead_letter::redrive(&world.log, &first).await;
+    let nobody = dead_letter::redrive(&world.log, &first, "test").await;
     assert!(matches!(nobody, Err(RedriveError::NobodyThere(_))), "{nobody:?}");
 
     // Two instances: one of them gets it.
@@ -92,7 +92,7 @@ async fn a_redriven_entry_is_applied_where_it_belongs_and_nowhere_else() -> anyh
     let before = world.log.last_sequence(Kind::Title.stream()).await?;
     for letter in &letters {
         let letter = dead_letter::get(&world.log, letter.id).await?;
-        dead_letter::redrive(&world.log, &letter).await?;
+        dead_letter::redrive(&world.log, &letter, "test").await?;
     }
     assert_eq!(title(&reader, late).await.as_deref(), Some("applied after all"));
     assert_eq!(title(&reader, stale).await.as_deref(), Some("newer"));
@@ -122,17 +122,52 @@ async fn a_view_that_cannot_be_written_keeps_the_letter() -> anyhow::Result<()> 
     world.redis.kill9();
     let (letters, _) = dead_letter::list(&world.log, &Filter::default(), 10).await?;
     let letter = dead_letter::get(&world.log, letters[0].id).await?;
-    let unwritable = dead_letter::redrive(&world.log, &letter).await;
+    let unwritable = dead_letter::redrive(&world.log, &letter, "test").await;
     assert!(
         matches!(unwritable, Err(RedriveError::Unwritable { .. })),
         "{unwritable:?}"
     );
     world.redis.restart().await?;
-    dead_letter::redrive(&world.log, &letter).await?;
+    dead_letter::redrive(&world.log, &letter, "test").await?;
     let reader = Reader::new(&world.config().redis)?;
     assert_eq!(title(&reader, id).await.as_deref(), Some("later"));
-    // Removed for good; removing again is no error, and looking at it is.
-    dead_letter::remove(&world.log, letter.id).await?;
+    // It is gone; removing it is no error, and looking at it is.
+    dead_letter::discard(&world.log, &letter, "somebody else").await?;
     assert!(dead_letter::get(&world.log, letter.id).await.is_err());
+    // All of it is on record, the newest first.
+    let attempts = dead_letter::attempts(&world.log, 10).await?;
+    let said = |attempt: &Attempt| {
+        (
+            attempt.deed,
+            attempt.by.clone(),
+            attempt.letter,
+            attempt.outcome.clone(),
+        )
+    };
+    let test = || "test".to_owned();
+    let kept = Outcome::Kept {
+        reason: unwritable.unwrap_err().to_string(),
+    };
+    assert_eq!(
+        attempts.iter().map(said).collect::<Vec<_>>(),
+        [
+            (
+                Deed::Discard,
+                "somebody else".to_owned(),
+                letter.id,
+                Some(Outcome::Discarded)
+            ),
+            (Deed::Redrive, test(), letter.id, Some(Outcome::Applied)),
+            (Deed::Redrive, test(), letter.id, Some(kept)),
+        ]
+    );
+    // A record is no letter.
+    let first_record = letter.id + 1;
+    let record = dead_letter::get(&world.log, first_record).await;
+    assert!(
+        matches!(record, Err(LetterError::Missing(id)) if id == first_record),
+        "{record:?}"
+    );
+    assert_eq!(dead_letter::attempts(&world.log, 1).await?, attempts[..1]);
     service.finish().await
 }

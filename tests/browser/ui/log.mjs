@@ -140,5 +140,13 @@ test("19 consumers and dead letters: lag, and trying again after a question, on 
   await again(bad);
   await bad.getByRole("alert").filter({ hasText: "A21" }).waitFor();
   assert.equal((await api("GET", "/v1/log/dead-letters")).items.length, 1);
+
+  // Who tried which letter, and what came of it, is on record: here, over HTTP and with the command.
+  const { items } = await api("GET", "/v1/log/dead-letters/attempts");
+  assert.deepEqual(items.map(({ outcome }) => outcome), ["kept", "applied"]);
+  const tried = page.locator("[data-attempt]");
+  await until("both attempts", async () => ((await tried.count()) === 2 ? true : undefined));
+  assert.match(await tried.first().innerText(), /^Letter \d+ tried again\s+Kept.*L07.*live_info, BROAD_INFO \d+\. By admin, signed in on the pages, request \w+/s);
+  assert.equal(await tried.last().getAttribute("data-outcome"), "applied");
   await page.context().close();
 });

@@ -1,9 +1,10 @@
-// Entries that a consumer gave up, and handing them to it again.
+// Entries that a consumer gave up, handing them to it again, and the record of who did.
 import { useState } from "react";
-import { type DeadLetter, deadLetter, deadLetters, redrive } from "../api";
+import { type DeadLetter, deadLetter, deadLetters, letterAttempts, redrive } from "../api";
 import { dateTime } from "../format";
 import { useSpeech } from "../i18n";
 import { useAction } from "../parts/action";
+import { Attempts } from "../parts/attempts";
 import { Confirm } from "../parts/confirm";
 import { Code, hexDump } from "../parts/entry-view";
 import { LogTabs } from "../parts/log-tabs";
@@ -15,11 +16,14 @@ import "../styles/forms.css";
 import "../styles/log.css";
 
 const refreshMs = 5000;
+// It grows by what is done here, after which it is read again, and by what others do.
+const attemptsMs = 15_000;
 
 export function DeadLettersPage() {
   const { t } = useSpeech();
   usePageTitle(t("log.letters"));
   const { data, error, refresh } = usePolled("letters", deadLetters, refreshMs);
+  const attempts = usePolled("attempts", letterAttempts, attemptsMs);
   const [said, setSaid] = useState("");
   useRefusal(error);
 
@@ -48,9 +52,10 @@ export function DeadLettersPage() {
                 <Item
                   key={letter.id}
                   letter={letter}
-                  onDone={() => {
-                    setSaid(t("log.redriven", { id: letter.id, consumer: letter.consumer }));
-                    refresh();
+                  onTried={(applied) => {
+                    setSaid(applied ? t("log.redriven", { id: letter.id, consumer: letter.consumer }) : "");
+                    if (applied) refresh();
+                    attempts.refresh();
                   }}
                 />
               ))}
@@ -59,18 +64,17 @@ export function DeadLettersPage() {
           {data.left_out > 0 && <p className="hint">{t("log.letters.more", { n: data.left_out })}</p>}
         </>
       )}
+      <Attempts polled={attempts} />
     </div>
   );
 }
 
-function Item({ letter, onDone }: { letter: DeadLetter; onDone: () => void }) {
+function Item({ letter, onTried }: { letter: DeadLetter; onTried: (applied: boolean) => void }) {
   const { t, language } = useSpeech();
   const { busy, problem, run } = useAction();
   const [whole, setWhole] = useState<DeadLetter>();
   const look = () => run(async () => setWhole(await deadLetter(letter.id)));
-  const again = async () => {
-    if (await run(() => redrive(letter.id))) onDone();
-  };
+  const again = async () => onTried(await run(() => redrive(letter.id)));
   return (
     <li className="card letter" data-letter={letter.id}>
       <h2>

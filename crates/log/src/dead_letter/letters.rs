@@ -13,8 +13,15 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::{STREAM, header};
+use super::{
+    STREAM,
+    attempts::{Deed, Outcome, begin},
+    header,
+};
 use crate::{EntryId, Log, Position};
+
+/// Tokens of the subject of a letter.
+const LETTER_TOKENS: usize = 4;
 
 /// Why the letters cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +43,7 @@ pub enum LetterError {
     },
 }
 
-fn unavailable(error: impl ToString) -> LetterError {
+pub(super) fn unavailable(error: impl ToString) -> LetterError {
     LetterError::Unavailable(error.to_string())
 }
 
@@ -185,17 +192,33 @@ pub async fn list(log: &Log, filter: &Filter, limit: usize) -> Result<(Vec<Lette
 pub async fn get(log: &Log, id: u64) -> Result<Letter, LetterError> {
     let stream = log.jetstream.get_stream_no_info(STREAM).await.map_err(unavailable)?;
     match stream.direct_get(id).await {
+        // The record of what was done with letters stands in the same stream.
+        Ok(message) if message.subject.split('.').count() != LETTER_TOKENS => Err(LetterError::Missing(id)),
         Ok(message) => Letter::read(id, message.time, Some(&message.headers), message.payload),
         Err(error) if error.kind() == DirectGetErrorKind::NotFound => Err(LetterError::Missing(id)),
         Err(error) => Err(unavailable(error)),
     }
 }
 
-/// Removes a letter for good. One that is gone already is no error.
+/// Removes a letter for good, and puts on record that `by` did.
 ///
 /// # Errors
-/// See [`LetterError`].
-pub async fn remove(log: &Log, id: u64) -> Result<(), LetterError> {
+/// See [`LetterError`]. The letter stays when that cannot be put on record.
+pub async fn discard(log: &Log, letter: &Letter, by: &str) -> Result<(), LetterError> {
+    let attempt = begin(log, letter, Deed::Discard, by).await?;
+    let removed = remove(log, letter.id).await;
+    let outcome = match &removed {
+        Ok(()) => Outcome::Discarded,
+        Err(error) => Outcome::Kept {
+            reason: error.to_string(),
+        },
+    };
+    attempt.end(log, outcome).await;
+    removed
+}
+
+/// Removes a letter. One that is gone already is no error.
+pub(super) async fn remove(log: &Log, id: u64) -> Result<(), LetterError> {
     /// JetStream: no message has this sequence; it was deleted.
     const GONE: [u64; 2] = [10037, 10057];
     let stream = log.jetstream.get_stream_no_info(STREAM).await.map_err(unavailable)?;

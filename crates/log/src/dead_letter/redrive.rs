@@ -15,7 +15,12 @@ use async_nats::{HeaderMap, Request, client::RequestErrorKind};
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 
-use super::{Letter, LetterError, header, remove};
+use super::{
+    Letter, LetterError,
+    attempts::{Deed, Outcome, begin},
+    header,
+    letters::remove,
+};
 use crate::{ConsumeError, Entry, Log, Position, Undecodable};
 
 /// How long a consumer may take: it finishes the batch that it is at first.
@@ -60,6 +65,9 @@ pub enum RedriveError {
     /// The connection is gone.
     #[error("the request cannot be sent: {0}")]
     Unavailable(String),
+    /// It cannot be put on record who redrives, so nothing was done.
+    #[error("nothing was done, for it cannot be put on record: {0}")]
+    Unrecorded(LetterError),
 }
 
 /// What a consumer says of an entry that was handed to it again.
@@ -72,11 +80,25 @@ enum Answer {
 }
 
 /// Hands the entry of a letter to its consumer again, and removes the letter once
-/// the entry is applied.
+/// the entry is applied. That `by` does so, and what comes of it, is put on record.
 ///
 /// # Errors
 /// See [`RedriveError`].
-pub async fn redrive(log: &Log, letter: &Letter) -> Result<(), RedriveError> {
+pub async fn redrive(log: &Log, letter: &Letter, by: &str) -> Result<(), RedriveError> {
+    let attempt = begin(log, letter, Deed::Redrive, by).await;
+    let attempt = attempt.map_err(RedriveError::Unrecorded)?;
+    let handed = hand(log, letter).await;
+    let outcome = match &handed {
+        Ok(()) => Outcome::Applied,
+        Err(error) => Outcome::Kept {
+            reason: error.to_string(),
+        },
+    };
+    attempt.end(log, outcome).await;
+    handed
+}
+
+async fn hand(log: &Log, letter: &Letter) -> Result<(), RedriveError> {
     let consumer = || letter.consumer.clone();
     let mut headers = HeaderMap::new();
     for (name, value) in &letter.headers {

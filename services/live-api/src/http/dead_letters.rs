@@ -1,14 +1,15 @@
-//! Dead letters over HTTP: listed, looked at, and handed to their consumer again.
+//! Dead letters over HTTP: listed, looked at, and handed to their consumer again;
+//! and who did what with them.
 
 use std::sync::Arc;
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{FromRequestParts, Path, State},
     http::{StatusCode, request::Parts},
 };
 use castlog_log::{
-    dead_letter::{self, Filter, Letter, LetterError, RedriveError},
+    dead_letter::{self, Attempt, Deed, Filter, Letter, LetterError, Outcome, RedriveError},
     decode_json,
 };
 use serde::Serialize;
@@ -16,7 +17,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{
-    Api,
+    Api, RequestId,
     log::{Header, MAX_LIST, headers},
 };
 use crate::{
@@ -153,7 +154,7 @@ pub(crate) async fn read(
 }
 
 /// Hands the entry of a dead letter to its consumer again, and to no other. The
-/// letter is gone once the entry is applied. Each attempt is in the server's log.
+/// letter is gone once the entry is applied. Each attempt is put on record.
 #[utoipa::path(
     post, path = "/v1/log/dead-letters/{id}/redrive", tag = "log", security(("token" = [])),
     params(("id" = u64, Path, description = "Dead letter")),
@@ -164,11 +165,13 @@ pub(crate) async fn read(
 )]
 pub(crate) async fn redrive(
     State(api): State<Arc<Api>>,
-    _: Admin,
+    admin: Admin,
+    Extension(RequestId(request)): Extension<RequestId>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
     let letter = letter(&api, &id).await?;
-    let outcome = dead_letter::redrive(&api.log, &letter).await;
+    let by = format!("{}, request {request}", admin.by);
+    let outcome = dead_letter::redrive(&api.log, &letter, &by).await;
     let said = outcome
         .as_ref()
         .map_or_else(ToString::to_string, |()| "applied".to_owned());
@@ -183,6 +186,123 @@ pub(crate) async fn redrive(
     );
     outcome?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// What was done with dead letters, the newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Attempts {
+    items: Vec<LetterAttempt>,
+}
+
+/// Something that was done with a dead letter, or tried.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LetterAttempt {
+    id: String,
+    /// When it began.
+    #[schema(format = DateTime)]
+    time: String,
+    /// Who did it, and the id of the request, where it was one.
+    #[schema(example = "admin, by the token, request 01k…")]
+    by: String,
+    deed: LetterDeed,
+    letter: u64,
+    consumer: String,
+    /// Where the entry stands in the log.
+    stream: String,
+    seq: u64,
+    subject: String,
+    outcome: LetterOutcome,
+    /// Why the letter was kept.
+    reason: Option<String>,
+}
+
+/// What was done.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LetterDeed {
+    Redrive,
+    Discard,
+    /// What only a newer version does.
+    Other,
+}
+
+/// What came of it. `none`: it goes on, or broke off.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LetterOutcome {
+    Applied,
+    Discarded,
+    Kept,
+    None,
+}
+
+impl From<Attempt> for LetterAttempt {
+    fn from(attempt: Attempt) -> Self {
+        let (outcome, reason) = match attempt.outcome {
+            Some(Outcome::Applied) => (LetterOutcome::Applied, None),
+            Some(Outcome::Discarded) => (LetterOutcome::Discarded, None),
+            Some(Outcome::Kept { reason }) => (LetterOutcome::Kept, Some(reason)),
+            _ => (LetterOutcome::None, None),
+        };
+        Self {
+            id: attempt.id,
+            time: rfc3339(attempt.time),
+            by: attempt.by,
+            deed: match attempt.deed {
+                Deed::Redrive => LetterDeed::Redrive,
+                Deed::Discard => LetterDeed::Discard,
+                _ => LetterDeed::Other,
+            },
+            letter: attempt.letter,
+            consumer: attempt.consumer,
+            stream: attempt.position.stream,
+            seq: attempt.position.sequence,
+            subject: attempt.subject,
+            outcome,
+            reason,
+        }
+    }
+}
+
+/// How many attempts are asked for.
+pub(crate) struct Newest(usize);
+
+impl FromRequestParts<Arc<Api>> for Newest {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<Api>) -> Result<Self, Problem> {
+        let mut newest = Self(50);
+        for (name, value) in pairs(parts) {
+            match &*name {
+                "limit" => newest.0 = number("limit", &value, 1, MAX_LIST)?,
+                _ => return Err(unknown_parameter(&name)),
+            }
+        }
+        Ok(newest)
+    }
+}
+
+/// Lists what was done with dead letters, over HTTP or by `castlog dead-letter`:
+/// who, when, with which letter, and what came of it.
+#[utoipa::path(
+    get, path = "/v1/log/dead-letters/attempts", operation_id = "dead_letter_attempts", tag = "log",
+    security(("token" = [])),
+    params(
+        ("limit" = Option<usize>, Query, description = "1 to 500; the default is 50", minimum = 1, maximum = 500),
+    ),
+    responses(
+        (status = 200, description = "Attempts", body = Attempts),
+        (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn attempts(
+    State(api): State<Arc<Api>>,
+    _: Admin,
+    Newest(limit): Newest,
+) -> Result<Json<Attempts>, Problem> {
+    let attempts = dead_letter::attempts(&api.log, limit).await?;
+    let items = attempts.into_iter().map(LetterAttempt::from);
+    Ok(Json(Attempts { items: items.collect() }))
 }
 
 impl From<LetterError> for Problem {

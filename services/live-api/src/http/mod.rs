@@ -81,6 +81,10 @@ impl Ingest {
     }
 }
 
+/// The id that a request was given.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestId(pub(crate) String);
+
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 pub(crate) fn router(api: Arc<Api>) -> Router {
@@ -104,6 +108,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .routes(routes!(log::entry))
         .routes(routes!(log::consumers))
         .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::attempts))
         .routes(routes!(dead_letters::read))
         .routes(routes!(dead_letters::redrive))
         .split_for_parts();
@@ -134,8 +139,9 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
 }
 
 /// Gives every request an id of our own: a caller's could be anything.
-async fn identify(request: Request, next: Next) -> Response {
+async fn identify(mut request: Request, next: Next) -> Response {
     let id = EntryId::generate().to_string();
+    request.extensions_mut().insert(RequestId(id.clone()));
     // The path holds ids only; the query and the headers can hold what people type and secrets.
     let span = tracing::info_span!("request", request_id = id, method = %request.method(), path = request.uri().path());
     let traced = trace::begin(&request, &id);
