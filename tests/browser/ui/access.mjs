@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
-import { base, complaints, onAir, open, until } from "./stage.mjs";
+import { base, complaints, expects, failures, onAir, open, until } from "./stage.mjs";
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22a", "wcag22aa", "best-practice"];
@@ -12,13 +12,12 @@ const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22a", "wcag22aa",
 // 200 % zoom halves the page's pixels.
 const sizes = { "320 px": { width: 320, height: 640 }, "200 %": { width: 640, height: 400 } };
 
-// Every two of language, colours and size come together once.
-const ways = [
-  ["en", "light", "320 px"],
-  ["ko", "dark", "320 px"],
-  ["en", "dark", "200 %"],
-  ["ko", "light", "200 %"],
-];
+// All of them, in an order in which little changes from one to the next.
+const ways = ["en", "ko"].flatMap((language) =>
+  ["light", "dark"].flatMap((colours) => Object.keys(sizes).map((size) => [language, colours, size])),
+);
+
+const unknown = "01m000000000000000000000zz";
 
 const pages = () => [
   ["/", "[data-broadcast-id] img"],
@@ -26,7 +25,7 @@ const pages = () => [
   ["/search?q=zebra", "[data-state=empty]"],
   ["/tags/korean", "[data-broadcast-id]"],
   [`/watch/${onAir.game.id}`, "[data-player=playing]"],
-  ["/watch/01m000000000000000000000zz", "[data-state=empty]"],
+  [`/watch/${unknown}`, "[data-state=empty]"],
   ["/nothing/here", "h1"],
   ["/studio", "[data-broadcast-id]"],
   ["/studio/new", "form"],
@@ -35,10 +34,23 @@ const pages = () => [
   ["/events/BROAD_INFO/1", ".code-block"],
   ["/events/consumers", "[data-consumer]"],
   ["/events/dead-letters", "[data-state=results], [data-state=empty]"],
+  // What comes when one does something.
+  [`/watch/${onAir.game.id}`, "[data-player=playing]", (page) => page.keyboard.press("?"), "dialog[open]"],
+  ["/studio/new", "form", newKey, "[data-issued-for]"],
+  [`/studio/${onAir.game.id}`, "[data-samples]", (page) => page.locator("button.danger").first().click(), "[role=group]"],
+  ["/events?kind=title&from=all", ".row-pick", (page) => page.locator(".row-pick").first().click(), ".picked .code-block"],
 ];
+
+async function newKey(page) {
+  await page.locator("main input[name=title]").fill("Looked at");
+  await page.locator("main form button[type=submit]").click();
+}
+
+let looks = 0;
 
 /** What axe finds on the page as it stands, and whether it is wider than the window. */
 async function look(page, where) {
+  looks += 1;
   const found = await page.evaluate(async (values) => {
     const { violations } = await window.axe.run(document, { runOnly: { type: "tag", values }, resultTypes: ["violations"] });
     return violations.map(({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map(({ html }) => html.slice(0, 160)).join(" | ")}`);
@@ -59,12 +71,17 @@ async function everyWay(page, path) {
   return found;
 }
 
-test("20 axe finds nothing on any page, in both languages, light and dark, narrow and zoomed", async () => {
+test("20 axe finds nothing on any page, in both languages, light and dark, narrow and zoomed", async (t) => {
   const page = await open({ signedIn: true, reducedMotion: "reduce" });
+  expects(page, 404, `/v1/broadcasts/${unknown}`);
   const found = [];
-  for (const [path, there] of pages()) {
+  for (const [path, there, act, then] of pages()) {
     await page.goto(path);
     await page.locator(there).first().waitFor();
+    if (act) {
+      await act(page);
+      await page.locator(then).first().waitFor();
+    }
     await page.evaluate(axe);
     // What is folded away counts as well.
     await page.locator("details").evaluateAll((all) => all.forEach((one) => (one.open = true)));
@@ -75,6 +92,7 @@ test("20 axe finds nothing on any page, in both languages, light and dark, narro
   await guest.getByLabel("Admin token").waitFor();
   await guest.evaluate(axe);
   found.push(...(await everyWay(guest, "/login")));
+  t.diagnostic(`${looks} looks`);
   assert.deepEqual(found, []);
 
   // The measure can fail.
@@ -83,7 +101,10 @@ test("20 axe finds nothing on any page, in both languages, light and dark, narro
   for (const one of [page, guest]) await one.context().close();
 });
 
-test("20 no page has complained", () => assert.deepEqual(complaints, []));
+test("20 no page has complained: no error in the console, and no request failed but those that were to", () => {
+  assert.deepEqual(complaints, []);
+  assert.deepEqual(failures.filter(({ seen }) => seen === 0).map(({ what }) => what), []);
+});
 
 test("the list page starts with 120 kB of scripts at most; player and explorer come on demand", async (t) => {
   const html = await (await fetch(base)).text();

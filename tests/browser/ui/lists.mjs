@@ -1,7 +1,7 @@
 // Points 1 to 9: what is live, and the search.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { create, onAir, open, push, until } from "./stage.mjs";
+import { base, create, expects, onAir, open, push, until } from "./stage.mjs";
 
 const cards = '[data-state="results"]:not([aria-busy]) [data-broadcast-id]';
 const ids = (page) => page.locator(cards).evaluateAll((found) => found.map((card) => card.dataset.broadcastId));
@@ -235,6 +235,7 @@ test("8 empty, loading and error are distinct, each with an action", async () =>
   await shows(page, [onAir.game.id, onAir.jazz.id]);
 
   await page.unroute("**/v1/broadcasts?*");
+  expects(page, "net::ERR_CONNECTION_REFUSED", "/v1/broadcasts");
   await page.route("**/v1/broadcasts?*", (route) => route.abort("connectionrefused"));
   // What was there stays, with a word about it.
   await page.locator('[data-state="stale"]').waitFor();

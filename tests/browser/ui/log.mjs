@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { test } from "node:test";
-import { api, create, onAir, open, until } from "./stage.mjs";
+import { api, create, expects, onAir, open, until } from "./stage.mjs";
 
 const rows = (page) => page.locator(".virtual-row");
 
@@ -85,6 +85,7 @@ test("19 the log: a tree with counts, a tail with pause, starts, filters, decode
   const hex = Buffer.from("롤").toString("hex").match(/../g).join(" ");
   assert.ok((await page.getByRole("region", { name: "Raw payload" }).innerText()).includes(hex));
   assert.match(await page.locator("main").innerText(), /ce-id/);
+  expects(page, 404, "/v1/log/streams/BROAD_INFO/entries/99999999");
   await page.goto("/events/BROAD_INFO/99999999");
   await page.getByText("No such entry").waitFor();
   await page.context().close();
@@ -137,6 +138,7 @@ test("19 consumers and dead letters: lag, and trying again after a question, on 
   await again(good);
   await page.getByText(/Letter \d+ was applied by live_info\./).waitFor();
   await good.waitFor({ state: "detached" });
+  expects(page, 409, `/v1/log/dead-letters/${await bad.getAttribute("data-letter")}/redrive`);
   await again(bad);
   await bad.getByRole("alert").filter({ hasText: "A21" }).waitFor();
   assert.equal((await api("GET", "/v1/log/dead-letters")).items.length, 1);

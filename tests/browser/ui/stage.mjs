@@ -62,8 +62,10 @@ export async function reaches(id, state) {
   );
 }
 
-/** What pages have complained about. */
+/** What pages have complained about, by error or by a request that failed and that no test expects. */
 export const complaints = [];
+/** Requests that tests expect to fail, and how often they did. */
+export const failures = [];
 let browser;
 const browsers = [];
 
@@ -73,13 +75,27 @@ export async function open({ signedIn = false, from = browser, ...options } = {}
   const page = await context.newPage();
   page.setDefaultTimeout(soonMs);
   page.on("console", (message) => {
-    // The browser's own line for an answer that is no success; those are looked at by their tests.
-    const ofNetwork = message.text().startsWith("Failed to load resource");
-    if (message.type() === "error" && !ofNetwork) complaints.push(`${page.url()}: ${message.text()}`);
+    if (message.type() !== "error") return;
+    const what = failedRequest(message);
+    const expected = failures.find((failure) => failure.page === page && failure.what === what);
+    if (expected) expected.seen += 1;
+    else complaints.push(`${page.url()}: ${what ?? message.text()}`);
   });
   page.on("pageerror", (error) => complaints.push(`${page.url()}: ${error}`));
   if (signedIn) await signIn(page);
   return page;
+}
+
+/** The browser's own line for a request that failed, as status or reason and path; undefined for another line. */
+function failedRequest(message) {
+  const [, status, reason] = /^Failed to load resource: (?:the server responded with a status of (\d+)|(net::\w+))/.exec(message.text()) ?? [];
+  const failed = status ?? reason;
+  return failed && `${failed} ${new URL(message.location().url).pathname}`;
+}
+
+/** From now on this request of the page may fail in this way, and has to at least once. */
+export function expects(page, status, path) {
+  failures.push({ page, what: `${status} ${path}`, seen: 0 });
 }
 
 export async function signIn(page) {

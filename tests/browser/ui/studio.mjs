@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { api, base, onAir, open, push, reaches, token, until } from "./stage.mjs";
+import { api, base, create, expects, onAir, open, push, reaches, token, until } from "./stage.mjs";
 
 /** Everything that a page keeps in the browser where scripts can read it. */
 const readable = (page) =>
@@ -16,6 +16,7 @@ test("the token is exchanged for a cookie that no script reads, and is kept nowh
   // Who is not signed in is sent to the login, and back to what was wanted.
   await page.goto("/events/consumers");
   await page.waitForURL((url) => url.pathname === "/login" && url.searchParams.get("next") === "/events/consumers");
+  expects(page, 401, "/v1/session");
   await page.getByLabel("Admin token").fill("wrong-token-0123456789");
   await page.keyboard.press("Enter");
   await page.getByRole("alert").waitFor();
