@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { HealthSample } from "./api";
-import { advice, lines } from "./health";
+import { advice, gaps, lines } from "./health";
 
 const start = Date.parse("2026-01-01T00:00:00Z");
 const sample = (second: number, more: Partial<HealthSample> = {}): HealthSample => ({
@@ -30,6 +30,15 @@ describe("lines of health", () => {
     expect(lines([sample(0), sample(5, { session_id: "b" })]).frameRate).toEqual([30, null, 30]);
     expect(lines([sample(0, { keyframe_interval_ms: 0 })]).keyframes).toEqual([null]);
     expect(lines([sample(5), sample(5)]).time).toHaveLength(1);
+  });
+});
+
+describe("gaps", () => {
+  it("are where the lines have them", () => {
+    const at = (second: number) => start + second * 1000;
+    expect(gaps([sample(0), sample(5), sample(60), sample(65)])).toEqual([{ from: at(5), to: at(60) }]);
+    expect(gaps([sample(0), sample(5, { session_id: "b" })])).toEqual([{ from: at(0), to: at(5) }]);
+    expect(gaps(steady(20))).toEqual([]);
   });
 });
 

@@ -11,8 +11,27 @@ export interface Lines {
   keyframes: (number | null)[];
 }
 
+/** A time between two samples of which there is nothing to say, in milliseconds since 1970. */
+export interface Gap {
+  from: number;
+  to: number;
+}
+
 // A sample that is missing: the next came later than this many lengths of one.
 const gapLengths = 2.5;
+
+/** The gap before a sample: the encoder was away, or another session began. */
+function gapBefore(sample: HealthSample, before: HealthSample | undefined): Gap | undefined {
+  if (!before) return undefined;
+  const [from, to] = [Date.parse(before.at), Date.parse(sample.at)];
+  const missing = to - from > gapLengths * sample.window_ms;
+  return to > from && (missing || before.session_id !== sample.session_id) ? { from, to } : undefined;
+}
+
+/** Where the lines have gaps, the oldest first. */
+export function gaps(samples: HealthSample[]): Gap[] {
+  return samples.flatMap((sample, place) => gapBefore(sample, samples[place - 1]) ?? []);
+}
 
 export function lines(samples: HealthSample[]): Lines {
   const drawn: Lines = { time: [], bitrate: [], frameRate: [], keyframes: [] };
@@ -30,8 +49,7 @@ export function lines(samples: HealthSample[]): Lines {
     if (last !== undefined && before) {
       // Two samples of one moment cannot both be drawn.
       if (time <= last) continue;
-      const gap = time - last > (gapLengths * sample.window_ms) / 1000;
-      if (gap || before.session_id !== sample.session_id) add((last + time) / 2, undefined);
+      if (gapBefore(sample, before)) add((last + time) / 2, undefined);
     }
     add(time, sample);
     before = sample;

@@ -134,7 +134,49 @@ test("17 the publish key is masked, announced, rotated on demand, and in no URL 
   await page.context().close();
 });
 
+/** An encoder that breaks off for so long that samples of its health are missing, and comes back. */
+async function breaksOff() {
+  const { id, key } = await create("Breaks off", [], { visibility: "private", ladder: [144] });
+  const newest = async () => (await api("GET", `/v1/broadcasts/${id}/health?minutes=15`)).samples.at(-1)?.at;
+  const first = push(key);
+  await until("a sample", newest);
+  await first.kill();
+  // With the five seconds of the sample after it this is more than two of them.
+  const last = await until("a gap", async () => {
+    const at = await newest();
+    return Date.now() - Date.parse(at) > 9_000 ? at : undefined;
+  });
+  const second = push(key);
+  const next = await until("a sample after it", async () => {
+    const at = await newest();
+    return at === last ? undefined : at;
+  });
+  await second.stop();
+  return { id, seconds: Math.round((Date.parse(next) - Date.parse(last)) / 1000) };
+}
+
+/** The longest run of columns of a graph in which no line is drawn, as a part of all from the first to the last that have one. */
+const undrawn = (page) =>
+  page.locator("[data-graph=bitrate] canvas").evaluate((canvas) => {
+    const line = getComputedStyle(canvas).getPropertyValue("--act").match(/[0-9a-f]{2}/gi).map((hex) => Number.parseInt(hex, 16));
+    const { data, width, height } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    const isLine = (at) => data[at + 3] > 128 && line.every((value, n) => Math.abs(data[at + n] - value) < 48);
+    let [first, last, longest] = [undefined, undefined, 0];
+    for (let x = 0; x < width; x += 1) {
+      let found = false;
+      for (let y = 0; y < height && !found; y += 1) found = isLine((y * width + x) * 4);
+      if (!found) continue;
+      if (last !== undefined) longest = Math.max(longest, x - last - 1);
+      first ??= x;
+      last = x;
+    }
+    return longest / (last - first);
+  });
+
 test("18 health is drawn, said in words and as a table, and comes with advice", async () => {
+  const brokenOff = breaksOff();
+  // It is waited for at the end; a failure before must not be one of the process.
+  brokenOff.catch(() => undefined);
   const page = await open({ signedIn: true });
   await page.goto(`/studio/${onAir.game.id}`);
   const health = page.locator("[data-samples]");
@@ -145,6 +187,9 @@ test("18 health is drawn, said in words and as a table, and comes with advice", 
     return data.some((value) => value !== 0);
   });
   assert.ok(drawn, "the graph is empty");
+  assert.ok((await undrawn(page)) < 0.1, "a line without a gap has one");
+  assert.equal(await health.getAttribute("data-gaps"), "0");
+  assert.match(await health.innerText(), /There is no gap\./);
   assert.match(await health.innerText(), /\d+ kbit\/s, \d+\.\d frames\/s, a keyframe every \d\.\d s/);
   assert.equal(await page.locator("[data-advice]").first().getAttribute("data-advice"), "health.good");
   await page.getByText("The last samples as a table").click();
@@ -157,5 +202,19 @@ test("18 health is drawn, said in words and as a table, and comes with advice", 
   await page.goto(`/studio/${made.broadcast.id}`);
   await page.locator('[data-advice="health.keyframe_long"]').waitFor();
   await encoder.stop();
+
+  // An encoder that was away leaves a gap, not zeros, and the words say when.
+  const { id, seconds } = await brokenOff;
+  await page.goto(`/studio/${id}`);
+  await health.waitFor();
+  assert.equal(await health.getAttribute("data-gaps"), "1");
+  const samples = (await api("GET", `/v1/broadcasts/${id}/health?minutes=15`)).samples.map(({ at }) => Date.parse(at));
+  const wanted = (seconds * 1000) / (samples.at(-1) - samples[0]);
+  const seen = await undrawn(page);
+  assert.ok(Math.abs(seen - wanted) < 0.1, `nothing is drawn for ${seen} of the time, there was nothing for ${wanted}`);
+  const said = new RegExp(`From .+ to .+ nothing was measured \\(${seconds} s\\)`);
+  assert.match(await page.locator(".gaps").innerText(), said);
+  await page.getByText("The last samples as a table").click();
+  assert.match(await page.locator(".health tr.gap").innerText(), said);
   await page.context().close();
 });

@@ -1,10 +1,10 @@
 // The health of an encoder: three graphs on one clock, what to do about them,
 // and the same in words and as a table. Loaded with uPlot when first shown.
-import { useEffect, useRef } from "react";
+import { Fragment, useEffect, useRef } from "react";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { type BroadcastState, health, type HealthSample } from "../api";
-import { advice, lines } from "../health";
+import { advice, type Gap, gaps, lines } from "../health";
 import { useSpeech } from "../i18n";
 import { useNow, usePolled } from "../poll";
 import { Failure, Loading, StaleWarning } from "./states";
@@ -12,6 +12,8 @@ import { Failure, Loading, StaleWarning } from "./states";
 const refreshMs = 5000;
 const minutes = 15;
 const tableRows = 12;
+// Of an encoder that comes and goes all the time, the last ones say enough.
+const saidGaps = 3;
 const graphs = ["bitrate", "frame_rate", "keyframes"] as const;
 
 export function HealthGraph({ id, state }: { id: string; state: BroadcastState }) {
@@ -29,8 +31,11 @@ export function HealthGraph({ id, state }: { id: string; state: BroadcastState }
   const interval = ({ keyframe_interval_ms: ms }: HealthSample) =>
     ms > 0 ? `${(ms / 1000).toFixed(1)} ${t("health.unit.keyframes")}` : t("health.keyframes.none");
   const found = advice(data, live, now);
+  const away = gaps(data);
+  const said = ({ from, to }: Gap) =>
+    t("health.gap.at", { from: clock.format(from), to: clock.format(to), seconds: Math.round((to - from) / 1000) });
   return (
-    <div className="health" data-samples={data.length}>
+    <div className="health" data-samples={data.length} data-gaps={away.length}>
       {error && <StaleWarning retry={refresh} />}
       {found.length > 0 && (
         <ul className="advice" aria-label={t("health.advice")} aria-live="polite">
@@ -58,8 +63,15 @@ export function HealthGraph({ id, state }: { id: string; state: BroadcastState }
           frames: (last.frame_rate_milli / 1000).toFixed(1),
           keyframes: interval(last),
         })}{" "}
-        {t("health.gap")}
+        {away.length === 0 ? t("health.gap.none") : t("health.gap")}
       </p>
+      {away.length > 0 && (
+        <ul className="hint gaps" aria-label={t("health.gaps")}>
+          {away.slice(-saidGaps).map((gap) => (
+            <li key={gap.from}>{said(gap)}</li>
+          ))}
+        </ul>
+      )}
       <details>
         <summary>{t("health.table")}</summary>
         <div className="scrolled" tabIndex={0} role="region" aria-label={t("health.table")}>
@@ -78,16 +90,26 @@ export function HealthGraph({ id, state }: { id: string; state: BroadcastState }
               {data
                 .slice(-tableRows)
                 .reverse()
-                .map((sample) => (
-                  <tr key={sample.at}>
-                    <th scope="row">{clock.format(Date.parse(sample.at))}</th>
-                    <td>{Math.round(sample.bitrate / 1000)} kbit/s</td>
-                    <td>{(sample.frame_rate_milli / 1000).toFixed(1)}</td>
-                    <td>{interval(sample)}</td>
-                    <td>{sample.dropped}</td>
-                    <td>{sample.av_drift_ms} ms</td>
-                  </tr>
-                ))}
+                .map((sample) => {
+                  const gap = away.find(({ to }) => to === Date.parse(sample.at));
+                  return (
+                    <Fragment key={sample.at}>
+                      <tr>
+                        <th scope="row">{clock.format(Date.parse(sample.at))}</th>
+                        <td>{Math.round(sample.bitrate / 1000)} kbit/s</td>
+                        <td>{(sample.frame_rate_milli / 1000).toFixed(1)}</td>
+                        <td>{interval(sample)}</td>
+                        <td>{sample.dropped}</td>
+                        <td>{sample.av_drift_ms} ms</td>
+                      </tr>
+                      {gap && (
+                        <tr className="gap">
+                          <td colSpan={6}>{said(gap)}</td>
+                        </tr>
+                      )}
+                    </Fragment>
+                  );
+                })}
             </tbody>
           </table>
         </div>
