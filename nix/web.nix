@@ -67,6 +67,7 @@ stdenv.mkDerivation {
     fileset = lib.fileset.unions [
       ../web/index.html
       ../web/package.json
+      ../web/precompress.mjs
       ../web/.npmrc
       ../web/public
       ../web/src

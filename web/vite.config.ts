@@ -11,6 +11,8 @@ export default defineConfig({
   build: {
     target: "es2022",
     sourcemap: false,
+    // What a part of the pages consists of, for the server to name it before it is asked for.
+    manifest: "manifest.json",
     // hls.js is one chunk of about 570 kB that only the watch page loads.
     chunkSizeWarningLimit: 700,
   },

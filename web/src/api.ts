@@ -47,11 +47,22 @@ export class ApiError extends Error {
   }
 }
 
+// The first answer about broadcasts may be one that the browser asked for while
+// the page was still loading, because the server told it to.
+let mayBePreloaded = true;
+
+/** No later than when the request was sent, in milliseconds since 1970. */
+function sentBy(url: string): number {
+  if (!mayBePreloaded || !new URL(url).pathname.startsWith("/v1/broadcasts")) return Date.now();
+  mayBePreloaded = false;
+  return performance.timeOrigin;
+}
+
 const client = createClient<paths>({
   cache: "no-store",
   fetch: async (request) => {
     const limit = AbortSignal.timeout(timeoutMs);
-    const sent = Date.now();
+    const sent = sentBy(request.url);
     const response = await fetch(new Request(request, { signal: AbortSignal.any([request.signal, limit]) }));
     noteDate(response.headers.get("date"), sent, Date.now());
     return response;

@@ -17,7 +17,11 @@ function later<P>(load: () => Promise<ComponentType<P>>) {
   return lazy(async () => ({ default: await load() }));
 }
 
-const WatchPage = later(async () => (await import("./pages/watch")).WatchPage);
+const WatchPage = later(async () => {
+  // Beside the page, which needs it next and says so itself when it fails to load.
+  import("hls.js").catch(() => undefined);
+  return (await import("./pages/watch")).WatchPage;
+});
 const LoginPage = later(async () => (await import("./pages/login")).LoginPage);
 const StudioPage = later(async () => (await import("./pages/studio")).StudioPage);
 const StudioNewPage = later(async () => (await import("./pages/studio-new")).StudioNewPage);

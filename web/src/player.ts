@@ -212,6 +212,10 @@ export class Player {
   private attach(Engine: typeof Hls): void {
     const hls = new Engine({
       lowLatencyMode: true,
+      // The first segment is shown instead of being measured and thrown away.
+      testBandwidth: false,
+      // Media is asked for while the element is still being made ready.
+      startFragPrefetch: true,
       // Memory bound: a minute to seek back in without the network.
       backBufferLength: 60,
       maxBufferLength: 20,

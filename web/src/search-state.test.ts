@@ -56,16 +56,36 @@ describe("facets", () => {
 
 describe("half-typed text", () => {
   it("waits for a syllable that is only begun", () => {
-    expect(pauseBeforeSearch("한ㄱ", true)).toBeUndefined();
+    expect(pauseBeforeSearch("한ㄱ", true, 1000)).toBeUndefined();
   });
 
   it("is searched under composition once its syllable stands, after a longer pause", () => {
-    const composing = pauseBeforeSearch("한강", true);
-    const typed = pauseBeforeSearch("한강", false);
+    const composing = pauseBeforeSearch("한강", true, 1000);
+    const typed = pauseBeforeSearch("한강", false, 0);
     expect(composing).toBeGreaterThan(typed ?? Infinity);
   });
 
   it("is searched as it stands when nothing is composed, even a lone consonant", () => {
-    expect(pauseBeforeSearch("ㅋㅋ", false)).toBeDefined();
+    expect(pauseBeforeSearch("ㅋㅋ", false, 1000)).toBeDefined();
+  });
+
+  it("asks at once for a key that comes alone", () => {
+    expect(pauseBeforeSearch("j", false, Infinity)).toBe(0);
+    expect(pauseBeforeSearch("ja", false, 150)).toBe(0);
+  });
+
+  it("shares questions among quick keys, none of which waits for long", () => {
+    // Ten keys, 20 ms apart, by a clock of our own.
+    const asked: number[] = [];
+    let due: number | undefined;
+    for (let now = 0; now < 200 || due !== undefined; now += 1) {
+      const key = now % 20 === 0 && now < 200;
+      const pause = key ? pauseBeforeSearch("j", false, now - (asked.at(-1) ?? -Infinity)) : undefined;
+      if (pause !== undefined) due = now + pause;
+      if (now !== due) continue;
+      asked.push(now);
+      due = undefined;
+    }
+    expect(asked).toEqual([0, 60, 120, 180]);
   });
 });

@@ -98,18 +98,20 @@ export function byNumberDown(a: FacetRow, b: FacetRow): number {
   return Number(b.value) - Number(a.value);
 }
 
-// Results follow a key within 150 ms: what is left of them is for the answer.
-const typingPauseMs = 50;
+// Results follow a key within 150 ms, so a key that comes alone asks at once; of
+// keys that follow quickly, all within this time of a question share the next.
+const questionsApartMs = 60;
 // A composed Korean word has no end event until the next key, so text under
 // composition is searched as well, after a pause that quick typing does not make.
-const composingPauseMs = 120;
+const composingPauseMs = 80;
 const endsInLoneJamo = /[\u1100-\u11ff\u3131-\u318e]$/u;
 
 /**
- * How long to wait before searching `text`; undefined: not as it stands,
- * because its last syllable is only begun.
+ * How long to wait before searching `text`, of which another letter may follow,
+ * when the last question is so many milliseconds old; undefined: not as it
+ * stands, because its last syllable is only begun.
  */
-export function pauseBeforeSearch(text: string, composing: boolean): number | undefined {
-  if (!composing) return typingPauseMs;
+export function pauseBeforeSearch(text: string, composing: boolean, sinceAskedMs: number): number | undefined {
+  if (!composing) return Math.max(0, questionsApartMs - sinceAskedMs);
   return endsInLoneJamo.test(text) ? undefined : composingPauseMs;
 }

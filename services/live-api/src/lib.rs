@@ -16,6 +16,7 @@ mod config;
 mod docs;
 mod events;
 mod extract;
+mod hints;
 mod http;
 mod idempotency;
 mod info;

@@ -7,6 +7,15 @@ const cards = '[data-state="results"]:not([aria-busy]) [data-broadcast-id]';
 const ids = (page) => page.locator(cards).evaluateAll((found) => found.map((card) => card.dataset.broadcastId));
 const isSearch = (request) => new URL(request.url()).pathname === "/v1/search";
 
+/** When what the page needed began and ended, in milliseconds since it was opened. */
+const waterfall = (page) =>
+  page.evaluate(() => {
+    const [{ responseEnd }] = performance.getEntriesByType("navigation");
+    const rest = performance.getEntriesByType("resource").filter(({ initiatorType }) => initiatorType !== "img");
+    const times = rest.map(({ name, startTime, responseEnd: end }) => `${new URL(name).pathname} ${Math.round(startTime)}–${Math.round(end)}`);
+    return [`page –${Math.round(responseEnd)}`, ...times.slice(0, 8)].join(", ");
+  });
+
 /** Waits until the list shows exactly these. */
 async function shows(page, wanted) {
   await until(`the list shows ${wanted.length}`, async () => {
@@ -32,9 +41,19 @@ test("1 first cards come at once, and nothing moves as pictures load", async (t)
   const asked = [];
   page.on("request", (request) => request.url().includes("/v1/") && asked.push(new URL(request.url()).pathname));
   await page.goto("/");
-  t.diagnostic(`first card after ${Math.round(await page.evaluate(() => window.firstCard))} ms`);
+  t.diagnostic(`first card after ${Math.round(await page.evaluate(() => window.firstCard))} ms: ${await waterfall(page)}`);
   // One question, and the one of the session, which no card waits for.
   assert.deepEqual([...new Set(asked)].sort(), ["/v1/broadcasts", "/v1/session"]);
+  // Two trips one after the other: the page, then its scripts and the answer side by side, for it names them all.
+  const [answers, scripts] = await page.evaluate(async () => {
+    const first = await window.firstCard;
+    const entries = performance.getEntriesByType("resource").filter(({ startTime }) => startTime < first);
+    const of = (pattern) => entries.filter(({ name }) => pattern.test(new URL(name).pathname));
+    return [of(/^\/v1\/broadcasts/).map(({ initiatorType }) => initiatorType), of(/\.js$/).map(({ name }) => new URL(name).pathname)];
+  });
+  assert.deepEqual(answers, ["link"]);
+  const html = await (await fetch(base)).text();
+  assert.ok(scripts.length > 0 && scripts.every((path) => html.includes(path)), `a script waits for another: ${scripts}`);
   await until("every card has its picture", async () =>
     (await page.locator(`${cards} img`).evaluateAll((all) => all.filter((img) => img.naturalWidth > 0).length)) === 2 ? true : undefined,
   );
@@ -81,6 +100,25 @@ test("3 results come as one types, and a stale answer never overwrites a newer o
   }, onAir.game.id);
   await box.press("j");
   t.diagnostic(`results ${Math.round(await page.evaluate(() => window.keyed))} ms after the key`);
+  await shows(page, [onAir.jazz.id]);
+  // The same, five times more, as people do it: of the time from the key, how much is the answer's.
+  const took = [];
+  for (const text of ["jazz", "롤", "night", "밤", "jazz"]) {
+    const answered = page.waitForResponse((response) => isSearch(response) && new URL(response.url()).searchParams.get("q") === text);
+    await page.evaluate(() => {
+      document.addEventListener("input", (event) => (window.keyedAt = event.timeStamp), { once: true });
+      performance.clearResourceTimings();
+    });
+    await box.fill(text);
+    await (await answered).finished();
+    took.push(
+      await page.evaluate((q) => {
+        const entry = performance.getEntriesByType("resource").find(({ name }) => new URL(name).searchParams.get("q") === q);
+        return [entry.startTime - window.keyedAt, entry.responseEnd - entry.startTime].map(Math.round).join(" + ");
+      }, text),
+    );
+  }
+  t.diagnostic(`from the key to the question + to the answer, in ms: ${took.join(", ")}`);
   await shows(page, [onAir.jazz.id]);
 
   // The answer to "롤" is held back until that to "jazz" is there.

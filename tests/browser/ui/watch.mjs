@@ -22,6 +22,20 @@ test("10 play starts by itself, muted where sound is not allowed", async (t) => 
   await page.goto(`/watch/${onAir.game.id}`);
   await page.locator('[data-player="playing"]').waitFor();
   t.diagnostic(`plays ${Math.round(performance.now() - from)} ms after it was opened`);
+  // What the playlist waits for is asked for side by side, as the page is opened: the answer and all files of the page.
+  const asked = await page.evaluate(() => {
+    const of = (path) => performance.getEntriesByType("resource").filter(({ name }) => new URL(name).pathname.startsWith(path));
+    const [answer] = of("/v1/broadcasts/");
+    const [first, engine, part, playlist] = ["/assets/index", "/assets/hls", "/assets/watch", "/live/"].map((path) => of(path)[0]);
+    const times = Object.entries({ first, answer, engine, part, playlist });
+    return {
+      by: answer.initiatorType,
+      late: of("/assets/").filter(({ startTime }) => startTime >= first.responseEnd).map(({ name }) => name),
+      times: times.map(([name, { startTime, responseEnd }]) => `${name} ${Math.round(startTime)}–${Math.round(responseEnd)}`),
+    };
+  });
+  t.diagnostic(`in ms: ${asked.times.join(", ")}`);
+  assert.deepEqual([asked.by, asked.late], ["link", []]);
   assert.equal((await look(page)).muted, false);
   assert.equal(await page.locator(".prompt").count(), 0);
   await page.context().close();

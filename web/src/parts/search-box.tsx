@@ -19,6 +19,7 @@ export function SearchBox({ value, onType, onSubmit, autoFocus = false }: Props)
   const input = useRef<HTMLInputElement>(null);
   const composing = useRef(false);
   const reported = useRef(value);
+  const reportedAt = useRef(-Infinity);
   const timer = useRef<number>(undefined);
 
   // The URL changed by another hand (back button, a link): show its text.
@@ -38,6 +39,7 @@ export function SearchBox({ value, onType, onSubmit, autoFocus = false }: Props)
   const report = (next: string, send: (text: string) => void) => {
     window.clearTimeout(timer.current);
     reported.current = next;
+    reportedAt.current = performance.now();
     send(next);
   };
 
@@ -45,8 +47,9 @@ export function SearchBox({ value, onType, onSubmit, autoFocus = false }: Props)
     setText(next);
     window.clearTimeout(timer.current);
     if (!onType) return;
-    const pause = pauseBeforeSearch(next, composing.current);
-    if (pause !== undefined) timer.current = window.setTimeout(() => report(next, onType), pause);
+    const pause = pauseBeforeSearch(next, composing.current, performance.now() - reportedAt.current);
+    if (pause === 0) report(next, onType);
+    else if (pause !== undefined) timer.current = window.setTimeout(() => report(next, onType), pause);
   };
 
   const submit = (event: FormEvent) => {

@@ -125,7 +125,8 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         })
         .layer(DefaultBodyLimit::max(api.config.max_body_bytes))
         .layer(cors)
-        // Small answers do not shrink; event streams are not compressed by this layer's rules.
+        // Answers of the API: small ones do not shrink, event streams are not compressed by this
+        // layer's rules, and files have been already.
         .layer(CompressionLayer::new())
         .layer(GlobalConcurrencyLimitLayer::new(api.config.max_requests))
         .layer(middleware::from_fn_with_state(Arc::clone(&api), limit_time))
@@ -179,7 +180,7 @@ async fn ready(State(api): State<Arc<Api>>) -> Response {
 }
 
 /// Everything that is not the API's belongs to the web UI.
-async fn fallback(request: Request) -> Response {
+async fn fallback(State(api): State<Arc<Api>>, request: Request) -> Response {
     let path = request.uri().path();
     if path == "/v1" || path.starts_with("/v1/") {
         return Problem::new(Code::NoPath, "there is nothing at this path; see /docs").into_response();
@@ -187,5 +188,5 @@ async fn fallback(request: Request) -> Response {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Problem::new(Code::NoMethod, "this path can only be read").into_response();
     }
-    web::serve(path, request.headers())
+    web::serve(path, request.headers(), &api.config.hls_origin())
 }
