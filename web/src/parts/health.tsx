@@ -52,7 +52,7 @@ export function HealthGraph({ id, state }: { id: string; state: BroadcastState }
             <figcaption>
               {t(`health.${name}`)} <span className="hint">{t(`health.unit.${name}`)}</span>
             </figcaption>
-            <Graph time={time} values={values[name]} />
+            <Graph time={time} values={values[name]} gaps={away} />
           </figure>
         ))}
       </div>
@@ -122,13 +122,24 @@ const height = 140;
 // Graphs of one page share the place of the pointer.
 const sync = uPlot.sync("health");
 
-function Graph({ time, values }: { time: number[]; values: (number | null)[] }) {
+/** Marks the gaps, of which a short one is hardly seen as a missing piece of the line. */
+function shade({ ctx, bbox, valToPos }: uPlot, gaps: Gap[], colour: string) {
+  const place = (ms: number) => Math.min(Math.max(valToPos(ms / 1000, "x", true), bbox.left), bbox.left + bbox.width);
+  ctx.save();
+  ctx.fillStyle = colour;
+  for (const { from, to } of gaps) ctx.fillRect(place(from), bbox.top, place(to) - place(from), bbox.height);
+  ctx.restore();
+}
+
+function Graph({ time, values, gaps }: { time: number[]; values: (number | null)[]; gaps: Gap[] }) {
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot>(null);
   const latest = useRef<uPlot.AlignedData>([time, values]);
+  const empty = useRef(gaps);
 
   useEffect(() => {
     latest.current = [time, values];
+    empty.current = gaps;
     plot.current?.setData([time, values]);
   });
   useEffect(() => {
@@ -146,6 +157,7 @@ function Graph({ time, values }: { time: number[]; values: (number | null)[] }) 
           cursor: { sync: { key: sync.key }, drag: { x: false, y: false } },
           scales: { y: { range: (_, __, highest) => [0, Math.max(highest * 1.1, 0.1)] } },
           axes: [{ ...axis, size: 28, space: 70, values: [[1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 0]] }, { ...axis, size: 48, space: 28 }],
+          hooks: { drawClear: [(drawn) => shade(drawn, empty.current, colour("--waiting-wash"))] },
           series: [{}, { stroke: colour("--act"), width: 2, spanGaps: false, points: { size: 4 } }],
         },
         latest.current,
