@@ -143,7 +143,7 @@ test("19 consumers and dead letters: lag, and trying again after a question, on 
   await bad.getByRole("alert").filter({ hasText: "A21" }).waitFor();
   assert.equal((await api("GET", "/v1/log/dead-letters")).items.length, 1);
 
-  // Who tried which letter, and what came of it, is on record: here, over HTTP and with the command.
+  // Who tried which letter, and what came of it, is on record, over HTTP and on the page.
   const { items } = await api("GET", "/v1/log/dead-letters/attempts");
   assert.deepEqual(items.map(({ outcome }) => outcome), ["kept", "applied"]);
   const tried = page.locator("[data-attempt]");
