@@ -68,8 +68,12 @@ pub(crate) struct Running {
     segmenter: Segmenter,
     clock: SegmentClock,
     passthrough: bool,
-    /// Whether all pictures are decoded, for renditions to be made of them.
+    /// Whether renditions are made of the video.
     encodes: bool,
+    /// Set while the chain of the video is there for thumbnails alone, and makes them.
+    pictures: bool,
+    /// Why it makes none.
+    undecodable: mpsc::Receiver<String>,
     audio_track: Option<usize>,
     /// Tracks whose end the chains have still to tell.
     open: usize,
@@ -112,9 +116,16 @@ impl Running {
             .enumerate()
             .map(|(index, rung)| (index + usize::from(plan.passthrough), rung.clone()))
             .collect();
+        // Of a source that is only passed through, pictures are decoded for thumbnails
+        // alone, which are nothing to end the session for.
+        let pictures = rungs.is_empty() && settings.thumbnails && start.source.video.is_some();
+        let (undecodable_in, undecodable) = mpsc::channel(1);
+        let mut of_video = outlet.clone();
+        if pictures {
+            of_video.failed = undecodable_in;
+        }
         let video = match &start.source.video {
-            // Pictures of a source that is only passed through are decoded for thumbnails alone.
-            Some(video) if !rungs.is_empty() || settings.thumbnails => Some(Chain::video(
+            Some(video) if !rungs.is_empty() || pictures => Some(Chain::video(
                 &VideoSettings {
                     source: video,
                     rungs: &rungs,
@@ -123,7 +134,7 @@ impl Running {
                     after: start.after,
                     thumbnails: settings.thumbnails,
                 },
-                &outlet,
+                &of_video,
             )?),
             _ => None,
         };
@@ -149,6 +160,8 @@ impl Running {
             clock: SegmentClock::new(aim, start.target.overdue()),
             passthrough: plan.passthrough,
             encodes: !rungs.is_empty(),
+            pictures,
+            undecodable,
             open: slots.iter().filter(|slot| slot.rendition.is_none()).count(),
             encoded,
             failed,
@@ -207,6 +220,7 @@ impl Running {
                 Some(reason) = self.failed.recv() => {
                     return Err(gst::Error::Running(reason).into());
                 }
+                Some(reason) = self.undecodable.recv() => self.without_pictures(&reason),
                 _ = ticks.tick() => self.check_progress(waiting.is_some())?,
                 Some(permit) = room(chain), if chain.is_some() => {
                     if let Some((_, unit)) = waiting.take() {
@@ -259,12 +273,13 @@ impl Running {
                     self.pass(core, &unit).await?;
                 }
                 self.mind_silence(core, unit.dts).await?;
-                // Thumbnails need no more than keyframes, which are cheap to decode.
-                let wanted = self.encodes || unit.sync;
-                Ok(match self.video {
-                    Some(_) if wanted => Step::Feed(track, unit),
-                    _ => Step::Done,
-                })
+                match &self.video {
+                    // Keyframes are enough for them, and cheap to decode.
+                    Some(chain) if self.pictures && unit.sync => chain.offer(unit),
+                    Some(_) if self.encodes => return Ok(Step::Feed(track, unit)),
+                    _ => {}
+                }
+                Ok(Step::Done)
             }
             (Track::Audio, Some(audio)) => {
                 self.last_sound = (unit.pts, Instant::now());
@@ -329,7 +344,7 @@ impl Running {
         if unit.sync && self.clock.keyframe(unit.pts) {
             self.recent.begin_segment(unit.dts);
             self.segmenter.boundary(unit.pts);
-            if let Some(chain) = &self.video {
+            if let Some(chain) = self.video.as_ref().filter(|_| self.encodes) {
                 chain.boundary(unit.pts);
             }
         }
@@ -365,11 +380,21 @@ impl Running {
                 Ok(())
             }
             Encoded::Thumbnail(jpeg) => send(core, Command::Thumbnail(jpeg)).await,
+            Encoded::ThumbnailsEnd => {
+                self.pictures = false;
+                Ok(())
+            }
             Encoded::End { .. } => {
                 self.open = self.open.saturating_sub(1);
                 Ok(())
             }
         }
+    }
+
+    /// The session goes on without thumbnails.
+    fn without_pictures(&mut self, reason: &str) {
+        tracing::warn!(reason, "no thumbnails of a source that is passed through");
+        self.pictures = false;
     }
 
     fn check_progress(&self, waiting: bool) -> Result<(), Error> {
@@ -386,14 +411,20 @@ impl Running {
             chain.finish();
         }
         let deadline = Instant::now() + DRAIN;
-        while self.open > 0 {
+        while self.open > 0 || self.pictures {
             tokio::select! {
                 biased;
                 Some(encoded) = self.encoded.recv() => self.collect(core, encoded).await?,
                 Some(reason) = self.failed.recv() => {
                     return Err(gst::Error::Running(reason).into());
                 }
-                () = sleep_until(deadline) => return Err(Error::Stalled(DRAIN)),
+                Some(reason) = self.undecodable.recv() => self.without_pictures(&reason),
+                () = sleep_until(deadline) => {
+                    if self.open > 0 {
+                        return Err(Error::Stalled(DRAIN));
+                    }
+                    self.without_pictures("they do not end");
+                }
             }
         }
         let (outputs, next) = self.segmenter.finish()?;

@@ -68,6 +68,8 @@ pub enum Encoded {
     Boundary(Micros),
     /// A picture of the stream as JPEG.
     Thumbnail(Bytes),
+    /// No more pictures come.
+    ThumbnailsEnd,
     /// The track is complete.
     End {
         /// The track.
@@ -168,6 +170,15 @@ impl Chain {
     /// Waits for room for an access unit; `None` when the chain is over.
     pub async fn room(&self) -> Option<mpsc::OwnedPermit<AccessUnit>> {
         self.feed.clone()?.reserve_owned().await.ok()
+    }
+
+    /// Puts an access unit in if there is room, and else leaves it out.
+    pub fn offer(&self, unit: AccessUnit) {
+        if let Some(feed) = &self.feed
+            && feed.try_send(unit).is_err()
+        {
+            tracing::debug!("access unit left out: the chain is full or over");
+        }
     }
 
     /// Nothing more goes in: what the chain holds comes out, then

@@ -40,7 +40,7 @@ pub(super) fn collect(pipeline: &gst::Pipeline, track: usize, out: &Outlet) -> R
 
 /// Sends the pictures that arrive at the `appsink` for thumbnails.
 pub(super) fn collect_thumbnails(pipeline: &gst::Pipeline, out: &Outlet) -> Result<(), Error> {
-    let out = out.encoded.clone();
+    let (out, end) = (out.encoded.clone(), out.encoded.clone());
     sink(pipeline, "thumbnails")?.set_callbacks(
         AppSinkCallbacks::builder()
             .new_sample(move |sink| {
@@ -49,6 +49,11 @@ pub(super) fn collect_thumbnails(pipeline: &gst::Pipeline, out: &Outlet) -> Resu
                 out.blocking_send(Encoded::Thumbnail(jpeg))
                     .map_err(|_| gst::FlowError::Eos)?;
                 Ok(gst::FlowSuccess::Ok)
+            })
+            .eos(move |_| {
+                if end.blocking_send(Encoded::ThumbnailsEnd).is_err() {
+                    tracing::debug!("end of the thumbnails after the end of the chain");
+                }
             })
             .build(),
     );
