@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use crate::write::{self, Attributes};
+use crate::{
+    low_latency::{LowLatency, Part, SKIP_UNTIL},
+    write::{self, Attributes},
+};
 
 /// A media playlist as it is at one moment.
 ///
@@ -25,6 +28,8 @@ pub struct Playlist {
     pub segments: Vec<Segment>,
     /// Whether nothing is ever added.
     pub ended: bool,
+    /// What it tells of media in the making; `None` for one of whole segments.
+    pub low_latency: Option<LowLatency>,
 }
 
 /// EXT-X-PLAYLIST-TYPE (§4.4.3.5).
@@ -53,27 +58,88 @@ pub struct Segment {
     pub program_date_time: Option<DateTime<Utc>>,
     /// Whether the media is absent.
     pub gap: bool,
+    /// Its parts, of which the playlist tells near its end only.
+    pub parts: Vec<Part>,
+}
+
+/// The state of the tags that apply to all that follows.
+struct Writer {
+    out: String,
+    discontinuity: u64,
+    map: Option<Arc<str>>,
+}
+
+impl Writer {
+    /// What has to stand before a segment or its first part.
+    fn begin(&mut self, discontinuity: u64, map: Option<&Arc<str>>, time: Option<DateTime<Utc>>) {
+        // One tag per step, so that the numbers which clients count agree
+        // with the log's even when a whole time line left no segment.
+        for _ in self.discontinuity..discontinuity {
+            self.out.push_str("#EXT-X-DISCONTINUITY\n");
+        }
+        self.discontinuity = self.discontinuity.max(discontinuity);
+        if let Some(uri) = map
+            && self.map.as_ref() != Some(uri)
+        {
+            self.map = Some(Arc::clone(uri));
+            Attributes::of(&mut self.out, "#EXT-X-MAP").quoted("URI", uri).end();
+        }
+        if let Some(time) = time {
+            self.out.push_str("#EXT-X-PROGRAM-DATE-TIME:");
+            self.out.push_str(&time.to_rfc3339_opts(SecondsFormat::Millis, true));
+            self.out.push('\n');
+        }
+    }
 }
 
 impl Playlist {
     /// The text of the playlist.
     #[must_use]
     pub fn render(&self) -> String {
+        self.render_after(0)
+    }
+
+    /// The text of a delta update (§6.2.5.1), for a client that holds a recent
+    /// version: without the segments that are older than the skip boundary.
+    /// `None` when there are none, or nothing will be added any more.
+    #[must_use]
+    pub fn render_delta(&self) -> Option<String> {
+        self.low_latency.as_ref().filter(|_| !self.ended)?;
+        let boundary = Duration::from_secs(u64::from(SKIP_UNTIL) * u64::from(self.target_duration));
+        let mut told = Duration::ZERO;
+        let kept = self.segments.iter().rev().take_while(|segment| {
+            told += segment.duration;
+            // The one that the boundary lies in is told.
+            told - segment.duration < boundary
+        });
+        let skipped = self.segments.len() - kept.count();
+        (skipped > 0).then(|| self.render_after(skipped))
+    }
+
+    /// The text, with a tag in the place of the first segments.
+    fn render_after(&self, skipped: usize) -> String {
         // A segment takes about 200 bytes; its URIs make most of it.
-        let mut out = String::with_capacity(256 + self.segments.len() * 256);
+        let mut out = String::with_capacity(512 + (self.segments.len() - skipped) * 256);
         out.push_str("#EXTM3U\n");
-        // §8: a media initialization section needs 6, decimals in EXTINF need 3.
-        let version = if self.segments.iter().any(|s| s.map.is_some()) {
-            6
-        } else {
-            3
+        // §8: skipped segments need 9, a media initialization section needs 6,
+        // decimals in EXTINF need 3.
+        let version = match self.segments.iter().any(|s| s.map.is_some()) {
+            _ if skipped > 0 => 9,
+            true => 6,
+            false => 3,
         };
         out.push_str(&format!("#EXT-X-VERSION:{version}\n"));
         if self.independent_segments {
             out.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
         }
         out.push_str(&format!("#EXT-X-TARGETDURATION:{}\n", self.target_duration));
-        let mut discontinuity = self.segments.first().map_or(0, |s| s.discontinuity_sequence);
+        if let Some(low_latency) = &self.low_latency {
+            low_latency.render_head(self.target_duration, &mut out);
+        }
+        let first = self.segments.first().map(|s| s.discontinuity_sequence);
+        let open = self.low_latency.as_ref().and_then(|l| l.open.as_ref());
+        let open = open.filter(|_| !self.ended);
+        let discontinuity = first.or(open.map(|o| o.discontinuity_sequence)).unwrap_or(0);
         out.push_str(&format!("#EXT-X-MEDIA-SEQUENCE:{}\n", self.media_sequence));
         out.push_str(&format!("#EXT-X-DISCONTINUITY-SEQUENCE:{discontinuity}\n"));
         match self.kind {
@@ -81,24 +147,29 @@ impl Playlist {
             Some(Kind::Vod) => out.push_str("#EXT-X-PLAYLIST-TYPE:VOD\n"),
             None => {}
         }
-        let mut map = None;
-        for segment in &self.segments {
-            // One tag per step, so that the numbers which clients count agree
-            // with the log's even when a whole time line left no segment.
-            for _ in discontinuity..segment.discontinuity_sequence {
-                out.push_str("#EXT-X-DISCONTINUITY\n");
-            }
-            discontinuity = discontinuity.max(segment.discontinuity_sequence);
-            if segment.map.is_some() && segment.map != map {
-                map.clone_from(&segment.map);
-                if let Some(uri) = &map {
-                    Attributes::of(&mut out, "#EXT-X-MAP").quoted("URI", uri).end();
-                }
-            }
-            segment.render(&mut out);
+        let (left_out, told) = self.segments.split_at(skipped);
+        let mut writer = Writer {
+            out,
+            discontinuity: left_out.last().map_or(discontinuity, |s| s.discontinuity_sequence),
+            map: None,
+        };
+        if skipped > 0 {
+            Attributes::of(&mut writer.out, "#EXT-X-SKIP")
+                .plain("SKIPPED-SEGMENTS", skipped)
+                .end();
         }
+        for segment in told {
+            segment.render(&mut writer);
+        }
+        if let Some(open) = open {
+            writer.begin(open.discontinuity_sequence, open.map.as_ref(), open.program_date_time);
+            open.parts.iter().for_each(|part| part.render(&mut writer.out));
+        }
+        let mut out = writer.out;
         if self.ended {
             out.push_str("#EXT-X-ENDLIST\n");
+        } else if let Some(low_latency) = &self.low_latency {
+            low_latency.render_tail(&mut out);
         }
         out
     }
@@ -111,12 +182,10 @@ impl Playlist {
 }
 
 impl Segment {
-    fn render(&self, out: &mut String) {
-        if let Some(time) = self.program_date_time {
-            out.push_str("#EXT-X-PROGRAM-DATE-TIME:");
-            out.push_str(&time.to_rfc3339_opts(SecondsFormat::Millis, true));
-            out.push('\n');
-        }
+    fn render(&self, writer: &mut Writer) {
+        writer.begin(self.discontinuity_sequence, self.map.as_ref(), self.program_date_time);
+        let out = &mut writer.out;
+        self.parts.iter().for_each(|part| part.render(out));
         if self.gap {
             out.push_str("#EXT-X-GAP\n");
         }
@@ -128,7 +197,10 @@ impl Segment {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check;
+    use crate::{
+        check,
+        low_latency::{Open, Report},
+    };
 
     fn segment(n: u64, discontinuity_sequence: u64) -> Segment {
         let start = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
@@ -139,6 +211,7 @@ mod tests {
             discontinuity_sequence,
             program_date_time: Some(start + Duration::from_millis(2000 * n)),
             gap: false,
+            parts: Vec::new(),
         }
     }
 
@@ -150,7 +223,68 @@ mod tests {
             independent_segments: true,
             segments,
             ended: false,
+            low_latency: None,
         }
+    }
+
+    fn part(n: u64, index: u64, micros: u64) -> Part {
+        Part {
+            uri: format!("/media/b/s/720p/{n}-1-{index}.m4s"),
+            duration: Duration::from_micros(micros),
+            independent: index == 0,
+            gap: false,
+        }
+    }
+
+    /// Segments 7 to 16 of two seconds, and two parts of the next.
+    fn live() -> Playlist {
+        let mut live = playlist((7..17).map(|n| segment(n, 1)).collect());
+        for segment in &mut live.segments {
+            segment.duration = Duration::from_secs(2);
+        }
+        for (n, segment) in (7..).zip(&mut live.segments).skip(7) {
+            segment.parts = (0..4).map(|i| part(n, i, 500_000)).collect();
+        }
+        live.low_latency = Some(LowLatency {
+            part_target: Duration::from_millis(500),
+            part_hold_back: Duration::from_millis(1500),
+            open: Some(Open {
+                map: Some("/media/b/s/720p/init-2.mp4".into()),
+                discontinuity_sequence: 2,
+                program_date_time: DateTime::from_timestamp(1_800_000_034, 0),
+                parts: (0..2).map(|i| part(17, i, 500_000)).collect(),
+            }),
+            hint: Some("/media/b/s/720p/17-2-2.m4s".to_owned()),
+            reports: vec![Report {
+                uri: "../audio/index.m3u8".to_owned(),
+                last_msn: 17,
+                last_part: Some(1),
+            }],
+        });
+        live
+    }
+
+    #[test]
+    fn a_playlist_of_low_latency_and_its_delta() {
+        let live = live();
+        assert_eq!(check::media(&live.render()), []);
+        insta::assert_snapshot!(live.render());
+        let delta = live.render_delta().unwrap();
+        assert_eq!(check::media(&delta), []);
+        assert_eq!(check::reload(&live.render(), &delta), []);
+        insta::assert_snapshot!("a_delta_update", delta);
+    }
+
+    #[test]
+    fn what_is_short_or_over_has_no_delta() {
+        let mut over = live();
+        over.ended = true;
+        assert_eq!(over.render_delta(), None);
+        assert_eq!(check::media(&over.render()), []);
+        let mut short = live();
+        short.segments.drain(..4);
+        short.media_sequence += 4;
+        assert_eq!(short.render_delta(), None);
     }
 
     #[test]

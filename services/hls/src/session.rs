@@ -369,6 +369,7 @@ impl Session {
             independent_segments: true,
             segments,
             ended: over,
+            low_latency: None,
         })
     }
 
@@ -387,6 +388,7 @@ impl Session {
             discontinuity_sequence: segment.discontinuity_sequence,
             program_date_time: segment.time,
             gap: segment.gap || too_long,
+            parts: Vec::new(),
         }
     }
 }

@@ -1,8 +1,11 @@
 //! Attribute lists (§4.2).
 
+use std::time::Duration;
+
 use super::{
     Findings,
     lines::{decimal_float, decimal_integer},
+    to_micros,
 };
 
 /// The attributes of one tag.
@@ -123,6 +126,16 @@ impl<'t> Attributes<'t> {
             self.wrong(name, "a decimal number", findings);
         }
         number
+    }
+
+    /// Whether an attribute is there whose only value is `YES`.
+    pub(super) fn yes(&self, name: &str, findings: &mut Findings) -> bool {
+        self.one_of(name, &["YES"], findings).is_some()
+    }
+
+    /// Decimal seconds.
+    pub(super) fn seconds(&self, name: &str, findings: &mut Findings) -> Option<Duration> {
+        self.float(name, findings).and_then(to_micros)
     }
 
     pub(super) fn resolution(&self, name: &str, findings: &mut Findings) -> Option<(u64, u64)> {

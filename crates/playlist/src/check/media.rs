@@ -8,7 +8,8 @@ use super::{
     Findings,
     attributes::Attributes,
     lines::{self, Content, Flavour, decimal_float, decimal_integer},
-    rounded_seconds,
+    low_latency::{self, MediaPart, OpenSegment, Report, ServerControl},
+    rounded_seconds, to_micros,
 };
 
 /// What a media playlist says.
@@ -30,6 +31,18 @@ pub struct Media {
     pub ended: bool,
     /// The segments, oldest first.
     pub segments: Vec<MediaSegment>,
+    /// EXT-X-SERVER-CONTROL.
+    pub server_control: Option<ServerControl>,
+    /// PART-TARGET of EXT-X-PART-INF.
+    pub part_target: Option<Duration>,
+    /// SKIPPED-SEGMENTS of EXT-X-SKIP, which makes this a delta update.
+    pub skipped: Option<u64>,
+    /// The segment in the making, when there are parts of it.
+    pub open: Option<OpenSegment>,
+    /// Where EXT-X-PRELOAD-HINT says that the next part will be.
+    pub hint: Option<String>,
+    /// EXT-X-RENDITION-REPORT of the other renditions.
+    pub reports: Vec<Report>,
 }
 
 /// One segment with all that applies to it.
@@ -51,6 +64,8 @@ pub struct MediaSegment {
     pub program_date_time: Option<DateTime<Utc>>,
     /// EXT-X-GAP.
     pub gap: bool,
+    /// The parts that are told of it.
+    pub parts: Vec<MediaPart>,
 }
 
 impl Media {
@@ -63,15 +78,19 @@ impl Media {
     /// The segment with a media sequence number.
     #[must_use]
     pub fn segment(&self, sequence: u64) -> Option<&MediaSegment> {
-        let first = self.media_sequence.unwrap_or(0);
+        let first = self.segments.first()?.sequence;
         self.segments.get(usize::try_from(sequence.checked_sub(first)?).ok()?)
     }
 
     /// One more than the last media sequence number.
     pub(super) fn end(&self) -> u64 {
-        self.segments
-            .last()
-            .map_or(self.media_sequence.unwrap_or(0), |s| s.sequence + 1)
+        self.segments.last().map_or(self.next_sequence(), |s| s.sequence + 1)
+    }
+
+    /// Media sequence number of the segment behind those that have been read.
+    fn next_sequence(&self) -> u64 {
+        let before = self.media_sequence.unwrap_or(0) + self.skipped.unwrap_or(0);
+        before + self.segments.len() as u64
     }
 }
 
@@ -83,6 +102,7 @@ struct Pending {
     program_date_time: Option<DateTime<Utc>>,
     gap: bool,
     discontinuity: bool,
+    parts: Vec<MediaPart>,
 }
 
 struct Reader<'f> {
@@ -147,6 +167,7 @@ impl Reader<'_> {
             "EXT-X-INDEPENDENT-SEGMENTS" => self.media.independent_segments = true,
             "EXTINF" => self.extinf(value, line),
             "EXT-X-DISCONTINUITY" => {
+                self.precedes_parts(name, line);
                 self.touch(line);
                 self.pending.discontinuity = true;
                 self.discontinuities += 1;
@@ -169,7 +190,22 @@ impl Reader<'_> {
                     self.findings.must("4.4.4.2", line, "EXT-X-BYTERANGE is not <n>[@<o>]");
                 }
             }
+            "EXT-X-SERVER-CONTROL" => {
+                self.media.server_control = Some(ServerControl::read(value, line, self.findings));
+            }
+            "EXT-X-PART-INF" => self.media.part_target = low_latency::part_target(value, line, self.findings),
+            "EXT-X-PART" => {
+                self.touch(line);
+                self.pending.parts.push(MediaPart::read(value, line, self.findings));
+            }
+            "EXT-X-SKIP" => {
+                self.needed_version = self.needed_version.max(9);
+                low_latency::skip(&mut self.media, value, line, self.findings);
+            }
+            "EXT-X-PRELOAD-HINT" => low_latency::hint(&mut self.media, value, line, self.findings),
+            "EXT-X-RENDITION-REPORT" => self.media.reports.push(Report::read(value, line, self.findings)),
             "EXT-X-KEY" => {
+                self.precedes_parts(name, line);
                 let attributes = Attributes::read(name, value, "4.4.4.4", line, self.findings);
                 attributes.require("METHOD", self.findings);
             }
@@ -206,20 +242,24 @@ impl Reader<'_> {
         if duration.contains('.') {
             self.needed_version = self.needed_version.max(3);
         }
-        let seconds = decimal_float(duration).and_then(|s| Duration::try_from_secs_f64(s).ok());
-        match seconds {
-            // A double holds microseconds of any real duration, with noise behind them.
-            Some(duration) => {
-                let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-                self.pending.duration = Some(Duration::from_micros((nanos.saturating_add(500)) / 1000));
-            }
+        match decimal_float(duration).and_then(to_micros) {
+            Some(duration) => self.pending.duration = Some(duration),
             None => self
                 .findings
                 .must("4.4.4.1", line, "duration of EXTINF is not a decimal number"),
         }
     }
 
+    /// A tag of a segment must stand before its first part.
+    fn precedes_parts(&mut self, name: &str, line: usize) {
+        if !self.pending.parts.is_empty() {
+            let message = format!("{name} comes after a part of the segment that it applies to");
+            self.findings.must("4.4.4.9", line, message);
+        }
+    }
+
     fn program_date_time(&mut self, value: Option<&str>, line: usize) {
+        self.precedes_parts("EXT-X-PROGRAM-DATE-TIME", line);
         self.touch(line);
         if self.pending.program_date_time.is_some() {
             self.findings.must(
@@ -245,6 +285,7 @@ impl Reader<'_> {
     }
 
     fn map(&mut self, value: Option<&str>, line: usize) {
+        self.precedes_parts("EXT-X-MAP", line);
         // Outside of an I-frame playlist (§8).
         self.needed_version = self.needed_version.max(6);
         let attributes = Attributes::read("EXT-X-MAP", value, "4.4.4.5", line, self.findings);
@@ -258,7 +299,7 @@ impl Reader<'_> {
             self.findings.must("4.4.4.1", line, "segment has no EXTINF");
             return;
         };
-        let sequence = self.media.media_sequence.unwrap_or(0) + self.media.segments.len() as u64;
+        let sequence = self.media.next_sequence();
         if pending.discontinuity && self.media.discontinuity_sequence.is_none() && sequence > 0 {
             self.findings.must(
                 "6.2.2",
@@ -275,18 +316,33 @@ impl Reader<'_> {
             map: self.map.clone(),
             program_date_time: pending.program_date_time,
             gap: pending.gap,
+            parts: pending.parts,
         };
         self.media.segments.push(segment);
     }
 
     fn finish(self) -> Media {
         let Self {
-            media,
-            pending,
+            mut media,
+            mut pending,
+            map,
+            discontinuities,
             needed_version,
             findings,
-            ..
         } = self;
+        if !pending.parts.is_empty() {
+            media.open = Some(OpenSegment {
+                line: pending.line,
+                sequence: media.next_sequence(),
+                discontinuity_sequence: media.discontinuity_sequence.unwrap_or(0) + discontinuities,
+                map,
+                program_date_time: pending.program_date_time,
+                parts: std::mem::take(&mut pending.parts),
+            });
+            if !pending.gap && pending.duration.is_none() {
+                pending.line = 0;
+            }
+        }
         if pending.line > 0 {
             findings.must("4.4.4", pending.line, "segment tags have no URI behind them");
         }
@@ -326,6 +382,7 @@ impl Reader<'_> {
             );
         }
         check_dates(&media, findings);
+        low_latency::check(&media, findings);
         media
     }
 }

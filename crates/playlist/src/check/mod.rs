@@ -12,6 +12,9 @@
 mod aligned;
 mod attributes;
 mod lines;
+mod low_latency;
+#[cfg(test)]
+mod low_latency_tests;
 mod media;
 mod multivariant;
 mod reload;
@@ -21,6 +24,7 @@ mod tests;
 use std::{fmt, time::Duration};
 
 pub use aligned::aligned;
+pub use low_latency::{MediaPart, OpenSegment, Report, ServerControl};
 pub use media::{Media, MediaSegment};
 pub use multivariant::{Multivariant, Rendition, Variant};
 pub use reload::{Watch, reload};
@@ -129,6 +133,14 @@ pub fn bandwidth(declared: u64, renditions: &[&[Sample]], target_duration: u32) 
         findings.should("4.4.6.2", 0, message);
     }
     findings.0
+}
+
+/// Seconds as a duration, to the microsecond: a double holds those of any real
+/// duration, with noise behind them.
+fn to_micros(seconds: f64) -> Option<Duration> {
+    let nanos = Duration::try_from_secs_f64(seconds).ok()?.as_nanos();
+    let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
+    Some(Duration::from_micros(nanos.saturating_add(500) / 1000))
 }
 
 /// A duration in seconds as a specification reader rounds it: half up.

@@ -306,6 +306,7 @@ fn presentation() -> impl Strategy<Value = Vec<Segment>> {
                 discontinuity_sequence: line,
                 program_date_time: Some(time - Duration::from_micros(micros)),
                 gap,
+                parts: Vec::new(),
             }
         };
         list.into_iter().enumerate().map(build).collect()
@@ -320,6 +321,7 @@ fn window(all: &[Segment], head: usize, end: usize, ended: bool) -> Playlist {
         independent_segments: true,
         segments: all[head..end].to_vec(),
         ended,
+        low_latency: None,
     }
 }
 
