@@ -38,6 +38,12 @@ pub mod header {
     pub const DURATION_US: &str = "Castlog-Duration-Us";
     /// `1` when a part starts with a keyframe.
     pub const INDEPENDENT: &str = "Castlog-Independent";
+    /// Discontinuity sequence number of the segment that a part belongs to.
+    pub const DISCONTINUITY_SEQUENCE: &str = "Castlog-Discontinuity-Sequence";
+    /// When the first sample of that segment was captured, RFC 3339.
+    pub const SEGMENT_TIME: &str = "Castlog-Segment-Time";
+    /// Object key of that segment's media initialization section.
+    pub const INIT_OBJECT_KEY: &str = "Castlog-Init-Object-Key";
 }
 
 /// Media type of entry payloads.

@@ -18,10 +18,10 @@ use sha2::{Digest, Sha256};
 use tracing::Instrument as _;
 
 use crate::{
-    BroadcastId, EntryId, Event, Kind, Log, SessionId, Subject,
+    BroadcastId, EntryId, Event, Kind, Log, PartHeader, Subject,
     batch::Outgoing,
     commit::{Fate, Message},
-    entry, header, trace,
+    entry, trace,
 };
 
 /// Largest payload of an entry in bytes; all kinds but parts are far smaller.
@@ -156,25 +156,6 @@ impl PublishError {
     }
 }
 
-/// Place of a media part in its playlist.
-#[derive(Debug, Clone)]
-pub struct PartHeader {
-    /// The broadcast.
-    pub broadcast: BroadcastId,
-    /// The session.
-    pub session: SessionId,
-    /// Name of the rendition.
-    pub rendition: String,
-    /// Media sequence number of the segment.
-    pub media_sequence: u64,
-    /// Index in the segment, from 0.
-    pub part: u32,
-    /// Duration in microseconds.
-    pub duration_us: u64,
-    /// Whether it starts with a keyframe.
-    pub independent: bool,
-}
-
 /// Publishes entries in the name of one service.
 #[derive(Debug, Clone)]
 pub struct Publisher {
@@ -271,12 +252,7 @@ impl Publisher {
         );
         let mut headers = HeaderMap::new();
         headers.insert(NATS_MESSAGE_ID, id.as_str());
-        headers.insert(header::SESSION, part.session.to_string().as_str());
-        headers.insert(header::RENDITION, part.rendition.as_str());
-        headers.insert(header::MEDIA_SEQUENCE, part.media_sequence.to_string().as_str());
-        headers.insert(header::PART, part.part.to_string().as_str());
-        headers.insert(header::DURATION_US, part.duration_us.to_string().as_str());
-        headers.insert(header::INDEPENDENT, if part.independent { "1" } else { "0" });
+        part.write(&mut headers);
         let begun = Instant::now();
         let send = self.send_until_known(&subject, headers, payload);
         let outcome = match self.log.unless_refused(&subject, send).await {

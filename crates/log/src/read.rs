@@ -8,7 +8,7 @@ use async_nats::{
     jetstream::{
         consumer::{DeliverPolicy, pull},
         message::StreamMessage,
-        stream::{DirectGetErrorKind, LastRawMessageErrorKind},
+        stream::{DirectGetErrorKind, LastRawMessageErrorKind, StorageType},
     },
 };
 use chrono::{DateTime, Utc};
@@ -183,6 +183,7 @@ impl Log {
             filters: filters.iter().map(|&f| f.to_owned()).collect(),
             from,
             last: 0,
+            made: None,
             pending: 0,
             caught_up: false,
             connections: self.connections.clone(),
@@ -251,6 +252,8 @@ pub struct Follow<T = Entry> {
     filters: Vec<String>,
     from: From,
     last: u64,
+    /// When the stream was made, while it is one in memory.
+    made: Option<async_nats::datetime::DateTime>,
     /// Entries behind the newest that was received.
     pending: u64,
     caught_up: bool,
@@ -344,6 +347,20 @@ impl<T: Readable> Follow<T> {
 
     async fn open(&mut self) -> Result<(), ReadError> {
         self.connections.mark_unchanged();
+        let stream = &self.stream;
+        let handle = self
+            .log
+            .jetstream
+            .get_stream(stream)
+            .await
+            .map_err(|e| unavailable(stream, e))?;
+        let info = handle.cached_info();
+        if info.config.storage == StorageType::Memory && self.made != Some(info.created) {
+            // Gone with its server and made anew: its sequences begin anew, too.
+            if self.made.replace(info.created).is_some() {
+                self.last = 0;
+            }
+        }
         let deliver_policy = match (self.last, self.from) {
             (0, From::Beginning) => DeliverPolicy::All,
             (0, From::LastPerSubject) => DeliverPolicy::LastPerSubject,
@@ -365,13 +382,6 @@ impl<T: Readable> Follow<T> {
             deliver_policy,
             ..Default::default()
         };
-        let stream = &self.stream;
-        let handle = self
-            .log
-            .jetstream
-            .get_stream(stream)
-            .await
-            .map_err(|e| unavailable(stream, e))?;
         // An entry that comes between this look and the creation of the consumer
         // is delivered like any other; it only comes after `CaughtUp`.
         let empty = handle.cached_info().state.messages == 0;

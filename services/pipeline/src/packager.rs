@@ -243,6 +243,7 @@ impl Packager {
         out.push(Output::Part {
             track,
             media_sequence,
+            start: self.segment_start.unwrap_or_default(),
             index,
             info,
             bytes: Bytes::clone(&bytes),

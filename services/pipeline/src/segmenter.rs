@@ -80,6 +80,8 @@ pub enum Output {
         track: usize,
         /// Segment that the part belongs to.
         media_sequence: u64,
+        /// Presentation time of the segment's first access unit.
+        start: Micros,
         /// Place within the segment, from 0.
         index: u32,
         /// What is known of it.

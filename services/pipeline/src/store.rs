@@ -137,19 +137,10 @@ impl Live {
         self.publish(Draft::new(self.broadcast, metadata)).await
     }
 
-    async fn part(&mut self, rendition: &str, media_sequence: u64, part: u32, info: PartInfo, bytes: Bytes) {
+    async fn part(&mut self, header: PartHeader, bytes: Bytes) {
         if Instant::now() < self.parts_from {
             return;
         }
-        let header = PartHeader {
-            broadcast: self.broadcast,
-            session: self.session,
-            rendition: rendition.to_owned(),
-            media_sequence,
-            part,
-            duration_us: info.duration.cast_unsigned(),
-            independent: info.independent,
-        };
         // The segment holds the same bytes: a lost part costs latency only, so
         // trouble with parts must not hold up segments.
         let publish = self.publisher.publish_part(&header, bytes);
@@ -159,9 +150,9 @@ impl Live {
             Err(_) => format!("no acknowledgement within {} s", PART_PATIENCE.as_secs()),
         };
         tracing::warn!(
-            rendition,
-            media_sequence,
-            part,
+            rendition = header.rendition,
+            media_sequence = header.media_sequence,
+            part = header.part,
             reason,
             pause_s = PART_PAUSE.as_secs(),
             "part not published, nor the next ones"
@@ -290,12 +281,25 @@ impl Sink for Live {
             Output::Part {
                 track,
                 media_sequence,
+                start,
                 index,
                 info,
                 bytes,
             } => {
                 let rendition = &epoch.renditions[track].name;
-                self.part(rendition, media_sequence, index, info, bytes).await;
+                let header = PartHeader {
+                    broadcast: self.broadcast,
+                    session: self.session,
+                    rendition: rendition.clone(),
+                    media_sequence,
+                    part: index,
+                    duration_us: info.duration.cast_unsigned(),
+                    independent: info.independent,
+                    discontinuity_sequence: epoch.discontinuity_sequence,
+                    segment_time: epoch.program_date_time(start),
+                    init_object_key: self.key(rendition, &init_name(epoch)),
+                };
+                self.part(header, bytes).await;
                 Ok(())
             }
             Output::Segment {
