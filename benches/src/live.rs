@@ -194,7 +194,9 @@ async fn playable(system: &System, base: &str, rendition: &str, begun: Instant) 
     let url = format!("{base}/{rendition}/index.m3u8");
     let segment = || async {
         let text = system.text(&url).await.ok()?;
-        text.lines().find(|line| line.contains(".m4s")).map(str::to_owned)
+        text.lines()
+            .find(|line| !line.starts_with('#') && line.contains(".m4s"))
+            .map(str::to_owned)
     };
     loop {
         if let Some(uri) = segment().await {

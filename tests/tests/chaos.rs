@@ -319,7 +319,9 @@ async fn newest_segment(system: &System, id: &str) -> Option<String> {
         .text(&format!("{}/live/{id}/480p/index.m3u8", system.hls))
         .await
         .ok()?;
-    text.lines().rfind(|line| line.contains(".m4s")).map(str::to_owned)
+    let (playlist, _) = check::read_media(&text);
+    // Not of a part, which tells of a segment that may never be finished.
+    playlist.segments.last().map(|segment| segment.uri.clone())
 }
 
 /// There are segments after `before`, and the playlist is right.

@@ -202,7 +202,9 @@ async fn killed_services_come_back_and_views_stay_equal_to_the_log() -> anyhow::
     let playlist = format!("{}/live/{id}/480p/index.m3u8", system.hls);
     let newest = || async {
         let text = system.text(&playlist).await.ok()?;
-        text.lines().rfind(|l| l.contains(".m4s")).map(str::to_owned)
+        text.lines()
+            .rfind(|l| !l.starts_with('#') && l.contains(".m4s"))
+            .map(str::to_owned)
     };
     until("a segment", SOON, newest).await?;
 

@@ -66,6 +66,7 @@ pub async fn start(config: Config, ctx: Context) -> anyhow::Result<Running> {
         ctx.media.clone(),
         config.cache_bytes,
         Arc::clone(&audience),
+        ctx.shutdown.clone(),
     );
     ctx.health.set(follow::PART, false);
     let mut tasks = Tasks::new(&ctx.shutdown);

@@ -22,6 +22,8 @@ pub(crate) enum Problem {
     Full,
     Range { size: u64 },
     NoPage,
+    Directive(&'static str),
+    NotInTime,
 }
 
 impl From<Absent> for Problem {
@@ -75,6 +77,12 @@ impl Problem {
                 StatusCode::RANGE_NOT_SATISFIABLE,
                 "H09",
                 "the media object does not have the bytes asked for",
+            ),
+            Self::Directive(reason) => (StatusCode::BAD_REQUEST, "H11", reason),
+            Self::NotInTime => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "H12",
+                "the media waited for has not come in three target durations",
             ),
             Self::NoPage => (StatusCode::NOT_FOUND, "H10", "there is nothing at this address"),
         }

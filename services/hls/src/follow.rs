@@ -1,26 +1,36 @@
-//! From the log into the state: three ordered readers.
+//! From the log into the state: four ordered readers.
 //!
 //! `options`, `registration`, `status` and `metadata` are read from the last
 //! entry of each broadcast; where that one says nothing that is known, what was
 //! said before stands. Segments are kept for weeks, so they are read from
 //! as far back as the longest DVR window of a broadcast that is live or lingers,
-//! and only once it is known which those are.
+//! and only once it is known which those are. Parts are kept for seconds, and all
+//! are read; an edge is not kept from its work when they cannot be.
 
-use std::sync::{
-    Arc, PoisonError, RwLock, RwLockReadGuard,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
-use castlog_log::{Entry, Follow, Followed, From, Kind, Log, ReadError};
+use castlog_log::{Entry, Event, Follow, Followed, From, Kind, Log, Part, ReadError, Subject, pb};
 use castlog_service::Health;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::watch;
 
-use crate::state::{Outcome, Rules, State};
+use crate::{
+    rooms::Rooms,
+    state::{Outcome, Rules, State},
+};
 
 /// Read further back than the windows reach: encoders that are interrupted
 /// stretch a window of media over more of the clock, and clocks differ.
 const MARGIN: TimeDelta = TimeDelta::seconds(180);
+/// How long an edge that starts waits for the parts of the last seconds: without
+/// them it shows whole segments.
+const PARTS_PATIENCE: Duration = Duration::from_secs(2);
 /// Name under which readiness is reported.
 pub(crate) const PART: &str = "hls";
 
@@ -28,6 +38,7 @@ pub(crate) const PART: &str = "hls";
 #[derive(Debug, Clone)]
 pub(crate) struct Shared {
     state: Arc<RwLock<State>>,
+    rooms: Arc<Rooms>,
     caught_up: Arc<AtomicBool>,
 }
 
@@ -35,6 +46,7 @@ impl Shared {
     pub(crate) fn new(rules: Rules) -> Self {
         Self {
             state: Arc::new(RwLock::new(State::new(rules))),
+            rooms: Arc::default(),
             caught_up: Arc::default(),
         }
     }
@@ -48,35 +60,89 @@ impl Shared {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Where viewers wait for what is not in the state.
+    pub(crate) fn rooms(&self) -> &Rooms {
+        &self.rooms
+    }
+
     pub(crate) fn expire(&self, now: DateTime<Utc>) {
-        self.state.write().unwrap_or_else(PoisonError::into_inner).expire(now);
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.expire(now);
+        self.rooms.close(|broadcast| !state.holds(broadcast));
     }
 
     fn apply(&self, entry: &Entry) {
-        let outcome = self
-            .state
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .apply(entry, Utc::now());
-        let subject = tracing::field::display(&entry.subject);
-        let seq = entry.sequence();
-        match outcome {
-            Outcome::Applied => tracing::trace!(subject, seq, "entry applied"),
-            Outcome::Ignored => tracing::debug!(subject, seq, "entry ignored"),
-            Outcome::Malformed(reason) => {
-                tracing::warn!(subject, seq, reason, "entry cannot be used")
-            }
-            Outcome::OtherTarget => {
-                tracing::warn!(
-                    subject,
-                    seq,
-                    "another segment target within a session: the first one stands"
-                );
-            }
-            Outcome::Full => tracing::warn!(subject, seq, "segment refused: too many broadcasts in memory"),
-            Outcome::TooLong => {
-                tracing::warn!(subject, seq, "segment is longer than was announced: shown as a gap")
-            }
+        // A rendition of its own is what a segment changes; other kinds say
+        // something of all.
+        let rendition = match &entry.event {
+            Event::Segment(pb::Segment {
+                event: Some(pb::segment::Event::Stored(stored)),
+            }) => Some(stored.rendition.as_str()),
+            _ => None,
+        };
+        let outcome = self.change(entry.subject, rendition, |state| state.apply(entry, Utc::now()));
+        tell(outcome, entry.subject, entry.sequence());
+    }
+
+    fn apply_part(&self, part: &Part) {
+        let subject = Kind::Part.of(part.header.broadcast);
+        let change = |state: &mut State| state.apply_part(part, Utc::now());
+        let outcome = self.change(subject, Some(&part.header.rendition), change);
+        tell(outcome, subject, part.position.sequence);
+    }
+
+    /// Changes the state and wakes who waits for it. What is rendered of the state
+    /// before is let go under the same lock, so that nobody is shown it after.
+    fn change(&self, subject: Subject, rendition: Option<&str>, change: impl FnOnce(&mut State) -> Outcome) -> Outcome {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let outcome = change(&mut state);
+        if let Some(broadcast) = subject.broadcast.filter(|_| outcome != Outcome::Ignored) {
+            self.rooms.changed(broadcast, rendition);
+        }
+        outcome
+    }
+}
+
+fn tell(outcome: Outcome, subject: Subject, seq: u64) {
+    let subject = tracing::field::display(&subject);
+    match outcome {
+        Outcome::Applied => tracing::trace!(subject, seq, "entry applied"),
+        Outcome::Ignored => tracing::debug!(subject, seq, "entry ignored"),
+        Outcome::Malformed(reason) => {
+            tracing::warn!(subject, seq, reason, "entry cannot be used")
+        }
+        Outcome::OtherTarget => {
+            tracing::warn!(
+                subject,
+                seq,
+                "another segment target within a session: the first one stands"
+            );
+        }
+        Outcome::Full => tracing::warn!(subject, seq, "segment refused: too many broadcasts in memory"),
+        Outcome::FullOfParts => {
+            tracing::debug!(subject, seq, "part refused: too many of its session in memory")
+        }
+        Outcome::TooLong => {
+            tracing::warn!(subject, seq, "segment is longer than was announced: shown as a gap")
+        }
+    }
+}
+
+/// Takes in parts for ever; says so on `caught_up` when it has read what was there
+/// at the start.
+async fn read_parts(mut follow: Follow<Part>, shared: &Shared, caught_up: &watch::Sender<u8>) -> ReadError {
+    loop {
+        match follow.next().await {
+            Ok(Followed::Entry(part)) => shared.apply_part(&part),
+            // Of an older pipeline: its segments are shown all the same.
+            Ok(Followed::Undecodable(message)) => tracing::debug!(
+                subject = message.subject,
+                seq = message.position.sequence,
+                error = %message.error,
+                "message is not a part"
+            ),
+            Ok(Followed::CaughtUp) => caught_up.send_modify(|readers| *readers += 1),
+            Err(error) => tracing::warn!(error = %error, "cannot read the parts, trying again"),
         }
     }
 }
@@ -138,6 +204,7 @@ pub(crate) async fn follow(log: Log, shared: Shared, health: Health) {
     };
     let (known, mut known_read) = watch::channel(0_u8);
     let (media, mut media_read) = watch::channel(0_u8);
+    let (parts, mut parts_read) = watch::channel(0_u8);
     let segments = async {
         // The senders live as long as this future.
         let _open = known_read.wait_for(|readers| *readers == 2).await.is_ok();
@@ -148,6 +215,8 @@ pub(crate) async fn follow(log: Log, shared: Shared, health: Health) {
     };
     let ready = async {
         let _open = media_read.wait_for(|readers| *readers == 1).await.is_ok();
+        let parts = parts_read.wait_for(|readers| *readers == 1);
+        let _in_time = tokio::time::timeout(PARTS_PATIENCE, parts).await.is_ok();
         shared.caught_up.store(true, Ordering::Release);
         health.set(PART, true);
         tracing::info!(broadcasts = shared.read().broadcasts(), "caught up with the log");
@@ -157,6 +226,7 @@ pub(crate) async fn follow(log: Log, shared: Shared, health: Health) {
         read(last([Kind::Options, Kind::Registration]), Some(&log), &shared, &known),
         read(last([Kind::Status, Kind::Metadata]), Some(&log), &shared, &known),
         segments,
+        read_parts(log.follow_parts(), &shared, &parts),
         ready,
     );
 }

@@ -1,16 +1,11 @@
 //! What viewers ask for: playlists and media.
 
-use std::{
-    hash::{DefaultHasher, Hash, Hasher},
-    ops::Range,
-    sync::Arc,
-    time::Duration,
-};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     body::Body,
-    extract::{ConnectInfo, Path, Query, Request, State},
+    extract::{ConnectInfo, Path, Request, State},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -18,12 +13,10 @@ use axum::{
 };
 use backon::{ExponentialBuilder, Retryable as _};
 use bytes::Bytes;
-use castlog_log::{BroadcastId, SessionId};
+use castlog_log::BroadcastId;
 use castlog_metrics::{Answer, metrics};
-use castlog_service::{MediaStore, Peer};
-use chrono::Utc;
+use castlog_service::{MediaStore, Peer, Shutdown};
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
-use serde::Deserialize;
 use tokio::time::Instant;
 use tower_http::{
     compression::CompressionLayer,
@@ -36,12 +29,18 @@ use crate::{
     error::Problem,
     follow::Shared,
     key::{File, MediaKey},
+    live::Piecewise,
+    playlists,
     range::{self, Wanted},
+    rooms::{LONGEST_WAIT, Looked},
     viewers::Audience,
 };
 
-/// How long the answer to a request may take to begin: the store's time.
-const TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the store's answer may take to begin.
+const STORE_TIME: Duration = Duration::from_secs(15);
+/// How long the answer to a request may take to begin: it may wait for media that
+/// is to come, and then for the store.
+const TIMEOUT: Duration = LONGEST_WAIT.saturating_add(STORE_TIME);
 /// How long the store may take for an object, so that there is time left to say so.
 const STORE_PATIENCE: Duration = Duration::from_secs(10);
 /// How often the store is asked again: a busy S3 server fails now and then, and a
@@ -50,7 +49,6 @@ const STORE_RETRIES: usize = 2;
 const STORE_DELAY: Duration = Duration::from_millis(50);
 /// How long a browser may remember that requests from anywhere are allowed.
 const PREFLIGHT_LIFETIME: Duration = Duration::from_secs(86_400);
-const PLAYLIST: HeaderValue = HeaderValue::from_static("application/vnd.apple.mpegurl");
 /// A segment or an initialization section never changes.
 const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 /// Largest thumbnail in bytes: one is a small JPEG.
@@ -59,28 +57,36 @@ const THUMBNAIL: HeaderValue = HeaderValue::from_static("public, max-age=5");
 
 /// What the handlers share.
 pub(crate) struct Edge {
-    shared: Shared,
+    pub(crate) shared: Shared,
+    pub(crate) shutdown: Shutdown,
     store: MediaStore,
     cache: Cache,
     audience: Arc<Audience>,
 }
 
 impl Edge {
-    pub(crate) fn new(shared: Shared, store: MediaStore, cache_bytes: u64, audience: Arc<Audience>) -> Self {
+    pub(crate) fn new(
+        shared: Shared,
+        store: MediaStore,
+        cache_bytes: u64,
+        audience: Arc<Audience>,
+        shutdown: Shutdown,
+    ) -> Self {
         Self {
             shared,
+            shutdown,
             store,
             cache: Cache::new(cache_bytes),
             audience,
         }
     }
 
-    fn watched(&self, broadcast: BroadcastId, peer: Peer, headers: &HeaderMap) {
+    pub(crate) fn watched(&self, broadcast: BroadcastId, peer: Peer, headers: &HeaderMap) {
         let agent = headers.get(header::USER_AGENT).map_or(&b""[..], HeaderValue::as_bytes);
         self.audience.seen(broadcast, peer.0.ip(), agent, Instant::now());
     }
 
-    fn ready(&self) -> Result<(), Problem> {
+    pub(crate) fn ready(&self) -> Result<(), Problem> {
         if self.shared.is_caught_up() {
             Ok(())
         } else {
@@ -103,8 +109,8 @@ pub(crate) fn router(edge: Edge) -> Router {
         ])
         .max_age(PREFLIGHT_LIFETIME);
     let playlists = Router::new()
-        .route("/live/{broadcast}/index.m3u8", get(multivariant))
-        .route("/live/{broadcast}/{rendition}/index.m3u8", get(media_playlist))
+        .route("/live/{broadcast}/index.m3u8", get(playlists::multivariant))
+        .route("/live/{broadcast}/{rendition}/index.m3u8", get(playlists::media))
         .layer(CompressionLayer::new());
     Router::new()
         .merge(playlists)
@@ -128,71 +134,6 @@ async fn count(request: Request, next: Next) -> Response {
     answer
 }
 
-async fn multivariant(
-    State(edge): State<Arc<Edge>>,
-    Path(broadcast): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    edge.ready()?;
-    let broadcast: BroadcastId = broadcast.parse().map_err(|_| Problem::NotLive)?;
-    let text = edge.shared.read().multivariant(broadcast, Utc::now())?.render();
-    // It changes with the ladder and, a little, with measured bit rates.
-    Ok(playlist(text, 2, &headers))
-}
-
-/// Query of a media playlist.
-#[derive(Debug, Deserialize)]
-struct MediaQuery {
-    /// The session to show; the current one when it is not given.
-    session: Option<String>,
-}
-
-async fn media_playlist(
-    State(edge): State<Arc<Edge>>,
-    Path((broadcast, rendition)): Path<(String, String)>,
-    Query(query): Query<MediaQuery>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    edge.ready()?;
-    let broadcast: BroadcastId = broadcast.parse().map_err(|_| Problem::NotLive)?;
-    let session: Option<SessionId> = query
-        .session
-        .map(|s| s.parse())
-        .transpose()
-        .map_err(|_| Problem::NotLive)?;
-    let shown = edge.shared.read().media(broadcast, session, &rendition, Utc::now())?;
-    edge.watched(broadcast, peer, &headers);
-    // A player polls once per target duration, or twice when nothing is new.
-    let lifetime = u64::from(shown.target_duration / 2).max(1);
-    Ok(playlist(shown.render(), lifetime, &headers))
-}
-
-fn playlist(text: String, lifetime_s: u64, request: &HeaderMap) -> Response {
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    // Weak, since the same tag stands for the compressed and the plain text.
-    let tag = format!("W/\"{:016x}\"", hasher.finish());
-    let matches = |value: &HeaderValue| {
-        value
-            .to_str()
-            .is_ok_and(|tags| tags.trim() == "*" || tags.split(',').any(|other| other.trim() == tag))
-    };
-    let mut response = if request.get_all(header::IF_NONE_MATCH).iter().any(matches) {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else {
-        let mut response = text.into_response();
-        response.headers_mut().insert(header::CONTENT_TYPE, PLAYLIST);
-        response
-    };
-    let headers = response.headers_mut();
-    if let (Ok(tag), Ok(lifetime)) = (tag.parse(), format!("public, max-age={lifetime_s}").parse()) {
-        headers.insert(header::ETAG, tag);
-        headers.insert(header::CACHE_CONTROL, lifetime);
-    }
-    response
-}
-
 async fn media(
     State(edge): State<Arc<Edge>>,
     Path(key): Path<String>,
@@ -207,15 +148,14 @@ async fn media(
         .get(header::RANGE)
         .filter(|_| !headers.contains_key(header::IF_RANGE));
     let range = range.and_then(|value| value.to_str().ok());
-    let mut response = if key.file == File::Thumbnail {
-        whole(read(&edge, &key, MAX_THUMBNAIL).await?, None)?
-    } else {
-        let text = key.to_string();
-        match edge.cache.get(&text, || read(&edge, &key, edge.cache.largest())).await {
+    let mut response = match key.file {
+        File::Thumbnail => whole(read(&edge, &key, MAX_THUMBNAIL).await?, None)?,
+        File::Part { .. } => whole(part(&edge, &key).await?, range)?,
+        File::Segment(_) | File::Init(_) => match cached(&edge, &key).await {
             Ok(bytes) => whole(bytes, range)?,
             Err(Unread::TooLarge { size }) => stream(&edge, &key, size, range).await?,
             Err(Unread::Problem(problem)) => return Err(problem),
-        }
+        },
     };
     if key.file != File::Thumbnail {
         edge.watched(key.broadcast, peer, &headers);
@@ -232,6 +172,35 @@ async fn media(
         },
     );
     Ok(response)
+}
+
+/// The bytes of a part, as soon as it is there.
+async fn part(edge: &Edge, key: &MediaKey) -> Result<Bytes, Problem> {
+    let wanted = (key.broadcast, key.session, key.rendition.as_str());
+    let look = |state: &crate::state::State, now| match state.part(key, now)? {
+        Piecewise::Awaited => Ok(Looked::Awaited(state.showing(key.broadcast, Some(key.session), now)?)),
+        Piecewise::Absent => Err(Problem::NoMedia),
+        found => Ok(Looked::There(found)),
+    };
+    match edge.shared.wait(wanted, &edge.shutdown, look).await? {
+        Piecewise::Bytes(bytes) => Ok(bytes),
+        Piecewise::In(segment, range) => match cached(edge, &segment).await {
+            Ok(bytes) if range.end <= bytes.len() as u64 => Ok(bytes.slice(range.start as usize..range.end as usize)),
+            Ok(_) => Err(Problem::NoMedia),
+            Err(Unread::TooLarge { .. }) => {
+                let path = segment.to_string().into();
+                ask(&segment, || edge.store.get_range(&path, range.clone())).await
+            }
+            Err(Unread::Problem(problem)) => Err(problem),
+        },
+        Piecewise::Awaited | Piecewise::Absent => Err(Problem::NoMedia),
+    }
+}
+
+/// An object from memory, or into memory.
+async fn cached(edge: &Edge, key: &MediaKey) -> Result<Bytes, Unread> {
+    let text = key.to_string();
+    edge.cache.get(&text, || read(edge, key, edge.cache.largest())).await
 }
 
 /// Why an object is not in memory.

@@ -28,6 +28,16 @@ pub enum File {
     Segment(u64),
     /// A media initialization section, by its number.
     Init(u64),
+    /// A part of a segment. It is in memory first, and then in its segment.
+    Part {
+        /// Media sequence number of the segment.
+        segment: u64,
+        /// Discontinuity sequence number of the segment: two workers may make a
+        /// segment of one number, of which only one is stored.
+        line: u64,
+        /// Place in the segment, from 0.
+        index: u32,
+    },
     /// The newest thumbnail, which is replaced again and again.
     Thumbnail,
 }
@@ -47,8 +57,8 @@ impl MediaKey {
     pub fn content_type(&self) -> &'static str {
         match self.file {
             File::Thumbnail => "image/jpeg",
-            File::Segment(_) | File::Init(_) if self.rendition.starts_with("audio") => "audio/mp4",
-            File::Segment(_) | File::Init(_) => "video/mp4",
+            _ if self.rendition.starts_with("audio") => "audio/mp4",
+            File::Segment(_) | File::Init(_) | File::Part { .. } => "video/mp4",
         }
     }
 }
@@ -68,6 +78,7 @@ impl fmt::Display for MediaKey {
         match self.file {
             File::Segment(n) => write!(f, "{n}.m4s"),
             File::Init(n) => write!(f, "init-{n}.mp4"),
+            File::Part { segment, line, index } => write!(f, "{segment}-{line}-{index}.m4s"),
             File::Thumbnail => f.write_str(LATEST),
         }
     }
@@ -102,8 +113,16 @@ fn file_of(rendition: &str, file: &str) -> Option<File> {
     if !is_rendition(rendition) {
         return None;
     }
-    if let Some(number) = file.strip_suffix(".m4s") {
-        return number.parse().ok().map(File::Segment);
+    if let Some(name) = file.strip_suffix(".m4s") {
+        let Some((segment, place)) = name.split_once('-') else {
+            return name.parse().ok().map(File::Segment);
+        };
+        let (line, index) = place.split_once('-')?;
+        return Some(File::Part {
+            segment: segment.parse().ok()?,
+            line: line.parse().ok()?,
+            index: index.parse().ok()?,
+        });
     }
     file.strip_prefix("init-")?
         .strip_suffix(".mp4")?
@@ -124,6 +143,8 @@ mod tests {
             ("720p/17.m4s", "video/mp4"),
             ("audio/0.m4s", "audio/mp4"),
             ("audio/init-3.mp4", "audio/mp4"),
+            ("720p/17-2-3.m4s", "video/mp4"),
+            ("audio/17-2-0.m4s", "audio/mp4"),
             ("thumb/latest.jpg", "image/jpeg"),
         ] {
             let text = format!("{FOLDER}/{file}");
@@ -144,6 +165,11 @@ mod tests {
             "720p/+17.m4s",
             "720p/-1.m4s",
             "720p/99999999999999999999.m4s",
+            "720p/17-2.m4s",
+            "720p/17-2-3-4.m4s",
+            "720p/17-2-03.m4s",
+            "720p/17--3.m4s",
+            "720p/17-2-4294967296.m4s",
             "720p/init.mp4",
             "720P/1.m4s",
             "../1.m4s",

@@ -1,7 +1,7 @@
 //! The HLS server: an edge that shows live broadcasts to viewers.
 //!
 //! It follows the log (`options`, `registration`, `status`, `metadata`,
-//! `segment`) and keeps the newest window of each live broadcast in memory.
+//! `segment`, `part`) and keeps the newest window of each live broadcast in memory.
 //! It shares nothing with other edges, so any number of them can stand side by
 //! side. Media comes from the object store, through a
 //! bounded memory cache. Playlists follow draft-pantos-hls-rfc8216bis.
@@ -13,7 +13,11 @@ mod error;
 mod follow;
 mod http;
 mod key;
+mod live;
+mod parts;
+mod playlists;
 mod range;
+mod rooms;
 mod session;
 mod state;
 #[cfg(test)]

@@ -11,11 +11,15 @@ use std::{
     time::Duration,
 };
 
-use castlog_log::{BroadcastId, SessionId, pb, pb::metadata::Produced};
+use castlog_log::{BroadcastId, Part, SessionId, pb, pb::metadata::Produced};
 use castlog_playlist::{bitrate, media};
 use chrono::{DateTime, Utc};
 
-use crate::key::{File, MediaKey};
+use crate::{
+    key::{File, MediaKey},
+    parts::Parts,
+    state::Outcome,
+};
 
 /// Most renditions of a session; the ladder has at most seven rungs.
 const MAX_TRACKS: usize = 16;
@@ -33,7 +37,7 @@ const PEAK_RUN: usize = 4;
 const MAX_EARLY: usize = 1024;
 /// Longest segment that is believed: an hour would make a target duration that
 /// no player polls at.
-const MAX_SEGMENT: Duration = Duration::from_secs(60);
+pub(crate) const MAX_SEGMENT: Duration = Duration::from_secs(60);
 
 /// A segment as the log describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +49,28 @@ pub(crate) struct Stored {
     pub(crate) map: Option<Arc<str>>,
     pub(crate) bytes: u64,
     pub(crate) gap: bool,
+    /// Its parts; none when it is not known that they make it up.
+    pub(crate) parts: Vec<StoredPart>,
+}
+
+/// A part of a stored segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StoredPart {
+    pub(crate) duration: Duration,
+    pub(crate) bytes: u64,
+    pub(crate) independent: bool,
+}
+
+/// The parts that an entry names, if they are what the segment consists of.
+fn parts_of(stored: &pb::segment::Stored) -> Vec<StoredPart> {
+    let sum = |of: fn(&pb::segment::Part) -> u64| stored.parts.iter().try_fold(0_u64, |sum, p| sum.checked_add(of(p)));
+    let whole = (sum(|p| p.duration_us), sum(|p| p.size_bytes)) == (Some(stored.duration_us), Some(stored.size_bytes));
+    let parts = stored.parts.iter().filter(|_| whole).map(|part| StoredPart {
+        duration: Duration::from_micros(part.duration_us),
+        bytes: part.size_bytes,
+        independent: part.independent,
+    });
+    parts.collect()
 }
 
 pub(crate) fn time_of(time: Option<pb::Timestamp>) -> Option<DateTime<Utc>> {
@@ -87,6 +113,7 @@ pub(crate) fn read_segment(
             map,
             bytes: stored.size_bytes,
             gap: false,
+            parts: parts_of(stored),
         },
     ))
 }
@@ -95,8 +122,8 @@ pub(crate) fn read_segment(
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Track {
     /// Media sequence number of the first segment.
-    head: u64,
-    segments: VecDeque<Stored>,
+    pub(crate) head: u64,
+    pub(crate) segments: VecDeque<Stored>,
     length: Duration,
     /// Segments behind a hole.
     waiting: BTreeMap<u64, Stored>,
@@ -116,6 +143,7 @@ pub(crate) struct Session {
     /// target duration, and so they are looked at once it is known: what is shown does
     /// not tell which of the two streams was quicker.
     early: VecDeque<Early>,
+    pub(crate) parts: Parts,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -144,11 +172,12 @@ impl Track {
         }])
     }
 
-    fn next(&self) -> u64 {
+    /// Media sequence number behind the window.
+    pub(crate) fn next(&self) -> u64 {
         self.head + self.segments.len() as u64
     }
 
-    fn get(&self, sequence: u64) -> Option<&Stored> {
+    pub(crate) fn get(&self, sequence: u64) -> Option<&Stored> {
         let index = sequence.checked_sub(self.head)?;
         self.segments
             .get(usize::try_from(index).ok()?)
@@ -231,6 +260,13 @@ impl Session {
         self.produced.is_some() && rounded(duration) > u64::from(self.target_duration())
     }
 
+    /// The renditions with something to show, but `but`.
+    pub(crate) fn others(&self, but: &str) -> impl Iterator<Item = (&String, &Track)> {
+        self.tracks
+            .iter()
+            .filter(move |(name, track)| *name != but && !track.is_empty())
+    }
+
     pub(crate) fn track(&self, rendition: &str) -> Option<&Track> {
         self.tracks.get(rendition)
     }
@@ -262,7 +298,17 @@ impl Session {
         }
         track.waiting.insert(sequence, segment);
         self.settle(rendition, window);
+        self.prune_parts(rendition);
         true
+    }
+
+    /// Takes in a part that has passed [`crate::parts::check`].
+    pub(crate) fn insert_part(&mut self, part: &Part) -> Outcome {
+        let header = &part.header;
+        if !self.wants_parts(&header.rendition, header.media_sequence, header.discontinuity_sequence) {
+            return Outcome::Ignored;
+        }
+        self.parts.insert(part)
     }
 
     /// Holds a segment until it is known what the session makes.
@@ -342,6 +388,7 @@ impl Session {
             map: neighbour.and_then(|s| s.map.clone()),
             bytes: 0,
             gap: true,
+            parts: Vec::new(),
         }
     }
 
@@ -351,6 +398,7 @@ impl Session {
         let track = self.tracks.get(rendition)?;
         let shown = |segment: &Stored| self.shown(segment, media_base);
         let mut segments: Vec<media::Segment> = track.segments.iter().map(shown).collect();
+        self.tell_parts(rendition, media_base, &mut segments);
         if over {
             let mut next = track.next();
             for (&sequence, segment) in &track.waiting {
@@ -369,7 +417,7 @@ impl Session {
             independent_segments: true,
             segments,
             ended: over,
-            low_latency: None,
+            low_latency: self.low_latency(rendition, over, media_base),
         })
     }
 

@@ -8,16 +8,19 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use castlog_log::{BroadcastId, Entry, Event, SessionId, pb};
-use castlog_playlist::{media, multivariant};
+use castlog_log::{BroadcastId, Entry, Event, Part, SessionId, pb};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
     config::MIN_DVR_WINDOW_S,
     key::is_rendition,
-    session::{Session, Sessions, read_segment, time_of},
-    view,
+    parts,
+    session::{MAX_SEGMENT, Sessions, read_segment, time_of},
 };
+
+mod ask;
+
+pub(crate) use ask::Showing;
 
 /// What the operator decides.
 #[derive(Debug, Clone)]
@@ -60,6 +63,8 @@ pub(crate) enum Outcome {
     Malformed(&'static str),
     /// There are too many broadcasts in memory for its segments.
     Full,
+    /// There are too many parts of its session in memory for another one.
+    FullOfParts,
     /// It is a segment that is longer than the target duration allows, and is
     /// shown as a gap.
     TooLong,
@@ -279,6 +284,26 @@ impl State {
         Outcome::Applied
     }
 
+    /// Takes a media part in.
+    pub(crate) fn apply_part(&mut self, part: &Part, now: DateTime<Utc>) -> Outcome {
+        if let Err(reason) = parts::check(part, MAX_SEGMENT) {
+            return Outcome::Malformed(reason);
+        }
+        let (broadcast, session) = (part.header.broadcast, part.header.session);
+        let known = self.known.entry(broadcast).or_default();
+        if known.outdated(session) || known.expired(&self.rules, now) {
+            return Outcome::Ignored;
+        }
+        let current = known.session;
+        let held = self.live.get(&broadcast).is_some_and(|l| l.sessions.has_segments());
+        if !held && self.broadcasts() >= self.rules.max_broadcasts {
+            return Outcome::Full;
+        }
+        let live = self.live.entry(broadcast).or_insert_with(|| Live::new(now));
+        live.touched = now;
+        live.sessions.open(session, current).insert_part(part)
+    }
+
     /// Frees what has lingered long enough.
     pub(crate) fn expire(&mut self, now: DateTime<Utc>) {
         let (rules, known) = (&self.rules, &self.known);
@@ -288,6 +313,11 @@ impl State {
             let orphan = known.is_none_or(|k| k.session.is_none()) && after(live.touched, rules.linger) <= now;
             !orphan && !known.is_some_and(|k| k.gone(rules, now))
         });
+    }
+
+    /// Whether anything of a broadcast's media is known.
+    pub(crate) fn holds(&self, broadcast: BroadcastId) -> bool {
+        self.live.contains_key(&broadcast)
     }
 
     /// Broadcasts whose segments are in memory.
@@ -303,98 +333,6 @@ impl State {
             .values()
             .filter(|k| k.session.is_some() && !k.gone(rules, now));
         shown.map(|k| k.window(rules)).max().unwrap_or(rules.window) + rules.linger
-    }
-
-    /// Whether media of a broadcast may be served at all.
-    pub(crate) fn access(&self, broadcast: BroadcastId) -> Result<(), Absent> {
-        match self.known.get(&broadcast) {
-            None => Err(Absent::NotLive),
-            Some(known) if known.deleted => Err(Absent::NotLive),
-            Some(known) if known.private => Err(Absent::Private),
-            Some(_) => Ok(()),
-        }
-    }
-
-    /// The session to show (`wanted`, or the current one), its id, and whether it is over.
-    fn session(
-        &self,
-        broadcast: BroadcastId,
-        wanted: Option<SessionId>,
-        now: DateTime<Utc>,
-    ) -> Result<(SessionId, &Session, bool), Absent> {
-        self.access(broadcast)?;
-        let known = self.known.get(&broadcast).ok_or(Absent::NotLive)?;
-        let current = known
-            .session
-            .filter(|_| !known.gone(&self.rules, now))
-            .ok_or(Absent::NotLive)?;
-        let id = wanted.unwrap_or(current);
-        // Of other sessions only earlier ones are shown: a later one has not begun.
-        let over = match known.phase {
-            _ if id != current => true,
-            Phase::Live => false,
-            Phase::Ended(at) => after(at, self.rules.end_grace + DELIVERY) <= now,
-        };
-        let live = self.live.get(&broadcast);
-        let absent = if id == current {
-            self.nothing_yet(broadcast)
-        } else {
-            Absent::NotLive
-        };
-        let session = live
-            .and_then(|l| l.sessions.get(id))
-            .filter(|_| id <= current)
-            .ok_or(absent)?;
-        if session.produced.is_none() || session.is_empty() {
-            return Err(absent);
-        }
-        Ok((id, session, over))
-    }
-
-    fn nothing_yet(&self, broadcast: BroadcastId) -> Absent {
-        let held = self.live.get(&broadcast).is_some_and(|l| l.sessions.has_segments());
-        if !held && self.broadcasts() >= self.rules.max_broadcasts {
-            Absent::Full
-        } else {
-            Absent::Starting
-        }
-    }
-
-    /// The multivariant playlist of the current session.
-    ///
-    /// # Errors
-    /// There is nothing to show.
-    pub(crate) fn multivariant(
-        &self,
-        broadcast: BroadcastId,
-        now: DateTime<Utc>,
-    ) -> Result<multivariant::Playlist, Absent> {
-        let (id, session, _) = self.session(broadcast, None, now)?;
-        view::multivariant(id, session).ok_or(Absent::Starting)
-    }
-
-    /// The media playlist of a rendition, of the current session unless another
-    /// one is `wanted`.
-    ///
-    /// # Errors
-    /// There is nothing to show.
-    pub(crate) fn media(
-        &self,
-        broadcast: BroadcastId,
-        wanted: Option<SessionId>,
-        rendition: &str,
-        now: DateTime<Utc>,
-    ) -> Result<media::Playlist, Absent> {
-        let (_, session, over) = self.session(broadcast, wanted, now)?;
-        let announced = session
-            .produced
-            .as_ref()
-            .is_some_and(|p| p.renditions.iter().any(|r| r.name == rendition));
-        match session.playlist(rendition, over, &self.rules.media_base) {
-            Some(playlist) if announced => Ok(playlist),
-            None if announced => Err(Absent::Starting),
-            _ => Err(Absent::NoRendition),
-        }
     }
 }
 
@@ -418,6 +356,14 @@ impl Known {
     /// deletion differs from edge to edge.
     fn expired(&self, rules: &Rules, now: DateTime<Utc>) -> bool {
         matches!(self.phase, Phase::Ended(at) if after(at, rules.linger) <= now)
+    }
+
+    /// When the playlist of a session that has ended is closed.
+    fn closes_at(&self, rules: &Rules) -> Option<DateTime<Utc>> {
+        match self.phase {
+            Phase::Live => None,
+            Phase::Ended(at) => Some(after(at, rules.end_grace + DELIVERY)),
+        }
     }
 
     /// Whether another session has taken the place of `session`: ids sort by time.

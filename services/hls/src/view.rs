@@ -52,8 +52,8 @@ pub(crate) fn multivariant(id: SessionId, session: &Session) -> Option<Playlist>
 
 /// The session stands in the URL, so that a player which holds the playlist of
 /// one session is never answered with the segments of the next.
-fn uri(id: SessionId, rendition: &Rendition) -> String {
-    format!("{}/index.m3u8?session={id}", rendition.name)
+pub(crate) fn uri(id: SessionId, rendition: &str) -> String {
+    format!("{rendition}/index.m3u8?session={id}")
 }
 
 fn shared_audio(id: SessionId, rendition: &Rendition, index: usize) -> Audio {
@@ -67,7 +67,7 @@ fn shared_audio(id: SessionId, rendition: &Rendition, index: usize) -> Audio {
         language: None,
         default: index == 0,
         channels: rendition.channels,
-        uri: uri(id, rendition),
+        uri: uri(id, &rendition.name),
     }
 }
 
@@ -82,7 +82,7 @@ fn variant(id: SessionId, session: &Session, rendition: &Rendition, audio: &[&Re
         }
     }
     Variant {
-        uri: uri(id, rendition),
+        uri: uri(id, &rendition.name),
         bandwidth,
         average_bandwidth: round_up(heaviest(&|r| average(session, r))).min(bandwidth),
         codecs,

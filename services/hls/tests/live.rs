@@ -178,7 +178,11 @@ async fn a_restarted_edge_and_a_restarted_log_show_the_same() -> anyhow::Result<
     assert!(holds(19)(&before));
     stage.nats.restart().await?;
     show.store_all(&stage, 21..31, 1).await?;
+    for path in RENDITIONS.map(|r| show.playlist(r)) {
+        first.text_with(&path, holds(30)).await?;
+    }
     let mut all = Vec::new();
+    // Each tells how far the others are.
     for path in RENDITIONS.map(|r| show.playlist(r)) {
         let text = first.text_with(&path, holds(30)).await?;
         assert_eq!(check::media(&text), []);

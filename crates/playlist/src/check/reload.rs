@@ -65,7 +65,8 @@ fn parts(media: &Media, sequence: u64) -> Option<(&[MediaPart], u64, Option<Dura
 }
 
 /// Parts stay as they were until their segment is three target durations from the
-/// end. Those of a segment that did not come to its end go with a discontinuity.
+/// end. Those of a segment that did not come to its end go with a discontinuity, or
+/// when a gap stands in its place.
 fn compare_parts(before: &Media, after: &Media, findings: &mut Findings) {
     if before.part_target != after.part_target || before.server_control != after.server_control {
         findings.must("6.2.1", 0, "EXT-X-PART-INF or EXT-X-SERVER-CONTROL changes");
@@ -79,8 +80,9 @@ fn compare_parts(before: &Media, after: &Media, findings: &mut Findings) {
         };
         let (new, new_line, behind) = parts(after, sequence).unwrap_or((&[], old_line, None));
         let taken_back = complete.is_none() && (new_line > old_line || after.ended && behind.is_none());
+        let lost = after.segment(sequence).is_some_and(|segment| segment.gap);
         let aged = behind.is_some_and(|behind| behind >= reach) && new.is_empty();
-        if taken_back || aged {
+        if taken_back || lost || aged {
             continue;
         }
         if let Some((part, _)) = old.iter().zip(new).find(|(old, new)| !old.same(new)) {

@@ -2,6 +2,7 @@
 
 mod kit;
 mod orders;
+mod parts;
 mod scene;
 mod target;
 

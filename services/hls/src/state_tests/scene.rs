@@ -1,10 +1,12 @@
 //! A broadcast that writes its own log.
 
-use castlog_log::{BroadcastId, Entry, Event, Position, SessionId, pb};
+use castlog_log::{BroadcastId, Entry, Event, Part, PartHeader, Position, SessionId, pb};
 use chrono::{DateTime, Utc};
 
 use crate::state::State;
 
+/// Parts of a segment.
+pub(super) const PARTS: u32 = 8;
 pub(super) const RENDITIONS: [&str; 3] = ["source", "480p", "audio"];
 
 pub(super) fn at(seconds: i64) -> DateTime<Utc> {
@@ -159,6 +161,51 @@ impl Scene {
                 event: Some(pb::segment::Event::Stored(stored)),
             },
         )
+    }
+
+    /// The same segment, of eight parts.
+    pub(super) fn whole(&mut self, rendition: &str, n: u64, discontinuity: u64) -> Entry {
+        let mut entry = self.segment(rendition, n, discontinuity);
+        if let Event::Segment(pb::Segment {
+            event: Some(pb::segment::Event::Stored(stored)),
+        }) = &mut entry.event
+        {
+            let part = |index| pb::segment::Part {
+                duration_us: 250_000,
+                size_bytes: 12_500,
+                independent: index == 0,
+            };
+            stored.parts = (0..PARTS).map(part).collect();
+        }
+        entry
+    }
+
+    /// A part of such a segment.
+    pub(super) fn part(&mut self, rendition: &str, n: u64, discontinuity: u64, part: u32) -> Part {
+        self.sequence += 1;
+        let seed = u8::try_from((n + discontinuity * 100) % 251).unwrap();
+        Part {
+            header: PartHeader {
+                broadcast: self.broadcast,
+                session: self.session,
+                rendition: rendition.to_owned(),
+                media_sequence: n,
+                part,
+                duration_us: 250_000,
+                independent: part == 0,
+                discontinuity_sequence: discontinuity,
+                segment_time: at(2 * i64::try_from(n).unwrap()),
+                init_object_key: format!(
+                    "{}/{}/{rendition}/init-{discontinuity}.mp4",
+                    self.broadcast, self.session
+                ),
+            },
+            payload: vec![seed; 12_500].into(),
+            position: Position {
+                stream: "LIVE_PART".to_owned(),
+                sequence: self.sequence,
+            },
+        }
     }
 
     /// Segments `numbers` of all renditions, in order.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use castlog_hls::{Config, Running};
 use castlog_log::{
-    BroadcastId, ConnectConfig, Draft, Event, Log, Publisher, SessionId, pb,
+    BroadcastId, ConnectConfig, Draft, Event, Log, PartHeader, Publisher, SessionId, pb,
     provision::{self, Plan},
 };
 use castlog_service::{Context, Health, MediaStore, MediaStoreConfig, Shutdown, open_media_store};
@@ -16,6 +16,8 @@ use tempfile::TempDir;
 
 /// Long enough for a debug build on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Parts of a segment that has been worked on.
+pub(crate) const PARTS: u32 = 8;
 pub(crate) const RENDITIONS: [&str; 3] = ["source", "480p", "audio"];
 
 pub(crate) struct Stage {
@@ -83,6 +85,12 @@ impl Stage {
             base,
             client: reqwest::Client::new(),
         })
+    }
+
+    /// Applies the definitions again: streams in memory go with their server.
+    pub(crate) async fn apply(&self) -> anyhow::Result<()> {
+        provision::apply(&self.log, Plan::default()).await?;
+        Ok(())
     }
 
     pub(crate) async fn publish(&self, broadcast: BroadcastId, event: impl Into<Event>) -> anyhow::Result<u64> {
@@ -265,6 +273,71 @@ impl Show {
         self.announce(stage, rendition, n, discontinuity, size_bytes).await
     }
 
+    pub(crate) fn part_bytes(rendition: &str, n: u64, line: u64, index: u32) -> Vec<u8> {
+        let seed = u8::try_from((n + line * 50 + u64::from(index) * 7 + rendition.len() as u64) % 251).unwrap();
+        vec![seed; 500]
+    }
+
+    /// Publishes a part as the pipeline does.
+    pub(crate) async fn part(
+        &self,
+        stage: &Stage,
+        rendition: &str,
+        n: u64,
+        line: u64,
+        index: u32,
+    ) -> anyhow::Result<u64> {
+        let header = PartHeader {
+            broadcast: self.broadcast,
+            session: self.session,
+            rendition: rendition.to_owned(),
+            media_sequence: n,
+            part: index,
+            duration_us: 250_000,
+            independent: index == 0,
+            discontinuity_sequence: line,
+            segment_time: self.time(n),
+            init_object_key: self.key(rendition, &format!("init-{line}.mp4")),
+        };
+        let bytes = Self::part_bytes(rendition, n, line, index);
+        Ok(stage.publisher.publish_part(&header, bytes.into()).await?.sequence)
+    }
+
+    /// Publishes the parts of a segment in all renditions, and stores the segment.
+    pub(crate) async fn work(&self, stage: &Stage, n: u64, line: u64) -> anyhow::Result<()> {
+        let of = (0..PARTS).flat_map(|index| RENDITIONS.map(|r| (r, index)));
+        let parts = of.map(|(rendition, index)| self.part(stage, rendition, n, line, index));
+        futures::future::try_join_all(parts).await?;
+        for rendition in RENDITIONS {
+            let bytes: Vec<u8> = (0..PARTS)
+                .flat_map(|i| Self::part_bytes(rendition, n, line, i))
+                .collect();
+            let size = bytes.len() as u64;
+            let key = self.key(rendition, &format!("{n}.m4s"));
+            stage.store.put(&key.into(), PutPayload::from(bytes)).await?;
+            let parts = vec![
+                pb::segment::Part {
+                    duration_us: 250_000,
+                    size_bytes: size / u64::from(PARTS),
+                    independent: false,
+                };
+                PARTS as usize
+            ];
+            let mut stored = self.stored(rendition, n, line, size);
+            (stored.parts, stored.duration_us) = (parts, 2_000_000);
+            stored.parts[0].independent = true;
+            let event = pb::Segment {
+                event: Some(pb::segment::Event::Stored(stored)),
+            };
+            stage.publish(self.broadcast, event).await?;
+        }
+        Ok(())
+    }
+
+    fn time(&self, n: u64) -> DateTime<Utc> {
+        self.start + TimeDelta::milliseconds(2000 * i64::try_from(n).unwrap())
+    }
+
     pub(crate) async fn announce(
         &self,
         stage: &Stage,
@@ -273,24 +346,31 @@ impl Show {
         discontinuity: u64,
         size_bytes: u64,
     ) -> anyhow::Result<u64> {
-        let media_time = TimeDelta::milliseconds(2000 * i64::try_from(n)?);
-        let stored = pb::segment::Stored {
+        let event = pb::Segment {
+            event: Some(pb::segment::Event::Stored(self.stored(
+                rendition,
+                n,
+                discontinuity,
+                size_bytes,
+            ))),
+        };
+        stage.publish(self.broadcast, event).await
+    }
+
+    fn stored(&self, rendition: &str, n: u64, discontinuity: u64, size_bytes: u64) -> pb::segment::Stored {
+        pb::segment::Stored {
             session_id: self.session.to_string(),
             rendition: rendition.to_owned(),
             media_sequence: n,
             discontinuity_sequence: discontinuity,
             duration_us: if rendition == "audio" { 2_005_333 } else { 2_000_000 },
-            program_date_time: stamp(self.start + media_time),
+            program_date_time: stamp(self.time(n)),
             object_key: self.key(rendition, &format!("{n}.m4s")),
             init_object_key: self.key(rendition, &format!("init-{discontinuity}.mp4")),
             size_bytes,
             parts: Vec::new(),
             next_media_sequence: n + 1,
-        };
-        let event = pb::Segment {
-            event: Some(pb::segment::Event::Stored(stored)),
-        };
-        stage.publish(self.broadcast, event).await
+        }
     }
 
     pub(crate) async fn open(&self, stage: &Stage) -> anyhow::Result<()> {

@@ -1,0 +1,175 @@
+//! Playlists over HTTP: as they are, or as soon as they tell what a player asks for
+//! by delivery directives (§6.2.5).
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
+
+use axum::{
+    extract::{ConnectInfo, Path, Query, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use castlog_log::{BroadcastId, SessionId};
+use castlog_service::Peer;
+use chrono::Utc;
+use serde::Deserialize;
+
+use crate::{
+    error::Problem,
+    http::Edge,
+    live::Reach,
+    rooms::{Looked, Shown},
+};
+
+const TYPE: HeaderValue = HeaderValue::from_static("application/vnd.apple.mpegurl");
+/// Target durations that the answer to a request for a version may be kept: nobody
+/// asks for that version later (appendix B.1).
+const BLOCKED_LIFETIME: u64 = 6;
+
+pub(crate) async fn multivariant(
+    State(edge): State<Arc<Edge>>,
+    Path(broadcast): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    edge.ready()?;
+    let broadcast: BroadcastId = broadcast.parse().map_err(|_| Problem::NotLive)?;
+    let text = edge.shared.read().multivariant(broadcast, Utc::now())?.render();
+    // It changes with the ladder and, a little, with measured bit rates.
+    let shown = Shown::new(text, 2, 0);
+    Ok(answer(&shown, shown.lifetime_s, &headers))
+}
+
+/// Query of a media playlist.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Directives {
+    /// The session to show; the current one when it is not given.
+    session: Option<String>,
+    #[serde(rename = "_HLS_msn")]
+    sequence: Option<String>,
+    #[serde(rename = "_HLS_part")]
+    part: Option<String>,
+    #[serde(rename = "_HLS_skip")]
+    skip: Option<String>,
+}
+
+impl Directives {
+    /// The segment, and the part of it, that the playlist is to tell.
+    fn wanted(&self) -> Result<Option<(u64, Option<u64>)>, Problem> {
+        let number = |text: &Option<String>| {
+            let number = text.as_deref().map(str::parse).transpose();
+            number.map_err(|_| Problem::Directive("_HLS_msn and _HLS_part are decimal numbers below 2^64"))
+        };
+        match (number(&self.sequence)?, number(&self.part)?) {
+            (Some(sequence), part) => Ok(Some((sequence, part))),
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err(Problem::Directive("_HLS_part stands without _HLS_msn")),
+        }
+    }
+
+    fn skips(&self) -> bool {
+        matches!(self.skip.as_deref(), Some("YES" | "v2"))
+    }
+}
+
+pub(crate) async fn media(
+    State(edge): State<Arc<Edge>>,
+    Path((broadcast, rendition)): Path<(String, String)>,
+    Query(directives): Query<Directives>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    edge.ready()?;
+    let broadcast: BroadcastId = broadcast.parse().map_err(|_| Problem::NotLive)?;
+    let session = directives.session.as_ref().map(|s| s.parse()).transpose();
+    let session: Option<SessionId> = session.map_err(|_| Problem::NotLive)?;
+    let wanted = directives.wanted()?;
+    let showing = edge.shared.read().showing(broadcast, session, Utc::now())?;
+    // Who has asked for no session waits for one that is there.
+    let session = showing.session;
+    edge.watched(broadcast, peer, &headers);
+    let look = |state: &crate::state::State, now| {
+        let showing = state.showing(broadcast, Some(session), now)?;
+        let reach = wanted
+            .filter(|_| !showing.over)
+            .map(|to| state.told(broadcast, session, &rendition, to));
+        match reach {
+            Some(Reach::Awaited) => return Ok(Looked::Awaited(showing)),
+            Some(Reach::TooFar) => {
+                return Err(Problem::Directive(
+                    "_HLS_msn or _HLS_part is further ahead than may be asked for",
+                ));
+            }
+            Some(Reach::Told) | None => {}
+        }
+        let render = || {
+            let playlist = state.media(broadcast, Some(session), &rendition, now)?;
+            let delta = if directives.skips() {
+                playlist.render_delta()
+            } else {
+                None
+            };
+            let target = playlist.target_duration;
+            // Half of the time between two looks at a playlist, or about a part.
+            let lifetime = match &playlist.low_latency {
+                Some(low_latency) => low_latency.part_target.as_secs().max(1),
+                None => u64::from(target / 2).max(1),
+            };
+            Ok::<_, Problem>(Shown::new(delta.unwrap_or_else(|| playlist.render()), lifetime, target))
+        };
+        let edition = (session, showing.over, directives.skips());
+        // Only what exists has a room.
+        if !state.has_rendition(broadcast, session, &rendition) {
+            return render().map(Arc::new).map(Looked::There);
+        }
+        let room = edge.shared.rooms().of(broadcast, &rendition);
+        room.shown(edition, render).map(Looked::There)
+    };
+    let shown = edge
+        .shared
+        .wait((broadcast, session, &rendition), &edge.shutdown, look)
+        .await?;
+    let lifetime_s = match wanted {
+        Some(_) => u64::from(shown.target_duration) * BLOCKED_LIFETIME,
+        None => shown.lifetime_s,
+    };
+    Ok(answer(&shown, lifetime_s, &headers))
+}
+
+impl Shown {
+    fn new(text: String, lifetime_s: u64, target_duration: u32) -> Self {
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        // Weak, since the same tag stands for the compressed and the plain text.
+        let tag = HeaderValue::try_from(format!("W/\"{:016x}\"", hasher.finish()));
+        Self {
+            text: Bytes::from(text),
+            tag: tag.unwrap_or_else(|_| HeaderValue::from_static("W/\"\"")),
+            lifetime_s,
+            target_duration,
+        }
+    }
+}
+
+fn answer(shown: &Shown, lifetime_s: u64, request: &HeaderMap) -> Response {
+    let matches = |value: &HeaderValue| {
+        value
+            .to_str()
+            .is_ok_and(|tags| tags.trim() == "*" || tags.split(',').any(|other| other.trim() == shown.tag))
+    };
+    let mut response = if request.get_all(header::IF_NONE_MATCH).iter().any(matches) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        let mut response = shown.text.clone().into_response();
+        response.headers_mut().insert(header::CONTENT_TYPE, TYPE);
+        response
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::ETAG, shown.tag.clone());
+    if let Ok(lifetime) = format!("public, max-age={lifetime_s}").parse() {
+        headers.insert(header::CACHE_CONTROL, lifetime);
+    }
+    response
+}

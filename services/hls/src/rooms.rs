@@ -1,0 +1,167 @@
+//! Where viewers wait for media that is to come: one notification per rendition,
+//! however many wait, and one rendering of each playlist per change.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use axum::http::HeaderValue;
+use bytes::Bytes;
+use castlog_log::{BroadcastId, SessionId};
+use castlog_service::Shutdown;
+use chrono::Utc;
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    error::Problem,
+    follow::Shared,
+    state::{Showing, State},
+};
+
+/// Target durations that a viewer waits at most (§6.2.5.2).
+const PATIENCE: u32 = 3;
+/// Longest wait: three of the longest target durations that the pipeline makes. A
+/// connection on which nothing moves for much longer is cut.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// A rendered playlist.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    pub(crate) text: Bytes,
+    pub(crate) tag: HeaderValue,
+    /// Seconds that it may be kept for who asks for no version.
+    pub(crate) lifetime_s: u64,
+    pub(crate) target_duration: u32,
+}
+
+/// Which playlist of a rendition: the session, whether it is over, and whether it
+/// is a delta update.
+pub(crate) type Edition = (SessionId, bool, bool);
+
+/// The viewers of one rendition.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    changed: watch::Sender<()>,
+    shown: Mutex<HashMap<Edition, Arc<Shown>>>,
+}
+
+impl Room {
+    /// The playlist of an edition, which `render` makes if nobody has since the last
+    /// change. To be called with the state locked for reading.
+    pub(crate) fn shown<E>(
+        &self,
+        edition: Edition,
+        render: impl FnOnce() -> Result<Shown, E>,
+    ) -> Result<Arc<Shown>, E> {
+        let mut shown = lock(&self.shown);
+        if let Some(rendered) = shown.get(&edition) {
+            return Ok(Arc::clone(rendered));
+        }
+        let rendered = Arc::new(render()?);
+        shown.insert(edition, Arc::clone(&rendered));
+        Ok(rendered)
+    }
+}
+
+/// The rooms of all broadcasts that somebody has asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Rooms(Mutex<HashMap<BroadcastId, HashMap<String, Arc<Room>>>>);
+
+impl Rooms {
+    /// The room of a rendition that exists.
+    pub(crate) fn of(&self, broadcast: BroadcastId, rendition: &str) -> Arc<Room> {
+        let mut rooms = lock(&self.0);
+        let rooms = rooms.entry(broadcast).or_default();
+        if let Some(room) = rooms.get(rendition) {
+            return Arc::clone(room);
+        }
+        Arc::clone(rooms.entry(rendition.to_owned()).or_default())
+    }
+
+    /// Something of a broadcast has changed; viewers of `rendition`, or of all, look
+    /// again. To be called with the state locked for writing.
+    pub(crate) fn changed(&self, broadcast: BroadcastId, rendition: Option<&str>) {
+        for (name, room) in lock(&self.0).get(&broadcast).into_iter().flatten() {
+            // Each tells how far the others are.
+            lock(&room.shown).clear();
+            if rendition.is_none_or(|changed| changed == name) {
+                room.changed.send_replace(());
+            }
+        }
+    }
+
+    /// Closes the rooms of broadcasts that are gone; who waits there is told.
+    pub(crate) fn close(&self, gone: impl Fn(BroadcastId) -> bool) {
+        lock(&self.0).retain(|&broadcast, rooms| {
+            let gone = gone(broadcast);
+            if gone {
+                rooms.values().for_each(|room| room.changed.send_replace(()));
+            }
+            !gone
+        });
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a look at the state has found.
+pub(crate) enum Looked<T> {
+    /// What was wanted.
+    There(T),
+    /// It may still come.
+    Awaited(Showing),
+}
+
+impl Shared {
+    /// Looks at the state until it holds what is wanted of a rendition, for at most
+    /// three target durations. `look` fails when it is not to come; only what may
+    /// come has a room.
+    ///
+    /// # Errors
+    /// It does not come, or not in time.
+    pub(crate) async fn wait<T>(
+        &self,
+        (broadcast, session, rendition): (BroadcastId, SessionId, &str),
+        shutdown: &Shutdown,
+        look: impl Fn(&State, chrono::DateTime<Utc>) -> Result<Looked<T>, Problem>,
+    ) -> Result<T, Problem> {
+        let mut deadline = None;
+        let mut room: Option<watch::Receiver<()>> = None;
+        loop {
+            let now = Utc::now();
+            let showing = match look(&self.read(), now)? {
+                Looked::There(found) => return Ok(found),
+                Looked::Awaited(showing) => showing,
+            };
+            debug_assert_eq!(showing.session, session);
+            let Some(changed) = &mut room else {
+                // What changes between this look and the next one is not missed.
+                room = Some(self.rooms().of(broadcast, rendition).changed.subscribe());
+                continue;
+            };
+            let patience = Duration::from_secs(showing.target_duration.into()) * PATIENCE;
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + patience.min(LONGEST_WAIT));
+            // A playlist is closed by the clock.
+            let closes_in = showing.closes_at.and_then(|at| (at - now).to_std().ok());
+            let until = closes_in.map_or(deadline, |closes_in| deadline.min(Instant::now() + closes_in));
+            tokio::select! {
+                () = shutdown.cancelled() => return Err(Problem::NotInTime),
+                changed = changed.changed() => {
+                    // The sender lives as long as this receiver's room, which may be closed.
+                    if changed.is_err() {
+                        room = None;
+                    }
+                }
+                () = tokio::time::sleep_until(until) => {
+                    if until == deadline {
+                        return Err(Problem::NotInTime);
+                    }
+                }
+            }
+        }
+    }
+}
