@@ -53,6 +53,16 @@ impl Browser {
         self.run("watch.mjs", &[&format!("{}/watch/{id}", self.base)]).await
     }
 
+    /// Watches a broadcast, whose picture shows the time, for some seconds; how far
+    /// behind it is, and how it is played.
+    ///
+    /// # Errors
+    /// It does not play through hls.js, or not by parts.
+    pub async fn lags(&self, id: &str, seconds: u64) -> anyhow::Result<Value> {
+        let url = format!("{}/watch/{id}", self.base);
+        self.run("latency.mjs", &[&url, &seconds.to_string()]).await
+    }
+
     /// The watch page of an id says that there is no such broadcast, and plays nothing.
     ///
     /// # Errors

@@ -19,7 +19,6 @@ use castlog_service::{MediaStore, Peer, Shutdown};
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
 use tokio::time::Instant;
 use tower_http::{
-    compression::CompressionLayer,
     cors::{Any, CorsLayer},
     timeout::TimeoutLayer,
 };
@@ -108,12 +107,9 @@ pub(crate) fn router(edge: Edge) -> Router {
             header::RETRY_AFTER,
         ])
         .max_age(PREFLIGHT_LIFETIME);
-    let playlists = Router::new()
+    Router::new()
         .route("/live/{broadcast}/index.m3u8", get(playlists::multivariant))
         .route("/live/{broadcast}/{rendition}/index.m3u8", get(playlists::media))
-        .layer(CompressionLayer::new());
-    Router::new()
-        .merge(playlists)
         .route("/media/{*key}", get(media))
         .fallback(|| async { Problem::NoPage })
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIMEOUT))

@@ -3,7 +3,8 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
+    io::Write as _,
+    sync::{Arc, OnceLock},
 };
 
 use axum::{
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use castlog_log::{BroadcastId, SessionId};
 use castlog_service::Peer;
 use chrono::Utc;
+use flate2::{Compression, write::GzEncoder};
 use serde::Deserialize;
 
 use crate::{
@@ -146,11 +148,33 @@ impl Shown {
         let tag = HeaderValue::try_from(format!("W/\"{:016x}\"", hasher.finish()));
         Self {
             text: Bytes::from(text),
+            packed: OnceLock::new(),
             tag: tag.unwrap_or_else(|_| HeaderValue::from_static("W/\"\"")),
             lifetime_s,
             target_duration,
         }
     }
+
+    fn packed(&self) -> Option<Bytes> {
+        let pack = || {
+            let mut packer = GzEncoder::new(Vec::new(), Compression::fast());
+            packer.write_all(&self.text).ok()?;
+            packer.finish().ok().map(Bytes::from)
+        };
+        self.packed.get_or_init(pack).clone()
+    }
+}
+
+/// Whether a client understands gzip (RFC 9110, section 12.5.3).
+fn takes_gzip(request: &HeaderMap) -> bool {
+    let codings = request.get_all(header::ACCEPT_ENCODING).iter();
+    let mut codings = codings
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    codings.any(|coding| {
+        let mut parameters = coding.split(';').map(str::trim);
+        parameters.next() == Some("gzip") && !parameters.any(|p| matches!(p, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+    })
 }
 
 fn answer(shown: &Shown, lifetime_s: u64, request: &HeaderMap) -> Response {
@@ -162,11 +186,18 @@ fn answer(shown: &Shown, lifetime_s: u64, request: &HeaderMap) -> Response {
     let mut response = if request.get_all(header::IF_NONE_MATCH).iter().any(matches) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        let mut response = shown.text.clone().into_response();
-        response.headers_mut().insert(header::CONTENT_TYPE, TYPE);
+        let packed = takes_gzip(request).then(|| shown.packed()).flatten();
+        let is_packed = packed.is_some();
+        let mut response = packed.unwrap_or_else(|| shown.text.clone()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, TYPE);
+        if is_packed {
+            headers.insert(header::CONTENT_ENCODING, const { HeaderValue::from_static("gzip") });
+        }
         response
     };
     let headers = response.headers_mut();
+    headers.insert(header::VARY, const { HeaderValue::from_static("accept-encoding") });
     headers.insert(header::ETAG, shown.tag.clone());
     if let Ok(lifetime) = format!("public, max-age={lifetime_s}").parse() {
         headers.insert(header::CACHE_CONTROL, lifetime);

@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -30,6 +30,8 @@ pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Shown {
     pub(crate) text: Bytes,
+    /// The same with gzip, once somebody has asked for it; `None` when that fails.
+    pub(crate) packed: OnceLock<Option<Bytes>>,
     pub(crate) tag: HeaderValue,
     /// Seconds that it may be kept for who asks for no version.
     pub(crate) lifetime_s: u64,

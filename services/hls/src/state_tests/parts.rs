@@ -286,8 +286,7 @@ fn merged(items: &[Item], picks: &[prop::sample::Index]) -> Vec<Item> {
     let (parts, entries): (Vec<&Item>, Vec<&Item>) = items.iter().rev().partition(|item| item.is_part());
     let mut queues = vec![parts, entries];
     let mut out = Vec::new();
-    let mut picks = picks.iter().cycle();
-    while let Some(pick) = picks.next() {
+    for pick in picks.iter().cycle() {
         queues.retain(|queue| !queue.is_empty());
         if queues.is_empty() {
             break;

@@ -1,0 +1,114 @@
+//! A broadcast as it is seen by those who want to see it at once: a real encoder
+//! through the whole platform to hls.js in Chromium, which plays it by parts.
+
+use std::collections::BTreeSet;
+
+use anyhow::Context as _;
+use castlog_playlist::check;
+use castlog_testkit::until;
+use castlog_tests::{Browser, Encoder, SOON, System};
+use serde_json::json;
+
+/// A picture that shows the time of its making in a strip of 16 cells.
+const CLOCK: &str = "-re -f lavfi -i testsrc2=size=640x360:rate=30 \
+    -f lavfi -i color=size=320x8:rate=30,format=gray,geq=lum='if(gte(mod(floor(time(0)*20/pow(2\\,floor(X/20)))\\,2)\\,1)\\,235\\,16)' \
+    -re -f lavfi -i sine=sample_rate=48000 \
+    -filter_complex [1]scale=640:48:flags=neighbor,format=yuv420p[strip];[0][strip]overlay -map 2:a \
+    -c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -b:v 1200k -g 30 -sc_threshold 0 \
+    -c:a aac -ac 2 -b:a 96k";
+
+/// Seconds that it is watched.
+const WATCHED: u64 = 20;
+
+#[tokio::test]
+async fn a_broadcast_is_watched_by_parts_in_a_browser() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    let (id, key) = system.create(json!({ "title": "at once" })).await?;
+    let arguments: Vec<&str> = CLOCK.split_whitespace().collect();
+    let encoder = Encoder::start(&arguments, &format!("{}/{key}", system.rtmp))?;
+    system.reaches(&id, "live").await?;
+    let url = format!("{}/live/{id}/source/index.m3u8", system.hls);
+    let text = until("parts", SOON, || async {
+        let text = system.text(&url).await.ok()?;
+        let (playlist, _) = check::read_media(&text);
+        (playlist.open.is_some() && playlist.segments.len() > 3).then_some(text)
+    })
+    .await?;
+    assert_eq!(check::media(&text), [], "{text}");
+    let figures = Browser::new(&system.api)?.lags(&id, WATCHED).await?;
+    println!("{figures}");
+    let number = |name: &str| figures[name].as_f64().unwrap_or(f64::MAX);
+    assert_eq!(figures["errors"], json!([]), "{figures}");
+    assert_eq!(figures["stalls"], 0, "{figures}");
+    // A player of whole segments stays three of two seconds behind.
+    assert!(number("glass_to_glass_s") < 6.0, "{figures}");
+    assert!(number("parts") > number("segments"), "{figures}");
+    encoder.stop().await?;
+    system.stop().await
+}
+
+/// What a client sees that asks for each version as it comes.
+#[tokio::test]
+async fn every_version_that_is_waited_for_is_a_valid_successor() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    let (id, key) = system.create(json!({ "title": "versions" })).await?;
+    let encoder = Encoder::picture(&format!("{}/{key}", system.rtmp))?;
+    for rendition in ["source", "480p", "audio"] {
+        let url = format!("{}/live/{id}/{rendition}/index.m3u8", system.hls);
+        let mut before = until("parts", SOON, || async {
+            let text = system.text(&url).await.ok()?;
+            check::read_media(&text).0.open.is_some().then_some(text)
+        })
+        .await?;
+        let mut hints = BTreeSet::new();
+        for _ in 0..40 {
+            let (playlist, broken) = check::read_media(&before);
+            assert_eq!(broken, [], "{before}");
+            let end = playlist.segments.last().context("no segment")?.sequence + 1;
+            let part = playlist.open.as_ref().map_or(0, |open| open.parts.len());
+            hints.extend(playlist.hint);
+            // Behind the last part of a segment comes the next segment.
+            let text = system.text(&format!("{url}?_HLS_msn={end}&_HLS_part={part}")).await?;
+            let broken = check::reload(&before, &text);
+            assert_eq!(broken, [], "{rendition}\n{before}\n{text}");
+            assert_ne!(text, before, "{rendition}: answered without news");
+            before = text;
+        }
+        assert!(hints.len() > 20, "{hints:?}");
+    }
+    encoder.stop().await?;
+    system.stop().await
+}
+
+/// Edges and pipelines that die in the middle of a segment leave players with valid
+/// playlists, in which low latency comes back.
+#[tokio::test]
+async fn who_dies_in_the_middle_of_a_segment_breaks_no_playlist() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    let (id, key) = system.create(json!({ "title": "broken off" })).await?;
+    let encoder = Encoder::picture(&format!("{}/{key}", system.rtmp))?;
+    let url = format!("{}/live/{id}/480p/index.m3u8", system.hls);
+    let open = || async {
+        let text = system.text(&url).await.ok()?;
+        check::read_media(&text).0.open.is_some().then_some(text)
+    };
+    let mut before = until("parts", SOON, open).await?;
+    for victim in ["hls", "pipeline"] {
+        let line = |text: &str| check::read_media(text).0.open.map(|open| open.discontinuity_sequence);
+        let old = line(&before);
+        system.kill9(victim).await?;
+        let after = until("parts again", SOON * 2, || async {
+            let text = system.text(&url).await.ok()?;
+            let (playlist, broken) = check::read_media(&text);
+            assert_eq!(broken, [], "{text}");
+            let again = victim == "hls" || line(&text) > old;
+            (again && playlist.open.is_some()).then_some(text)
+        })
+        .await
+        .with_context(|| format!("after the death of {victim}"))?;
+        assert_eq!(check::reload(&before, &after), [], "{victim}\n{before}\n{after}");
+        before = after;
+    }
+    encoder.stop().await?;
+    system.stop().await
+}
