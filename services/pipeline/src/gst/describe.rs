@@ -73,10 +73,12 @@ fn queue(buffers: u32) -> String {
 
 /// The chain that decodes the source once and encodes every rung.
 pub(super) fn video(settings: &VideoSettings<'_>) -> String {
+    // Each thread of the decoder holds a picture back: of keyframes alone, those are seconds.
+    let threads = if settings.rungs.is_empty() { 1 } else { 2 };
     // The decoder's own buffers (direct rendering) are slower to scale from.
     let mut text = format!(
         "{} ! h264parse ! video/x-h264,stream-format=avc,alignment=au \
-         ! avdec_h264 max-threads=2 direct-rendering=false ! {} name=frames ! tee name=raw",
+         ! avdec_h264 max-threads={threads} direct-rendering=false ! {} name=frames ! tee name=raw",
         appsrc(),
         queue(4),
     );
