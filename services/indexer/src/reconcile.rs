@@ -138,6 +138,8 @@ pub(crate) fn settings() -> Settings {
             "owner",
         ])
         .with_sortable_attributes(["viewers", "started_at"])
+        // Meilisearch takes what markup is written with for a part of the word beside it.
+        .with_separation_tokens(["<", ">", "&"])
         .with_typo_tolerance(TypoToleranceSettings {
             enabled: Some(true),
             ..Default::default()

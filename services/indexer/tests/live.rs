@@ -40,6 +40,9 @@ async fn a_broadcast_is_found_while_it_is_live_and_public() -> anyhow::Result<()
         })
     );
 
+    stage.say(one, title("<b>live</b> R&B")).await?;
+    stage.found("live", "", &[one]).await?;
+    stage.found("r&b", "", &[one]).await?;
     stage.say(one, title("칼바람")).await?;
     stage.found("칼바람", "", &[one]).await?;
     stage.found("랭크", "", &[]).await?;
