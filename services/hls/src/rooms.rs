@@ -167,3 +167,50 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_change_is_rendered_once_and_wakes_who_waits_for_it() {
+        let (rooms, broadcast, session) = (Rooms::default(), BroadcastId::generate(), SessionId::generate());
+        let renders = AtomicU32::new(0);
+        let look = |rendition: &str| {
+            let render = || {
+                renders.fetch_add(1, Ordering::Relaxed);
+                let shown = Shown {
+                    text: Bytes::new(),
+                    packed: OnceLock::new(),
+                    tag: HeaderValue::from_static("x"),
+                    lifetime_s: 1,
+                    target_duration: 2,
+                };
+                Ok::<_, ()>(shown)
+            };
+            let shown = rooms.of(broadcast, rendition).shown((session, false, false), render);
+            assert!(shown.is_ok());
+            renders.load(Ordering::Relaxed)
+        };
+        let waits = |rendition: &str| rooms.of(broadcast, rendition).changed.subscribe();
+        assert_eq!((look("480p"), look("480p"), look("480p")), (1, 1, 1));
+        let (low, audio) = (waits("480p"), waits("audio"));
+        rooms.changed(BroadcastId::generate(), None);
+        assert_eq!(look("480p"), 1, "of another broadcast");
+        rooms.changed(broadcast, Some("audio"));
+        assert_eq!((look("480p"), look("480p")), (2, 2), "it tells how far the other is");
+        let woken = |waits: &watch::Receiver<()>| waits.has_changed().unwrap_or_default();
+        assert_eq!((woken(&low), woken(&audio)), (false, true));
+        rooms.changed(broadcast, None);
+        assert!(woken(&low));
+        let gone = waits("480p");
+        rooms.close(|id| id == broadcast);
+        assert!(gone.has_changed().is_ok_and(|changed| changed) || gone.has_changed().is_err());
+        assert!(lock(&rooms.0).is_empty());
+    }
+}
