@@ -43,10 +43,10 @@ async fn a_broadcast_is_watched_by_parts_in_a_browser() -> anyhow::Result<()> {
     let drawn = number("frames_read") / (30.0 * number("played_s"));
     if drawn > 0.9 {
         assert_eq!(figures["stalls"], 0, "{figures}");
+        // A player of whole segments stays three of two seconds behind.
+        assert!(number("glass_to_glass_s") < 6.0, "{figures}");
     }
     assert!(number("played_s") > WATCHED as f64 / 2.0, "{figures}");
-    // A player of whole segments stays three of two seconds behind.
-    assert!(number("glass_to_glass_s") < 6.0, "{figures}");
     assert!(number("parts") > number("segments"), "{figures}");
     encoder.stop().await?;
     system.stop().await
