@@ -52,6 +52,47 @@ async fn a_broadcast_is_watched_by_parts_in_a_browser() -> anyhow::Result<()> {
     system.stop().await
 }
 
+/// Seconds that are watched while a worker dies: its job is another's after 15.
+const WATCHED_OVER_A_DEATH: u64 = 50;
+
+/// A worker that dies leaves parts that players hold, and its successor makes their
+/// segment anew: hls.js gives up on that, and the page begins again by itself.
+#[tokio::test]
+async fn a_player_goes_on_when_a_pipeline_dies() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    let (id, key) = system.create(json!({ "title": "goes on" })).await?;
+    let arguments: Vec<&str> = CLOCK.split_whitespace().collect();
+    let encoder = Encoder::start(&arguments, &format!("{}/{key}", system.rtmp))?;
+    system.reaches(&id, "live").await?;
+    let url = format!("{}/live/{id}/source/index.m3u8", system.hls);
+    let reached = |wanted: u64| {
+        let (system, url) = (&system, &url);
+        until("segments", SOON, move || async move {
+            let (playlist, _) = check::read_media(&system.text(url).await.ok()?);
+            let last = playlist.segments.last()?.sequence;
+            (last >= wanted && playlist.open.is_some_and(|open| open.parts.len() > 1)).then_some(last)
+        })
+    };
+    let begun = reached(3).await?;
+    let death = async {
+        // The browser has begun to play by then.
+        reached(begun + 8).await?;
+        system.kill9("pipeline").await
+    };
+    let browser = Browser::new(&system.api)?;
+    let (figures, death) = tokio::join!(browser.lags(&id, WATCHED_OVER_A_DEATH), death);
+    death?;
+    let figures = figures?;
+    println!("{figures}");
+    // About ten seconds are played before the death.
+    assert!(
+        figures["played_s"].as_f64().is_some_and(|played| played > 20.0),
+        "{figures}"
+    );
+    encoder.stop().await?;
+    system.stop().await
+}
+
 /// What a client sees that asks for each version as it comes.
 #[tokio::test]
 async fn every_version_that_is_waited_for_is_a_valid_successor() -> anyhow::Result<()> {
