@@ -89,7 +89,7 @@ struct Server {
     // Before the log, which it needs to its end.
     process: Process,
     address: SocketAddr,
-    /// The process that works: nginx has a parent that only waits.
+    /// Its process id.
     worker: String,
     _log: Option<TestLog>,
 }
@@ -149,7 +149,7 @@ async fn nginx_rtmp(nginx: &Path, folder: &Path) -> anyhow::Result<Server> {
     let [address] = free()?;
     let config = folder.join("nginx.conf");
     let text = format!(
-        "load_module {MODULE};\nworker_processes 1;\ndaemon off;\npid {pid};\nerror_log stderr;\n\
+        "load_module {MODULE};\nmaster_process off;\ndaemon off;\npid {pid};\nerror_log stderr;\n\
          events {{ worker_connections 4096; }}\n\
          rtmp {{ server {{ listen {address}; chunk_size {CHUNK_SIZE}; application live {{ live on; record off; }} }} }}\n",
         pid = folder.join("nginx.pid").display(),
@@ -161,13 +161,11 @@ async fn nginx_rtmp(nginx: &Path, folder: &Path) -> anyhow::Result<Server> {
     process.start()?;
     let up = until("nginx", SOON, || async { TcpStream::connect(address).await.ok() }).await;
     up.with_context(|| process.output())?;
-    let parent = process.pid().context("nginx has ended")?;
-    let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"))?;
-    let worker = children.split_whitespace().next().context("nginx has no worker")?;
+    let worker = process.pid().context("nginx has ended")?.to_string();
     Ok(Server {
         process,
         address,
-        worker: worker.to_owned(),
+        worker,
         _log: None,
     })
 }
