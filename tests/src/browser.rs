@@ -1,7 +1,11 @@
 //! What a viewer sees: the scripts of `tests/browser`, each of which opens a
 //! page in headless Chromium, run against a platform.
 
-use std::{path::PathBuf, process::Stdio, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail, ensure};
 use castlog_testkit::tools;
@@ -61,6 +65,17 @@ impl Browser {
     pub async fn lags(&self, id: &str, seconds: u64) -> anyhow::Result<Value> {
         let url = format!("{}/watch/{id}", self.base);
         self.run("latency.mjs", &[&url, &seconds.to_string()]).await
+    }
+
+    /// Watches a broadcast over a discontinuity that comes once the file `mark` is
+    /// there; what the viewer saw of it.
+    ///
+    /// # Errors
+    /// The player gave up, or did not go on.
+    pub async fn outlives(&self, id: &str, mark: &Path) -> anyhow::Result<Value> {
+        let url = format!("{}/watch/{id}", self.base);
+        let mark = mark.to_str().context("the path of the mark is not UTF-8")?;
+        self.run("outlives.mjs", &[&url, mark]).await
     }
 
     /// The watch page of an id says that there is no such broadcast, and plays nothing.

@@ -52,11 +52,8 @@ async fn a_broadcast_is_watched_by_parts_in_a_browser() -> anyhow::Result<()> {
     system.stop().await
 }
 
-/// Seconds that are watched while a worker dies: its job is another's after 15.
-const WATCHED_OVER_A_DEATH: u64 = 50;
-
-/// A worker that dies leaves parts that players hold, and its successor makes their
-/// segment anew: hls.js gives up on that, and the page begins again by itself.
+/// A worker that dies leaves parts that players hold. Its successor closes their
+/// segment where they end, so that players go on without beginning anew.
 #[tokio::test]
 async fn a_player_goes_on_when_a_pipeline_dies() -> anyhow::Result<()> {
     let system = System::start().await?;
@@ -65,30 +62,38 @@ async fn a_player_goes_on_when_a_pipeline_dies() -> anyhow::Result<()> {
     let encoder = Encoder::start(&arguments, &format!("{}/{key}", system.rtmp))?;
     system.reaches(&id, "live").await?;
     let url = format!("{}/live/{id}/source/index.m3u8", system.hls);
-    let reached = |wanted: u64| {
-        let (system, url) = (&system, &url);
-        until("segments", SOON, move || async move {
-            let (playlist, _) = check::read_media(&system.text(url).await.ok()?);
-            let last = playlist.segments.last()?.sequence;
-            (last >= wanted && playlist.open.is_some_and(|open| open.parts.len() > 1)).then_some(last)
-        })
+    let media = || async {
+        let text = system.text(&url).await.ok()?;
+        let (media, found) = check::read_media(&text);
+        found.is_empty().then_some(media)
     };
-    let begun = reached(3).await?;
-    let death = async {
-        // The browser has begun to play by then.
-        reached(begun + 8).await?;
-        system.kill9("pipeline").await
+    let folder = tempfile::tempdir()?;
+    let mark = folder.path().join("plays");
+    let killed = async {
+        until("it plays", SOON, || async { mark.exists().then_some(()) }).await?;
+        // In the middle of a segment, whose parts players hold by then.
+        let open = until("an open segment", SOON, || async {
+            media().await?.open.filter(|open| open.parts.len() > 2)
+        })
+        .await?;
+        system.kill9("pipeline").await?;
+        anyhow::Ok(open)
     };
     let browser = Browser::new(&system.api)?;
-    let (figures, death) = tokio::join!(browser.lags(&id, WATCHED_OVER_A_DEATH), death);
-    death?;
-    let figures = figures?;
-    println!("{figures}");
-    // About ten seconds are played before the death.
-    assert!(
-        figures["played_s"].as_f64().is_some_and(|played| played > 20.0),
-        "{figures}"
-    );
+    let (seen, open) = tokio::join!(browser.outlives(&id, &mark), killed);
+    let (seen, open) = (seen?, open?);
+    let media = media().await.context("a valid playlist")?;
+    let closed = media.segments.iter().position(|s| s.sequence == open.sequence);
+    let (closed, heir) = closed
+        .and_then(|at| Some((media.segments.get(at)?, media.segments.get(at + 1)?)))
+        .context("the segment is gone, or nothing comes behind it")?;
+    assert_eq!(closed.discontinuity_sequence, open.discontinuity_sequence);
+    assert_eq!(heir.discontinuity_sequence, open.discontinuity_sequence + 1);
+    let lost = closed
+        .program_date_time
+        .zip(heir.program_date_time)
+        .map(|(closed_at, heir_at)| (heir_at - closed_at).as_seconds_f64() - closed.duration.as_secs_f64());
+    println!("{seen}, {lost:?} s of the broadcast are lost");
     encoder.stop().await?;
     system.stop().await
 }

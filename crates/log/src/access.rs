@@ -67,7 +67,8 @@ pub const USERS: [User; 9] = [
         name: "pipeline",
         publishes: &[Kind::Metadata, Kind::Segment, Kind::Part],
         reads: &[Kind::Status, Kind::Options],
-        follows: &["LIVE_STREAM"],
+        // The parts are those that a worker that died has left.
+        follows: &["LIVE_STREAM", "LIVE_PART"],
         consumes: Some("pipeline"),
         ..SERVICE
     },

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
 use crate::{
-    BroadcastId, DecodeError, Follow, From, Kind, Log, Position, Readable, SessionId, Subject,
+    BroadcastId, DecodeError, Follow, Followed, From, Kind, Log, Position, ReadError, Readable, SessionId, Subject,
     entry::{rfc3339, text},
     header,
 };
@@ -110,6 +110,25 @@ impl Log {
     #[must_use]
     pub fn follow_parts(&self) -> Follow<Part> {
         self.follow_as(Kind::Part.stream(), &[&Kind::Part.filter()], From::Beginning)
+    }
+
+    /// The media parts of a broadcast that the stream holds: those of the last seconds.
+    ///
+    /// # Errors
+    /// The stream cannot be read.
+    pub async fn parts(&self, broadcast: BroadcastId) -> Result<Vec<Part>, ReadError> {
+        let subject = Kind::Part.of(broadcast).to_string();
+        let mut follow = self.follow_as(Kind::Part.stream(), &[&subject], From::Beginning);
+        let mut parts = Vec::new();
+        loop {
+            match follow.next().await? {
+                Followed::Entry(part) => parts.push(*part),
+                Followed::Undecodable(other) => {
+                    tracing::warn!(subject = other.subject, error = %other.error, "not a part");
+                }
+                Followed::CaughtUp => return Ok(parts),
+            }
+        }
     }
 }
 

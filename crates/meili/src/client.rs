@@ -23,6 +23,9 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(15);
 const TASK_LIMIT: Duration = Duration::from_secs(600);
 /// Shortest and longest wait between two looks at a task.
 const POLL: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
+/// Between them a look comes after such a part of the time that the task has taken
+/// so far: what it is noticed late by.
+const POLL_PART: u32 = 4;
 /// What the name of an index ends with until it has its settings.
 const FRESH: &str = "_fresh";
 /// Attribute that identifies a document.
@@ -244,18 +247,17 @@ impl Meili {
         }
         let task = self.request(request).await?;
         let begun = Instant::now();
-        let mut delay = POLL.0;
         loop {
             match self.request(self.client.get_task(&task)).await? {
                 Task::Succeeded { .. } => return Ok(()),
                 Task::Failed { content } => return Err(Sdk::Meilisearch(content.error)),
                 Task::Enqueued { .. } | Task::Processing { .. } => {}
             }
-            if begun.elapsed() >= self.task_limit {
+            let taken = begun.elapsed();
+            if taken >= self.task_limit {
                 return Err(Sdk::Timeout);
             }
-            tokio::time::sleep(delay).await;
-            delay = POLL.1.min(delay * 2);
+            tokio::time::sleep((taken / POLL_PART).clamp(POLL.0, POLL.1)).await;
         }
     }
 }

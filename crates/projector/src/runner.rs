@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// In-progress acknowledgements go out this often while a batch is retried: a
-/// third of the shortest ack wait in `jetstream/consumers`.
+/// third of the shortest ack wait that a projection has in `jetstream/consumers`.
 const PROGRESS: Duration = Duration::from_secs(5);
 
 /// Batches that wait while one is applied: one per stream keeps the order

@@ -147,7 +147,7 @@ async fn media(
     let mut response = match key.file {
         File::Thumbnail => whole(read(&edge, &key, MAX_THUMBNAIL).await?, None)?,
         File::Part { .. } => whole(part(&edge, &key).await?, range)?,
-        File::Segment(_) | File::Init(_) => match cached(&edge, &key).await {
+        File::Segment { .. } | File::Init(_) => match cached(&edge, &key).await {
             Ok(bytes) => whole(bytes, range)?,
             Err(Unread::TooLarge { size }) => stream(&edge, &key, size, range).await?,
             Err(Unread::Problem(problem)) => return Err(problem),

@@ -24,8 +24,14 @@ pub struct MediaKey {
 /// What a media object is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum File {
-    /// A media segment, by its media sequence number.
-    Segment(u64),
+    /// A media segment.
+    Segment {
+        /// Its media sequence number.
+        number: u64,
+        /// Discontinuity sequence number of the worker that stored it, which keeps two
+        /// workers apart; `None` in logs before 0.2.
+        maker: Option<u64>,
+    },
     /// A media initialization section, by its number.
     Init(u64),
     /// A part of a segment. It is in memory first, and then in its segment.
@@ -58,7 +64,7 @@ impl MediaKey {
         match self.file {
             File::Thumbnail => "image/jpeg",
             _ if self.rendition.starts_with("audio") => "audio/mp4",
-            File::Segment(_) | File::Init(_) | File::Part { .. } => "video/mp4",
+            File::Segment { .. } | File::Init(_) | File::Part { .. } => "video/mp4",
         }
     }
 }
@@ -76,7 +82,11 @@ impl fmt::Display for MediaKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}/", self.broadcast, self.session, self.rendition)?;
         match self.file {
-            File::Segment(n) => write!(f, "{n}.m4s"),
+            File::Segment { number, maker: None } => write!(f, "{number}.m4s"),
+            File::Segment {
+                number,
+                maker: Some(maker),
+            } => write!(f, "{number}-{maker}.m4s"),
             File::Init(n) => write!(f, "init-{n}.mp4"),
             File::Part { segment, line, index } => write!(f, "{segment}-{line}-{index}.m4s"),
             File::Thumbnail => f.write_str(LATEST),
@@ -114,14 +124,23 @@ fn file_of(rendition: &str, file: &str) -> Option<File> {
         return None;
     }
     if let Some(name) = file.strip_suffix(".m4s") {
-        let Some((segment, place)) = name.split_once('-') else {
-            return name.parse().ok().map(File::Segment);
-        };
-        let (line, index) = place.split_once('-')?;
-        return Some(File::Part {
-            segment: segment.parse().ok()?,
-            line: line.parse().ok()?,
-            index: index.parse().ok()?,
+        let numbers: Vec<&str> = name.split('-').collect();
+        let number = |text: &str| text.parse().ok();
+        return Some(match numbers[..] {
+            [segment] => File::Segment {
+                number: number(segment)?,
+                maker: None,
+            },
+            [segment, maker] => File::Segment {
+                number: number(segment)?,
+                maker: Some(number(maker)?),
+            },
+            [segment, line, index] => File::Part {
+                segment: number(segment)?,
+                line: number(line)?,
+                index: index.parse().ok()?,
+            },
+            _ => return None,
         });
     }
     file.strip_prefix("init-")?
@@ -141,6 +160,7 @@ mod tests {
     fn keys_survive_their_text() {
         for (file, kind) in [
             ("720p/17.m4s", "video/mp4"),
+            ("720p/17-2.m4s", "video/mp4"),
             ("audio/0.m4s", "audio/mp4"),
             ("audio/init-3.mp4", "audio/mp4"),
             ("720p/17-2-3.m4s", "video/mp4"),
@@ -165,7 +185,8 @@ mod tests {
             "720p/+17.m4s",
             "720p/-1.m4s",
             "720p/99999999999999999999.m4s",
-            "720p/17-2.m4s",
+            "720p/17-.m4s",
+            "720p/17-02.m4s",
             "720p/17-2-3-4.m4s",
             "720p/17-2-03.m4s",
             "720p/17--3.m4s",

@@ -267,17 +267,13 @@ impl Session {
         let stored = track
             .get(segment)
             .filter(|s| !s.gap && s.discontinuity_sequence == line);
-        let Some((before, part)) = stored.and_then(|s| {
+        let Some((whole, before, part)) = stored.and_then(|s| {
             let (before, rest) = s.parts.split_at_checked(index as usize)?;
-            Some((before, rest.first()?))
+            Some((s.key.parse().ok()?, before, rest.first()?))
         }) else {
             return Piecewise::Absent;
         };
         let start: u64 = before.iter().map(|part| part.bytes).sum();
-        let whole = MediaKey {
-            file: File::Segment(segment),
-            ..key.clone()
-        };
         Piecewise::In(whole, start..start + part.bytes)
     }
 }

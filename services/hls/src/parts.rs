@@ -2,9 +2,10 @@
 //! and those of the newest complete ones until players have moved on. Parts may
 //! come twice, out of order, and before or after the entry of their segment.
 //!
-//! A worker that takes a job over makes the segment that its predecessor did not
-//! finish anew, under the same number and a higher discontinuity sequence number:
-//! the newest row of parts stands, those before it are let go.
+//! A worker that takes a job over closes the segment that its predecessor did not
+//! finish. Where it cannot, it makes it anew, under the same number and a higher
+//! discontinuity sequence number: the newest row of parts stands, those before it are
+//! let go.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

@@ -89,7 +89,7 @@ pub(crate) fn read_segment(
         key.filter(|k| k.broadcast == broadcast && k.session == session && k.rendition == stored.rendition)
     };
     let key = own(&stored.object_key).ok_or("segment has a foreign object key")?;
-    if key.file != File::Segment(stored.media_sequence) {
+    if !matches!(key.file, File::Segment { number, .. } if number == stored.media_sequence) {
         return Err("segment has the object key of another segment");
     }
     let map: Option<Arc<str>> = match own(&stored.init_object_key) {
@@ -112,7 +112,7 @@ pub(crate) fn read_segment(
             key: stored.object_key.clone(),
             map,
             bytes: stored.size_bytes,
-            gap: false,
+            gap: stored.size_bytes == 0,
             parts: parts_of(stored),
         },
     ))

@@ -20,7 +20,7 @@ use crate::{
     document::Document,
     error::Fault,
     fold,
-    reconcile::{CHUNK, Reconciler, settings},
+    reconcile::{CHUNK, Reconciler, Written, settings},
     sweep::documents,
     viewers,
 };
@@ -47,6 +47,8 @@ pub async fn run(config: Config, ctx: Context) -> anyhow::Result<()> {
 fn within(term: Term, reconciler: &Reconciler) -> Reconciler {
     let mut reconciler = reconciler.clone();
     reconciler.meili = reconciler.meili.fenced(move || term.holds());
+    // Between two terms the index was another's.
+    reconciler.written = Written::default();
     reconciler
 }
 
@@ -147,7 +149,8 @@ impl Projection for Indexer {
     }
 
     async fn apply(&mut self, entries: &[Entry]) -> Result<(), ApplyError> {
-        let dirty: BTreeSet<BroadcastId> = entries.iter().filter_map(|entry| entry.subject.broadcast).collect();
+        let news = entries.iter().filter(|entry| !self.reconciler.written.knows(entry));
+        let dirty: BTreeSet<BroadcastId> = news.filter_map(|entry| entry.subject.broadcast).collect();
         within_grace(&self.shutdown, async {
             let outcome = self.reconciler.reconcile(&dirty, entries).await;
             outcome.map_err(|fault| match fault {

@@ -20,7 +20,7 @@ impl Harness for View {
     }
 
     async fn crash(&mut self) -> anyhow::Result<()> {
-        // It remembers nothing.
+        self.indexer.reconciler.written = Written::default();
         Ok(())
     }
 
@@ -28,7 +28,7 @@ impl Harness for View {
         let Reconciler { meili, index, .. } = &self.indexer.reconciler;
         meili.delete_index(index).await?;
         self.indexer.reconciler.prepare().await?;
-        Ok(())
+        self.crash().await
     }
 
     async fn snapshot(&mut self) -> anyhow::Result<Value> {

@@ -75,6 +75,11 @@ impl Facts {
         self.learn(entry.subject.kind, entry.sequence(), Some(entry.event.clone()));
     }
 
+    /// The newest entry of a kind that counts, by its sequence in its stream; 0 = none.
+    pub(crate) fn sequence(&self, kind: Kind) -> u64 {
+        self.0.get(&kind).map_or(0, |fact| fact.sequence)
+    }
+
     fn get(&self, kind: Kind) -> Option<&Event> {
         self.0.get(&kind)?.event.as_ref()
     }

@@ -6,7 +6,10 @@
 //! Hence after every write the log is read again, and what has changed is
 //! written again: whoever writes last finds its document up to date.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use castlog_log::{BroadcastId, Entry, Log, Subject};
 use castlog_meili::{Error, Meili};
@@ -25,6 +28,43 @@ pub(crate) const CHUNK: usize = 500;
 /// What the documents of some broadcasts should be; `None` = absent.
 pub(crate) type Wanted = BTreeMap<BroadcastId, Option<Document>>;
 
+/// Entries that are in the index, by broadcast. Cheap to clone.
+///
+/// Documents are derived from the newest entries, so that one that was behind has
+/// nothing to say any more when its turn comes. A replay is full of those. What
+/// somebody else does to the index is the sweep's to find.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Written(Arc<Mutex<HashMap<BroadcastId, [u64; KINDS.len()]>>>);
+
+impl Written {
+    /// Broadcasts that are remembered: some MiB. More begin anew, since the entries of
+    /// one stand near to each other in the log.
+    const MOST: usize = 20_000;
+
+    /// The document says what these facts say.
+    fn learn(&self, facts: &BTreeMap<BroadcastId, Facts>) {
+        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if written.len() + facts.len() > Self::MOST {
+            written.clear();
+        }
+        for (id, facts) in facts {
+            let newest = KINDS.map(|kind| facts.sequence(kind));
+            written
+                .entry(*id)
+                .and_modify(|known| *known = std::array::from_fn(|kind| known[kind].max(newest[kind])))
+                .or_insert(newest);
+        }
+    }
+
+    /// Whether an entry, or one that took its place, is in the index.
+    pub(crate) fn knows(&self, entry: &Entry) -> bool {
+        let written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = entry.subject.broadcast.and_then(|id| written.get(&id));
+        let kind = KINDS.iter().position(|kind| *kind == entry.subject.kind);
+        matches!((newest, kind), (Some(newest), Some(kind)) if entry.sequence() <= newest[kind])
+    }
+}
+
 /// Keeps one index equal to the log.
 #[derive(Debug, Clone)]
 pub(crate) struct Reconciler {
@@ -32,6 +72,7 @@ pub(crate) struct Reconciler {
     pub(crate) log: Log,
     pub(crate) index: String,
     pub(crate) viewers: Viewers,
+    pub(crate) written: Written,
 }
 
 impl Reconciler {
@@ -41,6 +82,7 @@ impl Reconciler {
             log: log.clone(),
             index: config.index.clone(),
             viewers: Viewers::default(),
+            written: Written::default(),
         })
     }
 
@@ -56,8 +98,11 @@ impl Reconciler {
         while !wanted.is_empty() {
             self.write(&wanted).await?;
             let ids = wanted.keys().copied().collect();
-            let mut newest = self.wanted(&ids, known).await?;
+            let facts = self.facts(&ids, known).await?;
+            let mut newest = self.documents(&facts);
             newest.retain(|id, document| wanted.get(id) != Some(document));
+            let equal = facts.into_iter().filter(|(id, _)| !newest.contains_key(id));
+            self.written.learn(&equal.collect());
             wanted = newest;
         }
         Ok(())
@@ -65,6 +110,16 @@ impl Reconciler {
 
     /// What the documents of these broadcasts should be.
     pub(crate) async fn wanted(&self, ids: &BTreeSet<BroadcastId>, known: &[Entry]) -> Result<Wanted, Fault> {
+        Ok(self.documents(&self.facts(ids, known).await?))
+    }
+
+    fn documents(&self, facts: &BTreeMap<BroadcastId, Facts>) -> Wanted {
+        let document = |(id, facts): (&BroadcastId, &Facts)| (*id, facts.document(*id, self.viewers.of(*id)));
+        facts.iter().map(document).collect()
+    }
+
+    /// What the log says of these broadcasts.
+    async fn facts(&self, ids: &BTreeSet<BroadcastId>, known: &[Entry]) -> Result<BTreeMap<BroadcastId, Facts>, Fault> {
         let mut facts: BTreeMap<BroadcastId, Facts> = ids.iter().map(|id| (*id, Facts::default())).collect();
         for entry in known {
             if let Some(facts) = entry.subject.broadcast.and_then(|id| facts.get_mut(&id)) {
@@ -86,8 +141,7 @@ impl Reconciler {
                 facts.learn(kind, sequence, event);
             }
         }
-        let document = |(id, facts): (_, Facts)| (id, facts.document(id, self.viewers.of(id)));
-        Ok(facts.into_iter().map(document).collect())
+        Ok(facts)
     }
 
     async fn write(&self, wanted: &Wanted) -> Result<(), Error> {
@@ -144,4 +198,60 @@ pub(crate) fn settings() -> Settings {
             enabled: Some(true),
             ..Default::default()
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use castlog_log::{Kind, Position};
+    use castlog_testkit::events::title;
+    use chrono::Utc;
+
+    use super::*;
+
+    fn entry(kind: Kind, broadcast: BroadcastId, sequence: u64) -> Entry {
+        Entry {
+            id: "e".into(),
+            source: "castlog/live-api".into(),
+            time: Utc::now(),
+            subject: kind.of(broadcast),
+            event: title("any"),
+            position: Position {
+                stream: kind.stream().into(),
+                sequence,
+            },
+            traceparent: None,
+            payload: Default::default(),
+        }
+    }
+
+    fn facts(id: BroadcastId, sequence: u64) -> BTreeMap<BroadcastId, Facts> {
+        let mut facts = Facts::default();
+        facts.learn(Kind::Title, sequence, Some(title("any")));
+        [(id, facts)].into()
+    }
+
+    #[test]
+    fn what_is_in_the_index_is_known_by_broadcast_and_kind() {
+        let (written, id) = (Written::default(), BroadcastId::generate());
+        assert!(!written.knows(&entry(Kind::Title, id, 1)));
+        written.learn(&facts(id, 7));
+        // One that was read before another may come to its end after it.
+        written.learn(&facts(id, 5));
+        let knows = |kind, id, sequence| written.knows(&entry(kind, id, sequence));
+        assert!(knows(Kind::Title, id, 1) && knows(Kind::Title, id, 7));
+        assert!(!knows(Kind::Title, id, 8));
+        assert!(!knows(Kind::Tags, id, 1), "another kind");
+        assert!(!knows(Kind::Title, BroadcastId::generate(), 1), "another broadcast");
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let (written, first) = (Written::default(), BroadcastId::generate());
+        written.learn(&facts(first, 1));
+        for _ in 0..Written::MOST {
+            written.learn(&facts(BroadcastId::generate(), 1));
+        }
+        assert!(!written.knows(&entry(Kind::Title, first, 1)));
+        assert!(written.0.lock().unwrap().len() <= Written::MOST);
+    }
 }

@@ -38,8 +38,8 @@ pub struct Config {
     pub ladder_rungs: usize,
     /// Whether a picture of each live session is kept, renewed every 5 s. Default true.
     pub thumbnails: bool,
-    /// Milliseconds between the signs of life of a held job: a third of the
-    /// consumer's ack wait. 100 to 60000. Default 5000.
+    /// Milliseconds between the signs of life of a held job: a quarter of the
+    /// consumer's ack wait. 100 to 60000. Default 500.
     pub progress_ms: u64,
 }
 
@@ -53,7 +53,7 @@ impl Default for Config {
             ladder: LADDER.to_vec(),
             ladder_rungs: 2,
             thumbnails: true,
-            progress_ms: 5000,
+            progress_ms: 500,
         }
     }
 }

@@ -1,10 +1,12 @@
 //! Jobs: a `Started` entry on the durable consumer is one. It is held with
 //! in-progress acks until its session is over, so that the job of a dead worker
-//! comes to another, who goes on with the numbers that the log tells.
+//! comes to another, who goes on with the numbers that the log tells. A worker that
+//! was only asleep, or cut off from the log, finds in the log that the session is
+//! another's by now, and stops (see [`crate::claim`]).
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -25,8 +27,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
 
 use crate::{
+    claim::{Claim, Lost},
     config::Config,
     ingest::{self, Session},
+    inherit,
     media::Micros,
     plan::Limits,
     store::Live,
@@ -47,9 +51,14 @@ const BUSY_DELAY: Duration = Duration::from_secs(2);
 /// Longest wait before a failed job is tried again.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 
-/// Signs of life that may fail in a row before a job is given up: then the
-/// server has offered it to another worker.
+/// Intervals between signs of life in which none may have reached the server: then it
+/// may have offered the job to another worker, which the log is asked about.
 const MISSED_SIGNS: u32 = 3;
+
+/// How long the parts that a former worker has left are looked for: players wait, and
+/// without those parts they lose more than they do by waiting no longer.
+const LEGACY_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How long jobs may take to store and log what they have once the shutdown has
 /// begun. Without the log or the store they would never be done.
 const GRACE: Duration = Duration::from_secs(15);
@@ -60,6 +69,8 @@ enum Outcome {
     Done,
     /// It is to be tried again, here or elsewhere, after this wait.
     Again(Duration),
+    /// It is another worker's.
+    Lost,
 }
 
 /// The session that a status entry names, and whether it is over with it.
@@ -209,31 +220,43 @@ impl Worker {
     ) {
         let _counted = Counted::new(&metrics().pipeline_jobs);
         let stop = CancellationToken::new();
-        let work = self.work(broadcast, session, state, &stop, delivery.delivered, opening);
+        let claim = OnceLock::new();
+        let work = self.work(broadcast, session, state, &stop, delivery.delivered, (opening, &claim));
         tokio::pin!(work);
-        let mut signs = interval(Duration::from_millis(self.config.progress_ms));
+        let progress = Duration::from_millis(self.config.progress_ms);
+        let mut signs = interval(progress);
         signs.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut missed = 0;
+        let mut heard = Instant::now();
         let outcome = loop {
             tokio::select! {
-                outcome = &mut work => break outcome,
+                // Signs first: who was asleep does nothing before it knows that the job is its own.
+                biased;
                 _ = signs.tick() => {
-                    let sent = delivery.progress().await.is_ok();
-                    missed = if sent && self.context.log.is_connected() { 0 } else { missed + 1 };
-                    if missed >= MISSED_SIGNS {
-                        tracing::warn!("the log is away for too long: the job may be another's by now");
-                        // Dropped where it stands, so that nothing more is
-                        // stored or published; and no answer, for it would
-                        // count for whoever holds the job.
-                        return;
+                    let sent = delivery.progress().await.is_ok() && self.context.log.is_connected();
+                    let late = heard.elapsed() > progress * MISSED_SIGNS;
+                    match claim.get() {
+                        Some(claim) if sent && late => match Claim::is_lost(claim).await {
+                            Ok(true) => break Outcome::Lost,
+                            Ok(false) => heard = Instant::now(),
+                            Err(error) => tracing::warn!(error = %error, "whose the job is is not known yet"),
+                        },
+                        _ if sent => heard = Instant::now(),
+                        _ => {}
                     }
                 }
                 () = self.context.shutdown.cancelled(), if !stop.is_cancelled() => stop.cancel(),
+                outcome = &mut work => break outcome,
             }
         };
         let answered = match outcome {
             Outcome::Done => delivery.ack().await,
             Outcome::Again(delay) => delivery.nak(delay).await,
+            // Dropped where it stands, so that nothing more is stored or published; and
+            // no answer, for it would count for whoever holds the job.
+            Outcome::Lost => {
+                tracing::warn!("the job is another worker's by now");
+                return;
+            }
         };
         if let Err(error) = answered {
             tracing::warn!(error = %error, "job comes again");
@@ -247,11 +270,19 @@ impl Worker {
         state: Session,
         stop: &CancellationToken,
         delivered: i64,
-        opening: Span,
+        (opening, shared): (Span, &OnceLock<Claim>),
     ) -> Outcome {
+        let taken = Claim::take(&self.context.log, broadcast, session).instrument(opening.clone());
+        let (claim, said) = match taken.await {
+            Ok(taken) => taken,
+            Err(error) => return failed(&error, delivered),
+        };
+        let claimed = shared.get_or_init(|| claim.clone());
         let (state_in, states) = watch::channel(state);
         let transcoded = async {
-            let result = self.transcode(broadcast, session, states.clone(), stop, opening).await;
+            let result = self
+                .transcode(broadcast, session, states.clone(), stop, (claim, said, opening))
+                .await;
             match result {
                 Err(error) => failed(&error, delivered),
                 Ok(()) if stop.is_cancelled() => Outcome::Again(Duration::ZERO),
@@ -267,27 +298,24 @@ impl Worker {
         };
         let outcome = tokio::select! {
             outcome = transcoded => outcome,
-            never = self.follow(broadcast, session, &state_in) => match never {},
+            () = self.follow(broadcast, session, claimed, &state_in) => Outcome::Lost,
         };
         tracing::info!("job ends");
         outcome
     }
 
-    /// Keeps the state of the session up to date.
-    async fn follow(
-        &self,
-        broadcast: BroadcastId,
-        session: SessionId,
-        state: &watch::Sender<Session>,
-    ) -> std::convert::Infallible {
-        let subject = Kind::Status.of(broadcast).to_string();
-        let mut entries = self
-            .context
-            .log
-            .follow(Kind::Status.stream(), &[&subject], From::LastPerSubject);
+    /// Keeps the state of the session up to date, until it is another worker's.
+    async fn follow(&self, broadcast: BroadcastId, session: SessionId, claim: &Claim, state: &watch::Sender<Session>) {
+        let subjects = [Kind::Status, Kind::Metadata].map(|kind| kind.of(broadcast).to_string());
+        let subjects = subjects.each_ref().map(String::as_str);
+        let log = &self.context.log;
+        let mut entries = log.follow(Kind::Status.stream(), &subjects, From::LastPerSubject);
         loop {
             match entries.next().await {
                 Ok(Followed::Entry(entry)) => {
+                    if claim.is_lost_by(&entry) {
+                        return;
+                    }
                     let Event::Status(status) = &entry.event else {
                         continue;
                     };
@@ -313,10 +341,22 @@ impl Worker {
         session: SessionId,
         states: watch::Receiver<Session>,
         stop: &CancellationToken,
-        opening: Span,
+        (claim, said, opening): (Claim, Option<metadata::Produced>, Span),
     ) -> anyhow::Result<()> {
+        let mut sink = Live::new(
+            self.context.media.clone(),
+            Publisher::new(&self.context.log, "pipeline"),
+            broadcast,
+            session,
+            self.config.part_target_ms,
+            claim,
+            opening.clone(),
+        );
         let begin = async {
-            let settings = self.settings(broadcast, session).await?;
+            let mut settings = self.settings(broadcast, session, said.as_ref()).await?;
+            if let Some(said) = &said {
+                self.inherit(broadcast, session, said, &mut settings, &mut sink).await?;
+            }
             tracing::info!(
                 media_sequence = settings.first_media_sequence,
                 discontinuity_sequence = settings.discontinuity_sequence,
@@ -324,15 +364,7 @@ impl Worker {
             );
             anyhow::Ok(settings)
         };
-        let settings = begin.instrument(opening.clone()).await?;
-        let mut sink = Live::new(
-            self.context.media.clone(),
-            Publisher::new(&self.context.log, "pipeline"),
-            broadcast,
-            session,
-            self.config.part_target_ms,
-            opening,
-        );
+        let settings = begin.instrument(opening).await?;
         let (packets, mut receiver) = mpsc::channel(PACKETS);
         let begun = Instant::now();
         let core = async {
@@ -346,8 +378,42 @@ impl Worker {
         Ok(result?)
     }
 
-    /// Where and how to begin: by the options, behind what is stored.
-    async fn settings(&self, broadcast: BroadcastId, session: SessionId) -> anyhow::Result<Settings> {
+    /// Makes segments of the parts that a former worker has left, and begins behind them.
+    async fn inherit(
+        &self,
+        broadcast: BroadcastId,
+        session: SessionId,
+        said: &metadata::Produced,
+        settings: &mut Settings,
+        sink: &mut Live,
+    ) -> anyhow::Result<()> {
+        let parts = match timeout(LEGACY_PATIENCE, self.context.log.parts(broadcast)).await {
+            Ok(parts) => parts.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("they did not come within {} s", LEGACY_PATIENCE.as_secs())),
+        };
+        let parts = match parts {
+            Ok(parts) => parts,
+            Err(error) => {
+                tracing::warn!(error, "what was left of a segment is not used");
+                return Ok(());
+            }
+        };
+        let rows = inherit::rows(parts, session, settings.first_media_sequence);
+        let Some(last) = rows.last() else { return Ok(()) };
+        settings.discontinuity_sequence = settings.discontinuity_sequence.max(last.discontinuity_sequence() + 1);
+        settings.first_media_sequence = last.media_sequence() + 1;
+        let renditions: Vec<String> = said.renditions.iter().map(|rendition| rendition.name.clone()).collect();
+        sink.inherit(&rows, &renditions, settings.discontinuity_sequence).await
+    }
+
+    /// Where and how to begin: by the options, behind what is stored. `said` is what a
+    /// former worker has said of the session.
+    async fn settings(
+        &self,
+        broadcast: BroadcastId,
+        session: SessionId,
+        said: Option<&metadata::Produced>,
+    ) -> anyhow::Result<Settings> {
         let log = &self.context.log;
         let segment = log.last(Kind::Segment, broadcast).await?;
         let (first_media_sequence, discontinuity_sequence) = match segment.map(|entry| entry.event) {
@@ -359,15 +425,7 @@ impl Worker {
             },
             _ => (0, 0),
         };
-        let announced = match log.last(Kind::Metadata, broadcast).await?.map(|entry| entry.event) {
-            Some(Event::Metadata(metadata)) => match metadata.event {
-                Some(metadata::Event::Produced(produced)) if produced.session_id == session.to_string() => {
-                    Some(Target::from_millis(produced.segment_target_ms))
-                }
-                _ => None,
-            },
-            _ => None,
-        };
+        let announced = said.map(|said| Target::from_millis(said.segment_target_ms));
         let ladder = match log.last(Kind::Options, broadcast).await?.map(|entry| entry.event) {
             Some(Event::Options(options)) => match options.event {
                 Some(options::Event::Changed(changed)) => changed.ladder,
@@ -431,6 +489,14 @@ fn failed(error: &anyhow::Error, delivered: i64) -> Outcome {
         tracing::warn!(code = "R05", error = %unsupported, "stream cannot be transcoded");
         return Outcome::Done;
     }
+    // The sink says it within an error of the transcode.
+    let cause = match error.downcast_ref() {
+        Some(transcode::Error::Sink(cause)) => cause,
+        _ => error,
+    };
+    if cause.is::<Lost>() {
+        return Outcome::Lost;
+    }
     let exponent = u32::try_from(delivered.clamp(1, 6)).unwrap_or(6) - 1;
     let delay = MAX_RETRY_DELAY.min(Duration::from_secs(1) * 2u32.pow(exponent));
     tracing::error!(error = %format!("{error:#}"), delay_s = delay.as_secs(), "job failed and is tried again");
@@ -471,6 +537,9 @@ mod tests {
             codec: "H.265".to_owned(),
         };
         assert!(matches!(failed(&unsupported.into(), 1), Outcome::Done));
+        assert!(matches!(failed(&Lost.into(), 1), Outcome::Lost));
+        let lost = transcode::Error::Sink(Lost.into());
+        assert!(matches!(failed(&lost.into(), 1), Outcome::Lost));
         let stalled = || transcode::Error::Stalled(Duration::from_secs(1)).into();
         assert!(matches!(failed(&stalled(), 1), Outcome::Again(delay) if delay.as_secs() == 1));
         assert!(matches!(failed(&stalled(), 99), Outcome::Again(delay) if delay.as_secs() == 30));

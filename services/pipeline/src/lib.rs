@@ -4,12 +4,14 @@
 //!
 //! Pure: [`timeline`] (one time line), [`probe`] and [`plan`] (what is made of
 //! a source), [`target`], [`clock`] and [`segmenter`] (where segments begin, parts and
-//! segments), [`report`] (what is said of it). Edges: [`ingest`] and [`flv`]
+//! segments), [`report`] (what is said of it), [`inherit`] (what a worker that died
+//! has left). Edges: [`ingest`] and [`flv`]
 //! (HTTP-FLV in), [`gst`] (decoders and encoders), [`store`] (object store and
-//! log out), [`jobs`] (the queue). [`transcode`] joins them and needs neither
+//! log out), [`jobs`] (the queue), [`claim`] (whose a session is). [`transcode`] joins them and needs neither
 //! the log nor a network: [`folder`] is a sink for tests and benches.
 
 pub mod app;
+pub mod claim;
 pub mod clock;
 mod config;
 mod epoch;
@@ -17,6 +19,7 @@ pub mod flv;
 pub mod folder;
 pub mod gst;
 pub mod ingest;
+pub mod inherit;
 pub mod jobs;
 pub mod media;
 mod packager;

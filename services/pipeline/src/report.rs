@@ -4,7 +4,7 @@
 use castlog_cmaf as cmaf;
 use castlog_log::{
     SessionId,
-    pb::{Container, Metadata, Rendition as PbRendition, RenditionKind, metadata},
+    pb::{Container, Rendition as PbRendition, RenditionKind, metadata},
 };
 
 use crate::{
@@ -97,8 +97,8 @@ impl Report {
         true
     }
 
-    /// The entry.
-    pub fn metadata(&self, session: SessionId, part_target_ms: u32) -> Metadata {
+    /// What the entry says.
+    pub fn produced(&self, session: SessionId, part_target_ms: u32) -> metadata::Produced {
         let source = &self.epoch.source;
         let video = source.video.as_ref().map(|video| metadata::SourceVideo {
             codec: video.config.codec_string(),
@@ -114,15 +114,14 @@ impl Report {
             bitrate: audio.bitrate,
         });
         let renditions = self.epoch.renditions.iter().zip(&self.rates);
-        Metadata {
-            event: Some(metadata::Event::Produced(metadata::Produced {
-                session_id: session.to_string(),
-                video,
-                audio,
-                renditions: renditions.map(|(of, rate)| rendition(of, rate)).collect(),
-                segment_target_ms: self.epoch.target.millis(),
-                part_target_ms,
-            })),
+        metadata::Produced {
+            session_id: session.to_string(),
+            video,
+            audio,
+            renditions: renditions.map(|(of, rate)| rendition(of, rate)).collect(),
+            segment_target_ms: self.epoch.target.millis(),
+            part_target_ms,
+            ..metadata::Produced::default()
         }
     }
 }
@@ -208,10 +207,7 @@ mod tests {
     }
 
     fn produced(report: &Report) -> (u64, u64) {
-        let metadata = report.metadata(SessionId::generate(), 250);
-        let Some(metadata::Event::Produced(produced)) = metadata.event else {
-            panic!("no event")
-        };
+        let produced = report.produced(SessionId::generate(), 250);
         let rendition = &produced.renditions[0];
         (rendition.peak_bitrate, rendition.average_bitrate)
     }

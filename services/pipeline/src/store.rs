@@ -10,7 +10,7 @@ use backon::{ExponentialBuilder, Retryable};
 use bytes::Bytes;
 use castlog_cmaf as cmaf;
 use castlog_log::{
-    BroadcastId, Draft, PartHeader, Publisher, SessionId,
+    BroadcastId, Draft, PartHeader, PublishError, Publisher, Receipt, SessionId,
     pb::{Segment, segment},
     trace,
 };
@@ -21,6 +21,8 @@ use tokio::time::{Instant, timeout};
 use tracing::{Instrument as _, Span};
 
 use crate::{
+    claim::Claim,
+    inherit::Row,
     media::Micros,
     report::Report,
     segmenter::{Output, PartInfo},
@@ -55,6 +57,7 @@ pub struct Live {
     broadcast: BroadcastId,
     session: SessionId,
     part_target_ms: u32,
+    claim: Claim,
     report: Option<Report>,
     rows: BTreeMap<u64, Vec<segment::Stored>>,
     /// No parts are published before this.
@@ -73,6 +76,7 @@ impl Live {
         broadcast: BroadcastId,
         session: SessionId,
         part_target_ms: u32,
+        claim: Claim,
         opening: Span,
     ) -> Self {
         Self {
@@ -81,6 +85,7 @@ impl Live {
             broadcast,
             session,
             part_target_ms,
+            claim,
             report: None,
             rows: BTreeMap::new(),
             parts_from: Instant::now(),
@@ -120,21 +125,45 @@ impl Live {
     }
 
     async fn publish(&self, draft: Draft) -> anyhow::Result<()> {
-        let attempt = || self.publisher.publish(draft.clone());
-        attempt
-            .retry(backoff())
-            .when(castlog_log::PublishError::is_retryable)
-            .notify(|error, delay| tracing::warn!(error = %error, ?delay, "publishing again"))
-            .await?;
+        publish(&self.publisher, draft).await?;
         Ok(())
     }
 
-    async fn publish_metadata(&self) -> anyhow::Result<()> {
+    async fn publish_metadata(&mut self) -> anyhow::Result<()> {
         let Some(report) = &self.report else {
             return Ok(());
         };
-        let metadata = report.metadata(self.session, self.part_target_ms);
-        self.publish(Draft::new(self.broadcast, metadata)).await
+        let produced = report.produced(self.session, self.part_target_ms);
+        self.claim.say(produced).await
+    }
+
+    /// Makes segments of what a worker that died has left of these renditions. `heir` is
+    /// the first discontinuity sequence number of the worker that goes on.
+    ///
+    /// # Errors
+    /// They cannot be stored or published.
+    pub async fn inherit(&mut self, rows: &[Row], renditions: &[String], heir: u64) -> anyhow::Result<()> {
+        for row in rows {
+            let mut segments = Vec::new();
+            for (mut stored, bytes) in row.segments(renditions) {
+                stored.session_id = self.session.to_string();
+                // Not where it may have stored the whole of it.
+                stored.object_key = self.key(&stored.rendition, &segment_name(row.media_sequence(), heir));
+                if bytes.is_empty() {
+                    let init = init_name(row.discontinuity_sequence());
+                    stored.init_object_key = self.key(&stored.rendition, &init);
+                } else {
+                    self.put_segment(&stored.object_key, bytes).await?;
+                }
+                segments.push(stored);
+            }
+            tracing::info!(
+                media_sequence = row.media_sequence(),
+                "what was left of a segment is one"
+            );
+            self.publish_segments(row.media_sequence(), segments).await?;
+        }
+        Ok(())
     }
 
     async fn part(&mut self, header: PartHeader, bytes: Bytes) {
@@ -215,7 +244,7 @@ impl Live {
         bytes: Bytes,
     ) -> anyhow::Result<()> {
         let rendition = &epoch.renditions[track].name;
-        let object_key = self.key(rendition, &format!("{media_sequence}.m4s"));
+        let object_key = self.key(rendition, &segment_name(media_sequence, epoch.discontinuity_sequence));
         let duration: Micros = parts.iter().map(|part| part.duration).sum();
         let size = bytes.len() as u64;
         self.put_segment(&object_key, bytes).await?;
@@ -229,7 +258,7 @@ impl Live {
             discontinuity_sequence: epoch.discontinuity_sequence,
             duration_us: duration.cast_unsigned(),
             program_date_time: Some(epoch.program_date_time(start).into()),
-            init_object_key: self.key(rendition, &init_name(epoch)),
+            init_object_key: self.key(rendition, &init_name(epoch.discontinuity_sequence)),
             object_key,
             size_bytes: size,
             parts: parts
@@ -265,7 +294,7 @@ impl Live {
 impl Sink for Live {
     async fn start(&mut self, epoch: &Epoch) -> anyhow::Result<()> {
         for rendition in &epoch.renditions {
-            let key = self.key(&rendition.name, &init_name(epoch));
+            let key = self.key(&rendition.name, &init_name(epoch.discontinuity_sequence));
             let init = cmaf::init_section(&rendition.config)?;
             self.put(&key, init, PutMode::Overwrite)
                 .await
@@ -297,7 +326,7 @@ impl Sink for Live {
                     independent: info.independent,
                     discontinuity_sequence: epoch.discontinuity_sequence,
                     segment_time: epoch.program_date_time(start),
-                    init_object_key: self.key(rendition, &init_name(epoch)),
+                    init_object_key: self.key(rendition, &init_name(epoch.discontinuity_sequence)),
                 };
                 self.part(header, bytes).await;
                 Ok(())
@@ -331,8 +360,24 @@ impl Sink for Live {
     }
 }
 
-fn init_name(epoch: &Epoch) -> String {
-    format!("init-{}.mp4", epoch.discontinuity_sequence)
+fn init_name(discontinuity_sequence: u64) -> String {
+    format!("init-{discontinuity_sequence}.mp4")
+}
+
+/// The discontinuity sequence number of its maker keeps two workers from writing to
+/// one place.
+fn segment_name(media_sequence: u64, maker: u64) -> String {
+    format!("{media_sequence}-{maker}.m4s")
+}
+
+/// Publishes an entry, however long it takes within the patience.
+pub(crate) async fn publish(publisher: &Publisher, draft: Draft) -> Result<Receipt, PublishError> {
+    let attempt = || publisher.publish(draft.clone());
+    attempt
+        .retry(backoff())
+        .when(PublishError::is_retryable)
+        .notify(|error, delay| tracing::warn!(error = %error, ?delay, "publishing again"))
+        .await
 }
 
 /// What the store makes of a request, if it does so in time.

@@ -1,5 +1,7 @@
 //! The live end: parts in whatever order, and however often, they arrive.
 
+use std::time::Duration;
+
 use castlog_log::{Entry, Part};
 use castlog_playlist::check::{self, Media};
 use chrono::DateTime;
@@ -184,7 +186,7 @@ fn a_part_is_in_memory_then_in_its_segment() {
         );
     }
     let segment = MediaKey {
-        file: File::Segment(2),
+        file: File::Segment { number: 2, maker: None },
         ..key(&scene, "480p", 0, 0, 0)
     };
     assert_eq!(piece(&scene, &state, 2, 0, 3), Piecewise::In(segment, 37_500..50_000));
@@ -193,6 +195,37 @@ fn a_part_is_in_memory_then_in_its_segment() {
     assert!(matches!(piece(&scene, &state, 10, 0, 3), Piecewise::In(..)));
     state.apply(&scene.options(castlog_log::pb::Visibility::Private, 0), at(100));
     assert!(state.part(&key(&scene, "480p", 10, 0, 2), at(100)).is_err());
+}
+
+#[test]
+fn an_heir_closes_what_a_worker_left_open() {
+    let mut scene = Scene::new();
+    let mut log = live(&mut scene);
+    // It died before it had any sound of the segment.
+    log.retain(|item| !matches!(item, Item::Part(part) if (part.header.rendition.as_str(), part.header.media_sequence) == ("audio", 10)));
+    let mut state = fold(&log);
+    let before = RENDITIONS.map(|r| scene.media(&state, r, at(100)));
+    for (rendition, parts) in [("audio", 0), ("480p", 3), ("source", 3)] {
+        let left = scene.left(rendition, 10, 0, parts);
+        assert_eq!(state.apply(&left, at(100)), Outcome::Applied);
+    }
+    for part in some_parts(&mut scene, 11, 1, 2) {
+        part.apply(&mut state, at(100));
+    }
+    for (rendition, before) in RENDITIONS.into_iter().zip(&before) {
+        let after = scene.media(&state, rendition, at(100));
+        assert_eq!(check::reload(before, &after), [], "{before}\n{after}");
+        let media = read(&scene, &state, rendition);
+        let last = media.segments.last().unwrap();
+        assert_eq!((last.sequence, last.duration), (10, Duration::from_millis(750)));
+        let parts = if rendition == "audio" { 0 } else { 3 };
+        assert_eq!((last.gap, last.parts.len()), (parts == 0, parts), "{after}");
+        let open = media.open.unwrap();
+        assert_eq!(
+            (open.sequence, open.discontinuity_sequence, open.parts.len()),
+            (11, 1, 2)
+        );
+    }
 }
 
 #[test]

@@ -165,6 +165,12 @@ impl Scene {
 
     /// The same segment, of eight parts.
     pub(super) fn whole(&mut self, rendition: &str, n: u64, discontinuity: u64) -> Entry {
+        self.left(rendition, n, discontinuity, PARTS)
+    }
+
+    /// What is left of it when its worker has died behind so many parts; behind none,
+    /// others have three.
+    pub(super) fn left(&mut self, rendition: &str, n: u64, discontinuity: u64, parts: u32) -> Entry {
         let mut entry = self.segment(rendition, n, discontinuity);
         if let Event::Segment(pb::Segment {
             event: Some(pb::segment::Event::Stored(stored)),
@@ -175,7 +181,9 @@ impl Scene {
                 size_bytes: 12_500,
                 independent: index == 0,
             };
-            stored.parts = (0..PARTS).map(part).collect();
+            stored.parts = (0..parts).map(part).collect();
+            stored.size_bytes = u64::from(parts) * 12_500;
+            stored.duration_us = u64::from(if parts == 0 { 3 } else { parts }) * 250_000;
         }
         entry
     }

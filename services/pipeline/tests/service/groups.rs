@@ -19,6 +19,44 @@ use crate::{
 /// Part targets of two workers, which show in what they say of a session whose it is.
 const TARGETS: [u32; 2] = [250, 200];
 
+/// A worker that gives no sign of life is believed dead although it works; it finds
+/// that its session is another's, and leaves it.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_believed_dead_leaves_its_session_to_the_next() {
+    let world = World::new().await;
+    let ingest = Ingest::start(&source(120)).await;
+    let silent = Config {
+        progress_ms: 60_000,
+        ..Config::default()
+    };
+    let first = world.worker_with(silent).await;
+    world.started(&ingest.url).await;
+    world.wait_for_segments(1).await;
+    let second = world.worker().await;
+    world.wait_for(4, |stored| stored.discontinuity_sequence == 1).await;
+    // Since the second has had its first segment in the log, the first has had none.
+    let lines: Vec<u64> = world
+        .segments()
+        .await
+        .iter()
+        .map(|stored| stored.discontinuity_sequence)
+        .collect();
+    let begun = lines.iter().position(|line| *line == 1).unwrap();
+    assert!(lines[begun..].iter().all(|line| *line == 1), "{lines:?}");
+    let said = world.metadata().await;
+    let makers: Vec<&str> = said.iter().map(|said| said.worker.as_str()).collect();
+    let [one, other] = [makers[0], *makers.last().unwrap()];
+    assert_ne!(one, other);
+    let turned = makers.iter().position(|maker| *maker == other).unwrap();
+    assert!(makers[turned..].iter().all(|maker| *maker == other), "{makers:?}");
+    // The first has no job any more; what it does now is another's job.
+    first.stop().await;
+    world.ended().await;
+    ingest.over.store(true, Ordering::SeqCst);
+    world.wait_for_empty_queue().await;
+    second.stop().await;
+}
+
 async fn worker(world: &World, part_target_ms: u32) -> Worker {
     let config = Config {
         max_jobs: 1,
