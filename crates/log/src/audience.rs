@@ -1,12 +1,14 @@
 //! How many people watch each broadcast: a fold over the `viewers` entries of the
-//! edges. Pure: time comes in as a value.
+//! edges. Pure: time comes in as a value. [`Log::follow_audience`] reads them.
 
 use std::{
     collections::HashMap,
     time::{Duration, Instant},
 };
 
-use crate::{BroadcastId, Entry, Event, pb};
+use chrono::Utc;
+
+use crate::{BroadcastId, Entry, Event, Follow, From, Kind, Log, pb};
 
 /// A count stands this long: edges count every 10 s, and one may be late.
 pub const COUNT_STANDS: Duration = Duration::from_secs(30);
@@ -61,5 +63,14 @@ impl Audience {
     pub fn of(&self, broadcast: BroadcastId) -> u64 {
         let edges = self.edges.get(&broadcast).into_iter().flat_map(HashMap::values);
         edges.map(|(count, _)| u64::from(*count)).sum()
+    }
+}
+
+impl Log {
+    /// Reads the counts that stand, and those that come.
+    #[must_use]
+    pub fn follow_audience(&self) -> Follow {
+        let kind = Kind::Viewers;
+        self.follow(kind.stream(), &[&kind.filter()], From::Time(Utc::now() - COUNT_STANDS))
     }
 }

@@ -3,7 +3,8 @@
 // Some events have no more fields than are set.
 #![allow(clippy::needless_update)]
 
-use castlog_log::{Event, SessionId, pb};
+use castlog_log::{BroadcastId, Entry, Event, Position, SessionId, pb};
+use chrono::Utc;
 use pb::{auth, health, metadata, options, publish_key, registration, segment, status, tags, title, viewers};
 
 macro_rules! event {
@@ -45,6 +46,38 @@ pub fn started(session_id: &str) -> Event {
         ..Default::default()
     };
     event!(Status, status::Started { session: Some(session) })
+}
+
+/// So many people watch at an edge.
+#[must_use]
+pub fn counted(edge: &str, concurrent: u32) -> Event {
+    event!(
+        Viewers,
+        viewers::Counted {
+            edge: edge.into(),
+            concurrent: concurrent,
+        }
+    )
+}
+
+/// An entry as it comes from the log.
+#[must_use]
+pub fn entry(broadcast: BroadcastId, event: impl Into<Event>, sequence: u64) -> Entry {
+    let event = event.into();
+    let kind = event.kind();
+    Entry {
+        id: format!("e{sequence}"),
+        source: "castlog/test".to_owned(),
+        time: Utc::now(),
+        subject: kind.of(broadcast),
+        event,
+        position: Position {
+            stream: kind.stream().to_owned(),
+            sequence,
+        },
+        traceparent: None,
+        payload: Default::default(),
+    }
 }
 
 /// Every event that the schema knows, filled enough to be told apart.

@@ -202,27 +202,10 @@ pub(crate) fn settings() -> Settings {
 
 #[cfg(test)]
 mod tests {
-    use castlog_log::{Kind, Position};
-    use castlog_testkit::events::title;
-    use chrono::Utc;
+    use castlog_log::Kind;
+    use castlog_testkit::events::{entry, tags, title};
 
     use super::*;
-
-    fn entry(kind: Kind, broadcast: BroadcastId, sequence: u64) -> Entry {
-        Entry {
-            id: "e".into(),
-            source: "castlog/live-api".into(),
-            time: Utc::now(),
-            subject: kind.of(broadcast),
-            event: title("any"),
-            position: Position {
-                stream: kind.stream().into(),
-                sequence,
-            },
-            traceparent: None,
-            payload: Default::default(),
-        }
-    }
 
     fn facts(id: BroadcastId, sequence: u64) -> BTreeMap<BroadcastId, Facts> {
         let mut facts = Facts::default();
@@ -233,15 +216,15 @@ mod tests {
     #[test]
     fn what_is_in_the_index_is_known_by_broadcast_and_kind() {
         let (written, id) = (Written::default(), BroadcastId::generate());
-        assert!(!written.knows(&entry(Kind::Title, id, 1)));
+        let titled = |id, sequence| entry(id, title("any"), sequence);
+        assert!(!written.knows(&titled(id, 1)));
         written.learn(&facts(id, 7));
         // One that was read before another may come to its end after it.
         written.learn(&facts(id, 5));
-        let knows = |kind, id, sequence| written.knows(&entry(kind, id, sequence));
-        assert!(knows(Kind::Title, id, 1) && knows(Kind::Title, id, 7));
-        assert!(!knows(Kind::Title, id, 8));
-        assert!(!knows(Kind::Tags, id, 1), "another kind");
-        assert!(!knows(Kind::Title, BroadcastId::generate(), 1), "another broadcast");
+        assert!(written.knows(&titled(id, 1)) && written.knows(&titled(id, 7)));
+        assert!(!written.knows(&titled(id, 8)));
+        assert!(!written.knows(&entry(id, tags(&[]), 1)), "another kind");
+        assert!(!written.knows(&titled(BroadcastId::generate(), 1)), "another broadcast");
     }
 
     #[test]
@@ -251,7 +234,7 @@ mod tests {
         for _ in 0..Written::MOST {
             written.learn(&facts(BroadcastId::generate(), 1));
         }
-        assert!(!written.knows(&entry(Kind::Title, first, 1)));
+        assert!(!written.knows(&entry(first, title("any"), 1)));
         assert!(written.0.lock().unwrap().len() <= Written::MOST);
     }
 }

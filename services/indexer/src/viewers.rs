@@ -7,12 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use castlog_log::{
-    BroadcastId, Followed, From, Kind, Log,
-    audience::{Audience, COUNT_STANDS},
-};
+use castlog_log::{BroadcastId, Followed, Log, audience::Audience};
 use castlog_service::Shutdown;
-use chrono::Utc;
 use tokio::time::MissedTickBehavior;
 
 use crate::reconcile::{CHUNK, Reconciler, Wanted};
@@ -84,8 +80,7 @@ pub(crate) async fn keep(reconciler: &Reconciler, shutdown: &Shutdown) {
 }
 
 async fn count(log: &Log, viewers: &Viewers) {
-    let kind = Kind::Viewers;
-    let mut follow = log.follow(kind.stream(), &[&kind.filter()], From::Time(Utc::now() - COUNT_STANDS));
+    let mut follow = log.follow_audience();
     loop {
         match follow.next().await {
             Ok(Followed::Entry(entry)) => viewers.lock().audience.count(&entry, Instant::now()),
@@ -114,41 +109,22 @@ async fn write(reconciler: &Reconciler) {
 
 #[cfg(test)]
 mod tests {
-    use castlog_log::{Entry, Position, pb};
+    use castlog_log::audience::COUNT_STANDS;
+    use castlog_testkit::events::{counted, entry};
 
     use super::*;
     use crate::document::Facts;
-
-    fn counted(broadcast: BroadcastId, concurrent: u32, sequence: u64) -> Entry {
-        let counted = pb::viewers::Counted {
-            edge: "a".into(),
-            concurrent,
-        };
-        Entry {
-            id: "e".into(),
-            source: "castlog/hls".into(),
-            time: Utc::now(),
-            subject: Kind::Viewers.of(broadcast),
-            event: pb::Viewers {
-                event: Some(pb::viewers::Event::Counted(counted)),
-            }
-            .into(),
-            position: Position {
-                stream: "LIVE_TELEMETRY".into(),
-                sequence,
-            },
-            traceparent: None,
-            payload: Default::default(),
-        }
-    }
 
     #[test]
     fn documents_that_are_off_are_due_and_others_are_not() {
         let (viewers, now) = (Viewers::default(), Instant::now());
         let [shown, equal, absent] = std::array::from_fn(|_| BroadcastId::generate());
         viewers.read([(shown, 0), (equal, 2)].into());
-        for (entry, id) in (1..).zip([shown, equal, absent]) {
-            viewers.lock().audience.count(&counted(id, 2, entry), now);
+        for (sequence, id) in (1..).zip([shown, equal, absent]) {
+            viewers
+                .lock()
+                .audience
+                .count(&entry(id, counted("a", 2), sequence), now);
         }
         assert_eq!(viewers.due(now), [shown].into());
         // Counts that nobody repeats are over.
@@ -166,7 +142,8 @@ mod tests {
         viewers.read(ids.iter().map(|id| (*id, 0)).collect());
         for (sequence, id) in (1..).zip(&ids) {
             let concurrent = u32::try_from(sequence).unwrap();
-            viewers.lock().audience.count(&counted(*id, concurrent, sequence), now);
+            let entry = entry(*id, counted("a", concurrent), sequence);
+            viewers.lock().audience.count(&entry, now);
         }
         assert_eq!(viewers.due(now), ids[1..].iter().copied().collect());
     }

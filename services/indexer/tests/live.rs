@@ -5,9 +5,9 @@ mod support;
 use castlog_indexer::{Config, rebuild};
 use castlog_log::{BroadcastId, Draft, Kind, pb};
 use castlog_projector::Progress;
-use castlog_testkit::until;
+use castlog_testkit::{events::counted, until};
 use serde_json::json;
-use support::{PATIENCE, Stage, deleted, ended, interrupted, metadata, options, started, title, watched};
+use support::{PATIENCE, Stage, deleted, ended, interrupted, metadata, options, started, title};
 
 #[tokio::test]
 async fn a_broadcast_is_found_while_it_is_live_and_public() -> anyhow::Result<()> {
@@ -124,20 +124,20 @@ async fn viewers_of_all_edges_are_what_a_search_sorts_by() -> anyhow::Result<()>
         (one, "a", 2),
     ];
     for (id, edge, concurrent) in counts {
-        stage.say(id, watched(edge, concurrent)).await?;
+        stage.say(id, counted(edge, concurrent)).await?;
     }
     stage.watched(&[(one, 6), (two, 1)]).await?;
     // The count is no difference from the log.
     stage.verified().await?;
     // Another process that builds the index anew knows no counts.
     rebuild(&stage.config, &stage.log.log, &Progress::none()).await?;
-    stage.say(one, watched("a", 2)).await?;
+    stage.say(one, counted("a", 2)).await?;
     stage.watched(&[(one, 6), (two, 1)]).await?;
     // What is off the air stays so, whoever still counts.
     stage.say(one, ended(&session)).await?;
     stage.found("", "", &[two]).await?;
-    stage.say(one, watched("a", 7)).await?;
-    stage.say(two, watched("a", 0)).await?;
+    stage.say(one, counted("a", 7)).await?;
+    stage.say(two, counted("a", 0)).await?;
     stage.watched(&[(two, 0)]).await?;
     indexer.finish().await
 }

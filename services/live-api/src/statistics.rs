@@ -12,13 +12,8 @@ use std::{
     time::Instant,
 };
 
-use castlog_log::{
-    BroadcastId, Follow, Followed, From, Kind, Log,
-    audience::{Audience, COUNT_STANDS},
-    change::Change,
-};
+use castlog_log::{BroadcastId, Follow, Followed, From, Log, audience::Audience, change::Change};
 use castlog_service::Shutdown;
-use chrono::Utc;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -187,9 +182,7 @@ impl LiveStatistics {
     /// Follows the change feed and the counts of viewers until the shutdown.
     pub(crate) async fn follow(self, log: Log, shutdown: Shutdown) -> anyhow::Result<()> {
         let mut changes = log.follow_changes(From::LastPerSubject);
-        let since = Utc::now() - COUNT_STANDS;
-        let viewers = Kind::Viewers.filter();
-        let mut viewers = log.follow(Kind::Viewers.stream(), &[&viewers], From::Time(since));
+        let mut viewers = log.follow_audience();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),

@@ -1,6 +1,8 @@
 //! The fold over the change feed, without a log.
 
-use castlog_log::{Entry, Position, pb};
+use castlog_log::{Entry, Kind, Position, audience::COUNT_STANDS, pb};
+use castlog_testkit::events::{counted, entry};
+use chrono::Utc;
 use pb::{broadcast_state::Version, status};
 use proptest::prelude::*;
 
@@ -61,29 +63,6 @@ impl Scene {
     }
 }
 
-fn watched(id: BroadcastId, edge: &str, concurrent: u32, sequence: u64) -> Entry {
-    let counted = pb::viewers::Counted {
-        edge: edge.into(),
-        concurrent,
-    };
-    Entry {
-        id: "e".into(),
-        source: "castlog/hls".into(),
-        time: Utc::now(),
-        subject: Kind::Viewers.of(id),
-        event: pb::Viewers {
-            event: Some(pb::viewers::Event::Counted(counted)),
-        }
-        .into(),
-        position: Position {
-            stream: "LIVE_TELEMETRY".into(),
-            sequence,
-        },
-        traceparent: None,
-        payload: Default::default(),
-    }
-}
-
 #[test]
 fn broadcasts_on_air_count_under_each_of_their_tags() {
     let started = || status::Event::Started(Default::default());
@@ -115,7 +94,7 @@ fn broadcasts_on_air_count_under_each_of_their_tags() {
     ];
     for _ in 0..2 {
         for ((id, edge, count), sequence) in watching.into_iter().zip(1..) {
-            counts.audience.count(&watched(id, edge, count, sequence), now);
+            counts.audience.count(&entry(id, counted(edge, count), sequence), now);
         }
     }
     let tag = |tag: &str, live, viewers| Tag {
@@ -170,7 +149,7 @@ fn told(choices: Vec<(usize, u8, u8)>) -> Vec<Said> {
         if choice == 0 {
             counts += 1;
             let edge = if value % 2 == 0 { "a" } else { "b" };
-            return Said::Watched(Box::new(watched(scene.id, edge, value.into(), counts)));
+            return Said::Watched(Box::new(entry(scene.id, counted(edge, value.into()), counts)));
         }
         changes += 1;
         Said::Change(Box::new(match choice {

@@ -1,6 +1,9 @@
-use castlog_log::{BroadcastId, Kind, Position, pb};
+use castlog_log::BroadcastId;
 use castlog_projector::compliance::{self, Harness};
-use castlog_testkit::Meilisearch;
+use castlog_testkit::{
+    Meilisearch,
+    events::{entry, title},
+};
 use serde_json::Value;
 
 use super::*;
@@ -17,7 +20,7 @@ fn days_within_the_retention_are_kept() {
 
 #[test]
 fn requests_are_bounded() {
-    let document = || Document::of(&entry(1, &"x".repeat(64 * 1024)));
+    let document = || Document::of(&entry(BroadcastId::generate(), title(&"x".repeat(64 * 1024)), 1));
     let documents: Vec<Document> = std::iter::repeat_with(document).take(300).collect();
     let chunks = chunks(&documents);
     assert!(chunks.len() > 1);
@@ -27,26 +30,6 @@ fn requests_are_bounded() {
             .iter()
             .all(|chunk| chunk.iter().map(Document::size).sum::<usize>() <= MAX_REQUEST)
     );
-}
-
-fn entry(sequence: u64, title: &str) -> Entry {
-    let changed = pb::title::Changed { title: title.into() };
-    Entry {
-        id: format!("e{sequence}"),
-        source: "castlog/test".into(),
-        time: Utc::now(),
-        subject: Kind::Title.of(BroadcastId::generate()),
-        event: pb::Title {
-            event: Some(pb::title::Event::Changed(changed)),
-        }
-        .into(),
-        position: Position {
-            stream: "BROAD_INFO".into(),
-            sequence,
-        },
-        traceparent: None,
-        payload: Default::default(),
-    }
 }
 
 struct View {
@@ -94,7 +77,9 @@ fn sink(server: &Meilisearch) -> anyhow::Result<Sink> {
 async fn the_entry_of_a_document_that_is_refused_is_named() -> anyhow::Result<()> {
     let server = Meilisearch::start().await?;
     let mut sink = sink(&server)?;
-    let mut entries: Vec<Entry> = (1..=5).map(|sequence| entry(sequence, "title")).collect();
+    let mut entries: Vec<Entry> = (1..=5)
+        .map(|sequence| entry(BroadcastId::generate(), title("title"), sequence))
+        .collect();
     // Nothing that is in an entry makes Meilisearch refuse it; a stream of such a name would.
     entries[3].position.stream = "no id".into();
     match Projection::apply(&mut sink, &entries).await {
@@ -119,7 +104,7 @@ async fn it_withstands_what_every_view_must() -> anyhow::Result<()> {
     let server = Meilisearch::start().await?;
     let sink = sink(&server)?;
     let entries: Vec<Entry> = (1..=6)
-        .map(|sequence| entry(sequence, &format!("title {sequence}")))
+        .map(|sequence| entry(BroadcastId::generate(), title(&format!("title {sequence}")), sequence))
         .collect();
     let mut view = View { server, sink };
     compliance::check(&mut view, &entries).await?;

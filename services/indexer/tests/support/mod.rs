@@ -115,17 +115,6 @@ impl Stage {
     }
 }
 
-pub(crate) fn watched(edge: &str, concurrent: u32) -> Event {
-    let counted = pb::viewers::Counted {
-        edge: edge.into(),
-        concurrent,
-    };
-    pb::Viewers {
-        event: Some(pb::viewers::Event::Counted(counted)),
-    }
-    .into()
-}
-
 pub(crate) fn deleted() -> Event {
     let deleted = pb::registration::Deleted {
         owner: "ann".into(),

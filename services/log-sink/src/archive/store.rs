@@ -1,9 +1,10 @@
 //! The archive in the object store. What decides is only ever created, never
 //! replaced: every store can do that atomically, a local folder included.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::Context as _;
+use backon::{ConstantBuilder, Retryable as _};
 use bytes::Bytes;
 use castlog_service::MediaStore;
 use futures::{StreamExt as _, TryStreamExt as _, future::ready, stream::BoxStream};
@@ -11,6 +12,14 @@ use object_store::{Error, ObjectStoreExt as _, PutMode, PutOptions, path::Path};
 use serde::{Deserialize, Serialize};
 
 use super::plan::Plan;
+
+/// Looks at an object that is being made by somebody else, and the wait between two.
+const LOOKS: usize = 50;
+const LOOK: Duration = Duration::from_millis(100);
+
+#[derive(Debug, thiserror::Error)]
+#[error("it is there and cannot be found")]
+struct InTheMaking;
 
 #[derive(Clone)]
 pub(crate) struct Store {
@@ -76,13 +85,20 @@ impl Store {
     /// Claims a range; returns the plan of whoever came first, if somebody has.
     pub(crate) async fn claim(&self, plan: &Plan) -> anyhow::Result<Option<Plan>> {
         let path = self.plan_path(&plan.stream, plan.first);
-        if self.put(&path, serde_json::to_vec(plan)?, PutMode::Create).await? {
-            return Ok(None);
-        }
-        let stands = self.read(&path).await?;
-        stands
-            .map(Some)
-            .with_context(|| format!("{path} is there and cannot be found"))
+        // Of two who create it at once, one may be refused before that of the other can
+        // be read, which may fail yet.
+        let attempt = || async {
+            if self.put(&path, serde_json::to_vec(plan)?, PutMode::Create).await? {
+                return Ok(None);
+            }
+            let stands = self.read(&path).await?;
+            stands.map(Some).ok_or_else(|| InTheMaking.into())
+        };
+        let refused = attempt
+            .retry(ConstantBuilder::default().with_delay(LOOK).with_max_times(LOOKS))
+            .when(anyhow::Error::is::<InTheMaking>)
+            .await;
+        refused.with_context(|| format!("cannot claim {path}"))
     }
 
     /// The files of a plan that are not there.
