@@ -24,8 +24,8 @@ const ROUNDS: u32 = 2;
 const OTHERS: usize = 3;
 /// Changes of each broadcast in a round.
 const CHANGES: u32 = 8;
-/// Every so many rounds the stream is waited for: a dead worker's job is taken
-/// over after its ack wait, which is long.
+/// Every so many rounds the stream is waited for: a segment of a new worker takes
+/// longer than a round.
 const PLAYED: u32 = 10;
 /// Every so many rounds, and in the last, every view is compared with the log entry by
 /// entry; in between, those for which it takes a moment.

@@ -253,6 +253,10 @@ impl Running {
             }
             Arrival::Nothing => return Ok(Step::Done),
         };
+        if core.ends_before(&self.start.source, track, &unit) {
+            self.segmenter.end_at(unit.pts);
+            return Ok(Step::Over);
+        }
         if track == Track::Video && unit.sync && self.restart {
             core.carry = Some(packet);
             return Ok(Step::Over);

@@ -14,7 +14,10 @@ use bytes::Bytes;
 use castlog_cmaf as cmaf;
 use castlog_flv::{self as flv, avc};
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -31,6 +34,10 @@ use crate::{
 /// Silence of the source after which an epoch is ended, so that what is in the
 /// encoders reaches the viewers and the last segment is complete.
 pub(crate) const IDLE: Duration = Duration::from_secs(5);
+
+/// How long the next keyframe is waited for when the transcode is told to stop: another
+/// worker begins with it. Longer than any interval that is passed through.
+const HANDOVER: Duration = Duration::from_secs(5);
 
 /// Largest distance from decoding to presentation in milliseconds: sixteen
 /// reordered pictures at five a second. Nonsense beyond would lead the segment
@@ -151,8 +158,8 @@ pub(crate) enum Command {
     End,
 }
 
-/// Transcodes until the packets end or `stop` is cancelled, and delivers
-/// everything before it returns.
+/// Transcodes until the packets end, or up to the first keyframe after `stop` is
+/// cancelled, and delivers everything before it returns.
 pub async fn run<S: Sink>(
     settings: Settings,
     packets: &mut mpsc::Receiver<Packet>,
@@ -175,6 +182,7 @@ pub async fn run<S: Sink>(
         carry: None,
         video_config: None,
         audio_config: None,
+        stop_at: None,
         ended: false,
     };
     let (core, sink) = tokio::join!(core.run(), deliver(receiver, sink));
@@ -238,6 +246,8 @@ pub(crate) struct Core<'a> {
     discontinuity: u64,
     /// Set once a passed-through source has broken its keyframe interval.
     pub(crate) force_encode: bool,
+    /// When the wait for a keyframe to stop at is over.
+    stop_at: Option<Instant>,
     ended: bool,
 }
 
@@ -267,15 +277,22 @@ impl Core<'_> {
         if let Some(packet) = self.carry.take() {
             return Some(packet);
         }
+        let Self {
+            packets, stop, stop_at, ..
+        } = self;
         let receive = async {
             match patience {
-                Some(patience) => timeout(patience, self.packets.recv()).await.ok(),
-                None => Some(self.packets.recv().await),
+                Some(patience) => timeout(patience, packets.recv()).await.ok(),
+                None => Some(packets.recv().await),
             }
+        };
+        let stopped = async {
+            stop.cancelled().await;
+            sleep_until(*stop_at.get_or_insert_with(|| Instant::now() + HANDOVER)).await;
         };
         let received = tokio::select! {
             received = receive => received,
-            () = self.stop.cancelled() => Some(None),
+            () = stopped => Some(None),
         };
         match received {
             Some(Some(packet)) => return Some(packet),
@@ -283,6 +300,14 @@ impl Core<'_> {
             None => {}
         }
         None
+    }
+
+    /// Whether the transcode ends before this unit, which another worker begins with.
+    pub(crate) fn ends_before(&mut self, source: &Source, track: Track, unit: &AccessUnit) -> bool {
+        let begins = unit.sync && (track == Track::Video || source.video.is_none());
+        let ends = begins && self.stop.is_cancelled();
+        self.ended |= ends;
+        ends
     }
 
     pub(crate) fn arrive(&mut self, packet: Packet) -> Result<Arrival, Error> {
@@ -346,6 +371,10 @@ impl Core<'_> {
             self.audio_config.clone(),
         );
         while !probe.is_decided() {
+            if self.stop.is_cancelled() {
+                self.ended = true;
+                return Ok(None);
+            }
             let patience = (!probe.is_empty()).then_some(IDLE);
             let Some(packet) = self.packet(patience).await else {
                 break;

@@ -9,9 +9,11 @@ use std::{panic::AssertUnwindSafe, path::PathBuf};
 use castlog_pipeline::{
     folder::Folder,
     media::Packet,
-    transcode::{Error, Settings},
+    transcode::{self, Error, Settings},
 };
 use support::{AAC, complaints, ffmpeg_flv, h264, join, packets, picture, run, settings, tone, verify};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 async fn transcode(flv: &[u8]) -> (Folder, tempfile::TempDir) {
     let root = tempfile::tempdir().unwrap();
@@ -347,6 +349,38 @@ async fn a_takeover_goes_on_with_the_numbers() {
     assert_eq!(folder.segments[0].media_sequence, 41);
     assert!(root.path().join("source/init-3.mp4").is_file());
     assert!(root.path().join("240p/41.m4s").is_file() || folder.epochs[0].renditions.len() == 1);
+}
+
+/// Whoever goes on begins with the newest keyframe that the RTMP server has.
+#[tokio::test]
+async fn who_is_told_to_stop_ends_before_a_keyframe() {
+    let encoder = format!("{} {} {} {AAC}", picture("320x240", 25, 20), tone(20), h264(25, 0));
+    let source = packets(&ffmpeg_flv(&encoder));
+    let (sender, mut receiver) = mpsc::channel(1);
+    let stop = CancellationToken::new();
+    // In the middle of the sixth second.
+    let feed = async {
+        for packet in source {
+            if matches!(packet, Packet::Video { timestamp: 5500.., .. }) {
+                stop.cancel();
+            }
+            if sender.send(packet).await.is_err() {
+                return true;
+            }
+        }
+        false
+    };
+    let root = tempfile::tempdir().unwrap();
+    let mut folder = Folder::new(root.path());
+    let work = async {
+        let result = transcode::run(settings(), &mut receiver, &stop, &mut folder).await;
+        receiver.close();
+        result
+    };
+    let (result, refused) = tokio::join!(work, feed);
+    result.unwrap();
+    assert!(refused, "it took all that there was");
+    verify(&folder, 25, 6.0, 0.05);
 }
 
 #[tokio::test]
