@@ -113,6 +113,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/broadcasts/{id}/recordings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists the recordings of a broadcast. */
+        get: operations["recordings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/broadcasts/{id}/tags": {
         parameters: {
             query?: never;
@@ -826,6 +843,29 @@ export interface components {
         PublishKeyState: {
             state: components["schemas"]["KeyState"];
         };
+        /** @description A session that is over and was recorded. */
+        Recording: {
+            /** Format: date-time */
+            ended_at: string;
+            /** @description Its multivariant playlist. */
+            playback_url: string;
+            session_id: string;
+            /** Format: date-time */
+            started_at: string;
+            /**
+             * Format: date-time
+             * @description Until when it is kept.
+             */
+            until: string;
+        };
+        /** @description What can be watched of a broadcast's sessions that are over. */
+        Recordings: {
+            /**
+             * @description The newest first; of many, the newest 100. Empty when the broadcast does not
+             *     keep any.
+             */
+            items: components["schemas"]["Recording"][];
+        };
         /** @description One rung of the ladder. */
         Rendition: {
             /**
@@ -1386,6 +1426,38 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["NewKey"];
+                };
+            };
+            /** @description Problem */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    recordings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Broadcast */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Recordings */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Recordings"];
                 };
             };
             /** @description Problem */

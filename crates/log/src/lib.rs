@@ -30,6 +30,7 @@ pub mod provision;
 mod publish;
 mod read;
 mod secret;
+pub mod session;
 mod status;
 mod subject;
 mod subjects;

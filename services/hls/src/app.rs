@@ -12,6 +12,7 @@ use crate::{
     config::Config,
     follow::{self, Shared},
     http::{self, Edge},
+    recording::Recordings,
     viewers::{self, Audience},
 };
 
@@ -63,6 +64,7 @@ pub async fn start(config: Config, ctx: Context) -> anyhow::Result<Running> {
     let audience = Arc::new(Audience::default());
     let edge = Edge::new(
         shared.clone(),
+        Recordings::new(ctx.log.clone(), &config.media_base),
         ctx.media.clone(),
         config.cache_bytes,
         Arc::clone(&audience),

@@ -24,6 +24,8 @@ pub(crate) enum Problem {
     NoPage,
     Directive(&'static str),
     NotInTime,
+    NoRecording,
+    LogUnavailable,
 }
 
 impl From<Absent> for Problem {
@@ -83,6 +85,16 @@ impl Problem {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "H12",
                 "the media waited for has not come in three target durations",
+            ),
+            Self::NoRecording => (
+                StatusCode::NOT_FOUND,
+                "H20",
+                "there is no such recording, or the broadcast does not keep any",
+            ),
+            Self::LogUnavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "H21",
+                "the log cannot be read; try again",
             ),
             Self::NoPage => (StatusCode::NOT_FOUND, "H10", "there is nothing at this address"),
         }

@@ -31,6 +31,7 @@ use crate::{
     live::Piecewise,
     playlists,
     range::{self, Wanted},
+    recording::Recordings,
     rooms::{LONGEST_WAIT, Looked},
     viewers::Audience,
 };
@@ -58,6 +59,7 @@ const THUMBNAIL: HeaderValue = HeaderValue::from_static("public, max-age=5");
 pub(crate) struct Edge {
     pub(crate) shared: Shared,
     pub(crate) shutdown: Shutdown,
+    pub(crate) recordings: Recordings,
     store: MediaStore,
     cache: Cache,
     audience: Arc<Audience>,
@@ -66,6 +68,7 @@ pub(crate) struct Edge {
 impl Edge {
     pub(crate) fn new(
         shared: Shared,
+        recordings: Recordings,
         store: MediaStore,
         cache_bytes: u64,
         audience: Arc<Audience>,
@@ -74,6 +77,7 @@ impl Edge {
         Self {
             shared,
             shutdown,
+            recordings,
             store,
             cache: Cache::new(cache_bytes),
             audience,
@@ -110,6 +114,14 @@ pub(crate) fn router(edge: Edge) -> Router {
     Router::new()
         .route("/live/{broadcast}/index.m3u8", get(playlists::multivariant))
         .route("/live/{broadcast}/{rendition}/index.m3u8", get(playlists::media))
+        .route(
+            "/recordings/{broadcast}/{session}/index.m3u8",
+            get(playlists::recorded_multivariant),
+        )
+        .route(
+            "/recordings/{broadcast}/{session}/{rendition}/index.m3u8",
+            get(playlists::recorded_media),
+        )
         .route("/media/{*key}", get(media))
         .fallback(|| async { Problem::NoPage })
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIMEOUT))

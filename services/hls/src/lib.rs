@@ -4,7 +4,8 @@
 //! `segment`, `part`) and keeps the newest window of each live broadcast in memory.
 //! It shares nothing with other edges, so any number of them can stand side by
 //! side. Media comes from the object store, through a
-//! bounded memory cache. Playlists follow draft-pantos-hls-rfc8216bis.
+//! bounded memory cache. Sessions that are over are read from the log when somebody asks
+//! for their recording. Playlists follow draft-pantos-hls-rfc8216bis.
 
 mod app;
 mod cache;
@@ -17,6 +18,7 @@ mod live;
 mod parts;
 mod playlists;
 mod range;
+mod recording;
 mod rooms;
 mod session;
 mod state;

@@ -23,6 +23,7 @@ use crate::{
     error::Problem,
     http::Edge,
     live::Reach,
+    recording::Recording,
     rooms::{Looked, Shown},
 };
 
@@ -140,8 +141,40 @@ pub(crate) async fn media(
     Ok(answer(&shown, lifetime_s, &headers))
 }
 
+/// A recording of a broadcast.
+async fn recorded(edge: &Edge, broadcast: &str, session: &str) -> Result<Arc<Recording>, Problem> {
+    edge.ready()?;
+    let (Ok(broadcast), Ok(session)) = (broadcast.parse(), session.parse()) else {
+        return Err(Problem::NoRecording);
+    };
+    if !edge.shared.read().records(broadcast)? {
+        return Err(Problem::NoRecording);
+    }
+    edge.recordings.get(broadcast, session).await
+}
+
+pub(crate) async fn recorded_multivariant(
+    State(edge): State<Arc<Edge>>,
+    Path((broadcast, session)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let recording = recorded(&edge, &broadcast, &session).await?;
+    let shown = recording.multivariant();
+    Ok(answer(shown, shown.lifetime_s, &headers))
+}
+
+pub(crate) async fn recorded_media(
+    State(edge): State<Arc<Edge>>,
+    Path((broadcast, session, rendition)): Path<(String, String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let recording = recorded(&edge, &broadcast, &session).await?;
+    let shown = recording.media(&rendition).ok_or(Problem::NoRendition)?;
+    Ok(answer(shown, shown.lifetime_s, &headers))
+}
+
 impl Shown {
-    fn new(text: String, lifetime_s: u64, target_duration: u32) -> Self {
+    pub(crate) fn new(text: String, lifetime_s: u64, target_duration: u32) -> Self {
         let mut hasher = DefaultHasher::new();
         text.hash(&mut hasher);
         // Weak, since the same tag stands for the compressed and the plain text.

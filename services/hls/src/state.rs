@@ -86,6 +86,7 @@ enum Phase {
 struct Known {
     options: u64,
     private: bool,
+    records: bool,
     window_s: u32,
     registration: u64,
     deleted: bool,
@@ -172,6 +173,7 @@ impl State {
             Ok(pb::Visibility::Public | pb::Visibility::Unspecified)
         );
         known.window_s = options.dvr_window_s;
+        known.records = options.record;
         if let Some(live) = self.live.get_mut(&broadcast) {
             live.sessions.trim(known.window(&self.rules));
         }

@@ -187,6 +187,14 @@ async fn ffmpeg_and_gstreamer_play_every_rendition() -> anyhow::Result<()> {
     .await?;
     assert_eq!(String::from_utf8_lossy(&decoded.stderr), "", "ffmpeg complains");
 
+    // And what was recorded of it, whole.
+    let record = show.options_of(castlog_log::pb::Visibility::Public, true);
+    stage.publish(show.broadcast, record).await?;
+    edge.text(&show.recording("index.m3u8")).await?;
+    let recording = format!("{}{}", edge.base, show.recording("index.m3u8"));
+    let counts = packets(&ffprobe, &recording, "v:0").await?;
+    assert_eq!(counts, [240], "{recording}");
+
     let gst = tools::find("gst-launch-1.0")?;
     let video = format!("{}{}", edge.base, show.playlist("source"));
     let location = format!("location={video}");

@@ -107,6 +107,44 @@ async fn the_past_comes_first_and_then_what_happens() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn sessions_that_are_over_are_recordings_where_they_are_kept() -> anyhow::Result<()> {
+    let stage = Stage::build().await?;
+    let created = |record: bool, visibility: &str| json!({ "title": "one", "options": { "record": record, "visibility": visibility } });
+    let (kept, _, _) = stage.create(created(true, "public")).await?;
+    let (lost, _, _) = stage.create(created(false, "public")).await?;
+    let (private, _, _) = stage.create(created(true, "private")).await?;
+    for id in [&kept, &lost, &private] {
+        // Each is over when the next one begins.
+        for _ in 0..3 {
+            stage.go_live(id).await?;
+        }
+    }
+    let path = |id: &str| format!("/v1/broadcasts/{id}/recordings");
+    let recordings = async |request: reqwest::RequestBuilder| {
+        let answer = expect(request.send().await?, StatusCode::OK).await?;
+        anyhow::Ok(answer["items"].as_array().unwrap().clone())
+    };
+    let items = recordings(stage.anonymous(Method::GET, &path(&kept))).await?;
+    assert_eq!(items.len(), 2, "the third is on the air: {items:?}");
+    assert!(
+        items[0]["started_at"].as_str() >= items[1]["started_at"].as_str(),
+        "the newest first"
+    );
+    for item in &items {
+        let session = item["session_id"].as_str().unwrap();
+        let url = item["playback_url"].as_str().unwrap();
+        assert!(
+            url.ends_with(&format!("/recordings/{kept}/{session}/index.m3u8")),
+            "{url}"
+        );
+    }
+    assert_eq!(recordings(stage.anonymous(Method::GET, &path(&lost))).await?.len(), 0);
+    assert_eq!(recordings(stage.admin(Method::GET, &path(&private))).await?.len(), 2);
+    problem(stage.anonymous(Method::GET, &path(&private)).send().await?, 404, "A05").await?;
+    stage.finish().await
+}
+
+#[tokio::test]
 async fn the_past_of_several_streams_is_merged_by_time() -> anyhow::Result<()> {
     let stage = Stage::build().await?;
     let (id, _, _) = stage.create(json!({ "title": "0" })).await?;

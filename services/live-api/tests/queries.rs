@@ -235,6 +235,7 @@ async fn the_api_describes_itself() -> anyhow::Result<()> {
             "/v1/broadcasts/{id}/options",
             "/v1/broadcasts/{id}/publish-key",
             "/v1/broadcasts/{id}/publish-key/rotate",
+            "/v1/broadcasts/{id}/recordings",
             "/v1/broadcasts/{id}/tags",
             "/v1/broadcasts/{id}/title",
             "/v1/broadcasts/{id}/titles",

@@ -32,6 +32,12 @@ impl State {
         }
     }
 
+    /// Whether a broadcast shows what was recorded of it.
+    pub(crate) fn records(&self, broadcast: BroadcastId) -> Result<bool, Absent> {
+        self.access(broadcast)?;
+        Ok(self.known.get(&broadcast).is_some_and(|known| known.records))
+    }
+
     /// The session to show (`wanted`, or the current one), its id, and whether it is over.
     fn session(
         &self,

@@ -164,6 +164,20 @@ impl Show {
         }
     }
 
+    /// The next session of the same broadcast.
+    pub(crate) fn again(&self) -> Self {
+        Self {
+            broadcast: self.broadcast,
+            session: SessionId::generate(),
+            start: Utc::now(),
+        }
+    }
+
+    /// The address of a playlist of its recording: `index.m3u8`, or that of a rendition.
+    pub(crate) fn recording(&self, playlist: &str) -> String {
+        format!("/recordings/{}/{}/{playlist}", self.broadcast, self.session)
+    }
+
     pub(crate) fn multivariant(&self) -> String {
         format!("/live/{}/index.m3u8", self.broadcast)
     }
@@ -204,8 +218,13 @@ impl Show {
     }
 
     pub(crate) fn options(&self, visibility: pb::Visibility) -> pb::Options {
+        self.options_of(visibility, false)
+    }
+
+    pub(crate) fn options_of(&self, visibility: pb::Visibility, record: bool) -> pb::Options {
         let changed = pb::options::Changed {
             visibility: visibility as i32,
+            record,
             ..Default::default()
         };
         pb::Options {

@@ -1,5 +1,5 @@
-//! What the log says of one broadcast over time: its titles, and the health of
-//! its encoder.
+//! What the log says of one broadcast over time: its titles, its recordings, and the
+//! health of its encoder.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use axum::{
     extract::{FromRequestParts, State},
     http::request::Parts,
 };
-use castlog_log::{BroadcastId, Entry, Event, Followed, From, Kind, pb};
+use castlog_log::{BroadcastId, Entry, Event, Followed, From, Kind, pb, session::PastSession};
 use chrono::{TimeDelta, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -23,6 +23,10 @@ use crate::{
 
 /// Most titles of an answer: the newest.
 const MAX_TITLES: usize = 200;
+/// Most recordings of an answer: the newest.
+const MAX_RECORDINGS: usize = 100;
+/// How long the log keeps what recordings consist of (`LIVE_SEGMENT`).
+const RECORDINGS_KEPT: TimeDelta = TimeDelta::days(30);
 /// Samples are kept for a day.
 const MAX_MINUTES: i64 = 24 * 60;
 /// Most samples of an answer, the newest: a day of one every five seconds.
@@ -80,6 +84,65 @@ pub(crate) async fn titles(State(api): State<Arc<Api>>, viewer: Viewer, Id(id): 
         .collect();
     items.drain(..items.len().saturating_sub(MAX_TITLES));
     Ok(Json(Titles { items }))
+}
+
+/// What can be watched of a broadcast's sessions that are over.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Recordings {
+    /// The newest first; of many, the newest 100. Empty when the broadcast does not
+    /// keep any.
+    items: Vec<Recording>,
+}
+
+/// A session that is over and was recorded.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Recording {
+    session_id: String,
+    #[schema(format = DateTime)]
+    started_at: String,
+    #[schema(format = DateTime)]
+    ended_at: String,
+    /// Until when it is kept.
+    #[schema(format = DateTime)]
+    until: String,
+    /// Its multivariant playlist.
+    playback_url: String,
+}
+
+/// Lists the recordings of a broadcast.
+#[utoipa::path(
+    get, path = "/v1/broadcasts/{id}/recordings", tag = "queries", security((), ("token" = [])),
+    params(("id" = String, Path, description = "Broadcast")),
+    responses(
+        (status = 200, description = "Recordings", body = Recordings),
+        (status = "default", description = "Problem", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn recordings(
+    State(api): State<Arc<Api>>,
+    viewer: Viewer,
+    Id(id): Id,
+) -> Result<Json<Recordings>, Problem> {
+    let newest = api.info.get(id).await?.ok_or_else(Problem::no_broadcast)?;
+    let hls = &api.config.hls_public_url;
+    let broadcast = Broadcast::of(id, &newest, hls)
+        .filter(|broadcast| viewer.is_admin || broadcast.is_public())
+        .ok_or_else(Problem::no_broadcast)?;
+    if !broadcast.options.record {
+        return Ok(Json(Recordings { items: Vec::new() }));
+    }
+    let now = Utc::now();
+    let mut past = api.log.past_sessions(id).await?;
+    past.retain(|session| session.started_at + RECORDINGS_KEPT > now);
+    let recording = |session: &PastSession| Recording {
+        session_id: session.id.to_string(),
+        started_at: rfc3339(session.started_at),
+        ended_at: rfc3339(session.ended_at),
+        until: rfc3339(session.started_at + RECORDINGS_KEPT),
+        playback_url: format!("{hls}/recordings/{id}/{}/index.m3u8", session.id),
+    };
+    let items = past.iter().rev().take(MAX_RECORDINGS).map(recording).collect();
+    Ok(Json(Recordings { items }))
 }
 
 /// The health of a broadcast's encoder over time.

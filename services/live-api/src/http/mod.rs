@@ -98,6 +98,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .routes(routes!(commands::rotate))
         .routes(routes!(commands::revoke))
         .routes(routes!(broadcast::titles))
+        .routes(routes!(broadcast::recordings))
         .routes(routes!(broadcast::health))
         .routes(routes!(queries::statistics))
         .routes(routes!(queries::ingest))

@@ -1,0 +1,174 @@
+//! Recordings: the whole of a session that is over, as video on demand (§4.4.3.5).
+//!
+//! Nothing of them is in memory but what is asked for. The log says what a recording
+//! consists of, as long as it keeps the entries of segments; over reconnects of its
+//! encoder a session is one, and so is its recording.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use castlog_log::{
+    BroadcastId, Entry, Event, Followed, From, Kind, Log, ReadError, SessionId, pb, session::PastSession,
+};
+use castlog_playlist::media;
+use chrono::TimeDelta;
+use moka::future::Cache;
+
+use crate::{
+    error::Problem,
+    rooms::Shown,
+    session::{Session, read_segment},
+    view,
+};
+
+/// Segments of all recordings in memory, of all renditions: about a hundred MB.
+const MAX_SEGMENTS: u64 = 500_000;
+/// Most segments of one recording: a day of a full ladder, in segments of two seconds.
+/// What comes behind is left out.
+const LONGEST: usize = 300_000;
+/// A recording that nobody asks for is let go.
+const IDLE: Duration = Duration::from_secs(600);
+/// How long a recording may take to be read: an hour takes less than a second.
+const PATIENCE: Duration = Duration::from_secs(25);
+/// How far the clocks of publishers may be apart, and the last segments behind the end.
+const SLACK: TimeDelta = TimeDelta::seconds(120);
+/// Seconds that a playlist may be kept: it never changes, but may be taken away.
+const LIFETIME_S: u64 = 60;
+
+/// The playlists of one.
+#[derive(Debug)]
+pub(crate) struct Recording {
+    multivariant: Shown,
+    media: HashMap<String, Shown>,
+    segments: usize,
+}
+
+impl Recording {
+    /// `None`: there is nothing to show.
+    fn of(id: SessionId, session: &Session, media_base: &str) -> Option<Self> {
+        let multivariant = view::multivariant(id, session)?;
+        let names = session.produced.iter().flat_map(|produced| &produced.renditions);
+        let playlists = names.filter_map(|rendition| {
+            let live = session.playlist(&rendition.name, true, media_base)?;
+            Some((rendition.name.clone(), whole(live)))
+        });
+        let playlists: Vec<(String, media::Playlist)> = playlists.collect();
+        let target = session.target_duration();
+        Some(Self {
+            multivariant: Shown::new(multivariant.render(), LIFETIME_S, target),
+            segments: playlists.iter().map(|(_, playlist)| playlist.segments.len()).sum(),
+            media: playlists
+                .into_iter()
+                .map(|(name, playlist)| (name, Shown::new(playlist.render(), LIFETIME_S, target)))
+                .collect(),
+        })
+    }
+
+    pub(crate) const fn multivariant(&self) -> &Shown {
+        &self.multivariant
+    }
+
+    pub(crate) fn media(&self, rendition: &str) -> Option<&Shown> {
+        self.media.get(rendition)
+    }
+}
+
+/// The playlist of a session that is over, for those who come later.
+fn whole(mut playlist: media::Playlist) -> media::Playlist {
+    playlist.kind = Some(media::Kind::Vod);
+    playlist.low_latency = None;
+    for segment in &mut playlist.segments {
+        segment.parts = Vec::new();
+    }
+    playlist
+}
+
+/// The recordings that are asked for. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Recordings {
+    log: Log,
+    media_base: Arc<str>,
+    held: Cache<(BroadcastId, SessionId), Arc<Recording>>,
+}
+
+impl Recordings {
+    pub(crate) fn new(log: Log, media_base: &str) -> Self {
+        let weight = |_: &_, recording: &Arc<Recording>| u32::try_from(recording.segments).unwrap_or(u32::MAX);
+        Self {
+            log,
+            media_base: media_base.into(),
+            held: Cache::builder()
+                .max_capacity(MAX_SEGMENTS)
+                .weigher(weight)
+                .time_to_idle(IDLE)
+                .build(),
+        }
+    }
+
+    /// The recording of a session of a broadcast that may be watched.
+    pub(crate) async fn get(&self, broadcast: BroadcastId, session: SessionId) -> Result<Arc<Recording>, Problem> {
+        let load = async {
+            let read = tokio::time::timeout(PATIENCE, self.read(broadcast, session)).await;
+            let read = read.map_err(|_| Problem::LogUnavailable)?;
+            let found = read.map_err(|error| {
+                tracing::warn!(broadcast_id = %broadcast, session_id = %session, error = %error, "recording cannot be read");
+                Problem::LogUnavailable
+            })?;
+            found.map(Arc::new).ok_or(Problem::NoRecording)
+        };
+        self.held
+            .try_get_with((broadcast, session), load)
+            .await
+            .map_err(|problem| *problem)
+    }
+
+    async fn read(&self, broadcast: BroadcastId, id: SessionId) -> Result<Option<Recording>, ReadError> {
+        let past = self.log.past_sessions(broadcast).await?;
+        let Some(past) = past.into_iter().find(|session| session.id == id) else {
+            return Ok(None);
+        };
+        let mut session = Session::default();
+        let mut count = 0;
+        for kind in [Kind::Metadata, Kind::Segment] {
+            let subject = kind.of(broadcast).to_string();
+            let start = From::Time(past.started_at - SLACK);
+            let mut follow = self.log.follow(kind.stream(), &[&subject], start);
+            loop {
+                let entry = match follow.next().await? {
+                    Followed::Entry(entry) => entry,
+                    Followed::Undecodable(_) => continue,
+                    Followed::CaughtUp => break,
+                };
+                if entry.time > past.ended_at + SLACK {
+                    break;
+                }
+                count += usize::from(take(&mut session, broadcast, &past, &entry));
+                if count == LONGEST {
+                    tracing::warn!(broadcast_id = %broadcast, session_id = %id, segments = LONGEST, "recording is cut off");
+                    break;
+                }
+            }
+        }
+        Ok(Recording::of(id, &session, &self.media_base))
+    }
+}
+
+/// Takes an entry in, if it is of the session; answers whether it is a segment of it.
+fn take(session: &mut Session, broadcast: BroadcastId, past: &PastSession, entry: &Entry) -> bool {
+    match &entry.event {
+        Event::Metadata(pb::Metadata {
+            event: Some(pb::metadata::Event::Produced(produced)),
+        }) if produced.session_id == past.id.to_string() => {
+            session.announce(produced.clone(), Duration::MAX);
+            false
+        }
+        Event::Segment(pb::Segment {
+            event: Some(pb::segment::Event::Stored(stored)),
+        }) => match read_segment(broadcast, stored) {
+            Ok((of, segment)) if of == past.id => {
+                session.insert(&stored.rendition, stored.media_sequence, segment, Duration::MAX)
+            }
+            _ => false,
+        },
+        _ => false,
+    }
+}
