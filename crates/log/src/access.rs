@@ -66,9 +66,9 @@ pub const USERS: [User; 9] = [
     User {
         name: "pipeline",
         publishes: &[Kind::Metadata, Kind::Segment, Kind::Part],
-        reads: &[Kind::Status, Kind::Options],
-        // The parts are those that a worker that died has left.
-        follows: &["LIVE_STREAM", "LIVE_PART"],
+        reads: &[Kind::Status, Kind::Options, Kind::Registration],
+        // Whether a session was recorded; and the parts that a worker that died has left.
+        follows: &["BROAD_INFO", "LIVE_STREAM", "LIVE_PART"],
         consumes: Some("pipeline"),
         ..SERVICE
     },

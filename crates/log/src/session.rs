@@ -1,9 +1,15 @@
 //! The sessions of a broadcast that are over, from its status entries. Pure, but for
 //! [`Log::past_sessions`], which reads them.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::{BroadcastId, Entry, Event, Kind, Log, ReadError, SessionId, pb::status};
+use crate::{
+    BroadcastId, Entry, Event, Kind, Log, ReadError, SessionId,
+    pb::{Options, options, status},
+};
+
+/// How long the log keeps the entries that a recording consists of (`LIVE_SEGMENT`).
+pub const RECORDINGS_KEPT: TimeDelta = TimeDelta::days(30);
 
 /// A session that is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,11 +20,24 @@ pub struct PastSession {
     pub started_at: DateTime<Utc>,
     /// When it ended, or was found to have ended when the next one began.
     pub ended_at: DateTime<Utc>,
+    /// Whether a recording of it is kept: the broadcast had `record` on when it ended,
+    /// and has it now. One that was not kept does not come back.
+    pub recorded: bool,
 }
 
-/// The sessions that are over by the status entries of a broadcast, the oldest first.
+/// The sessions that are over by the status entries of a broadcast, the oldest first;
+/// its options entries say which of them are kept.
 #[must_use]
-pub fn past(entries: &[Entry]) -> Vec<PastSession> {
+pub fn past(entries: &[Entry], options: &[Entry]) -> Vec<PastSession> {
+    let changes: Vec<(DateTime<Utc>, bool)> = options.iter().filter_map(record).collect();
+    let now = changes.last().is_some_and(|(_, record)| *record);
+    let at = |time: DateTime<Utc>| changes.iter().rev().find(|(since, _)| *since <= time);
+    let over = |id, started_at, ended_at| PastSession {
+        id,
+        started_at,
+        ended_at,
+        recorded: now && at(ended_at).is_some_and(|(_, record)| *record),
+    };
     let mut past = Vec::new();
     let mut current: Option<(SessionId, DateTime<Utc>)> = None;
     for entry in entries {
@@ -36,25 +55,26 @@ pub fn past(entries: &[Entry]) -> Vec<PastSession> {
         let Ok(id) = session.session_id.parse() else { continue };
         let started_at = time(session.started_at).unwrap_or(entry.time);
         if let Some((before, since)) = current.take_if(|(before, _)| *before != id) {
-            past.push(PastSession {
-                id: before,
-                started_at: since,
-                ended_at: started_at,
-            });
+            past.push(over(before, since, started_at));
         }
         match ended {
             None => current = Some((id, started_at)),
             Some(ended_at) => {
                 current = None;
-                past.push(PastSession {
-                    id,
-                    started_at,
-                    ended_at,
-                });
+                past.push(over(id, started_at, ended_at));
             }
         }
     }
     past
+}
+
+fn record(entry: &Entry) -> Option<(DateTime<Utc>, bool)> {
+    match &entry.event {
+        Event::Options(Options {
+            event: Some(options::Event::Changed(changed)),
+        }) => Some((entry.time, changed.record)),
+        _ => None,
+    }
 }
 
 fn time(time: Option<crate::pb::Timestamp>) -> Option<DateTime<Utc>> {
@@ -69,7 +89,12 @@ impl Log {
     /// # Errors
     /// The log cannot be read.
     pub async fn past_sessions(&self, broadcast: BroadcastId) -> Result<Vec<PastSession>, ReadError> {
-        Ok(past(&self.history(Kind::Status.of(broadcast)).await?))
+        let statuses = self.history(Kind::Status.of(broadcast)).await?;
+        if statuses.is_empty() {
+            return Ok(Vec::new());
+        }
+        let options = self.history(Kind::Options.of(broadcast)).await?;
+        Ok(past(&statuses, &options))
     }
 }
 
@@ -82,12 +107,30 @@ mod tests {
     };
 
     fn entry(second: i64, event: status::Event) -> Entry {
+        event_at(second, Status { event: Some(event) })
+    }
+
+    fn recording(second: i64, record: bool) -> Entry {
+        let changed = options::Changed {
+            record,
+            ..Default::default()
+        };
+        event_at(
+            second,
+            Options {
+                event: Some(options::Event::Changed(changed)),
+            },
+        )
+    }
+
+    fn event_at(second: i64, event: impl Into<Event>) -> Entry {
+        let event = event.into();
         Entry {
             id: "e".into(),
             source: "castlog/rtmp".into(),
             time: at(second),
-            subject: Kind::Status.of(BroadcastId::generate()),
-            event: Status { event: Some(event) }.into(),
+            subject: event.kind().of(BroadcastId::generate()),
+            event,
             position: Position {
                 stream: "LIVE_STREAM".into(),
                 sequence: 1,
@@ -136,12 +179,19 @@ mod tests {
             started(two, 100),
             started(three, 200),
         ];
-        let over = |id, from, to| PastSession {
+        let over = |id, from, to, recorded| PastSession {
             id,
             started_at: at(from),
             ended_at: at(to),
+            recorded,
         };
-        assert_eq!(past(&log), [over(one, 0, 60), over(two, 100, 200)]);
-        assert_eq!(past(&log[..2]), []);
+        let none = [over(one, 0, 60, false), over(two, 100, 200, false)];
+        assert_eq!(past(&log, &[]), none);
+        assert_eq!(past(&log[..2], &[]), []);
+        // It was turned on too late for the first.
+        let later = [recording(0, false), recording(90, true)];
+        assert_eq!(past(&log, &later), [none[0], over(two, 100, 200, true)]);
+        let off = [recording(0, true), recording(300, false)];
+        assert_eq!(past(&log, &off), none);
     }
 }

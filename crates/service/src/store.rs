@@ -34,7 +34,9 @@ pub fn open_media_store(config: &MediaStoreConfig) -> anyhow::Result<MediaStore>
     let path = &config.path;
     std::fs::create_dir_all(path).with_context(|| format!("cannot create the media folder {}", path.display()))?;
     let store = LocalFileSystem::new_with_prefix(path)
-        .with_context(|| format!("cannot open the media folder {}", path.display()))?;
+        .with_context(|| format!("cannot open the media folder {}", path.display()))?
+        // Folders go with their last file, as they do in a bucket.
+        .with_automatic_cleanup(true);
     Ok(Arc::new(store))
 }
 

@@ -123,7 +123,7 @@ impl Recordings {
 
     async fn read(&self, broadcast: BroadcastId, id: SessionId) -> Result<Option<Recording>, ReadError> {
         let past = self.log.past_sessions(broadcast).await?;
-        let Some(past) = past.into_iter().find(|session| session.id == id) else {
+        let Some(past) = past.into_iter().find(|session| session.id == id && session.recorded) else {
             return Ok(None);
         };
         let mut session = Session::default();

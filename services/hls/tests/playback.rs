@@ -126,6 +126,8 @@ async fn ffmpeg_and_gstreamer_play_every_rendition() -> anyhow::Result<()> {
     encode(media.path()).await?;
     let show = Show::new();
     show.open(&stage).await?;
+    let record = show.options_of(castlog_log::pb::Visibility::Public, true);
+    stage.publish(show.broadcast, record).await?;
     for rendition in RENDITIONS {
         for entry in std::fs::read_dir(media.path().join(rendition))? {
             let path = entry?.path();
@@ -188,8 +190,6 @@ async fn ffmpeg_and_gstreamer_play_every_rendition() -> anyhow::Result<()> {
     assert_eq!(String::from_utf8_lossy(&decoded.stderr), "", "ffmpeg complains");
 
     // And what was recorded of it, whole.
-    let record = show.options_of(castlog_log::pb::Visibility::Public, true);
-    stage.publish(show.broadcast, record).await?;
     edge.text(&show.recording("index.m3u8")).await?;
     let recording = format!("{}{}", edge.base, show.recording("index.m3u8"));
     let counts = packets(&ffprobe, &recording, "v:0").await?;

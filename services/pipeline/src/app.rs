@@ -2,8 +2,9 @@
 //! then the job queue.
 
 use castlog_service::{Context, Tasks};
+use chrono::TimeDelta;
 
-use crate::{config::Config, gst, jobs};
+use crate::{config::Config, gst, jobs, retention};
 
 /// Runs the pipeline until the shutdown; jobs in work are brought to a clean
 /// end and given back to the queue.
@@ -15,6 +16,8 @@ pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
     // The queue tells nothing while it is empty; to wait for work is to be ready.
     context.health.set("pipeline", true);
     let mut tasks = Tasks::new(&context.shutdown);
+    let keep = TimeDelta::hours(config.keep_h.into());
+    tasks.spawn("retention", retention::run(keep, context.clone()));
     tasks.spawn("jobs", jobs::run(config, context));
     tasks.wait().await
 }

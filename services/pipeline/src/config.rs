@@ -38,6 +38,9 @@ pub struct Config {
     pub ladder_rungs: usize,
     /// Whether a picture of each live session is kept, renewed every 5 s. Default true.
     pub thumbnails: bool,
+    /// Hours that the media of a session stays in the store after its end, unless it is
+    /// recorded. 1 to 720. Default 24.
+    pub keep_h: u32,
     /// Milliseconds between the signs of life of a held job: a quarter of the
     /// consumer's ack wait. 100 to 60000. Default 500.
     pub progress_ms: u64,
@@ -53,6 +56,7 @@ impl Default for Config {
             ladder: LADDER.to_vec(),
             ladder_rungs: 2,
             thumbnails: true,
+            keep_h: 24,
             progress_ms: 500,
         }
     }
@@ -75,6 +79,7 @@ impl Config {
             preset,
             ladder,
             ladder_rungs,
+            keep_h,
             progress_ms,
             ..
         } = self;
@@ -106,6 +111,10 @@ impl Config {
             format!("pipeline.ladder_rungs is {ladder_rungs}, allowed are 0 to 6"),
         );
         check(
+            (1..=720).contains(keep_h),
+            format!("pipeline.keep_h is {keep_h}, allowed are 1 to 720"),
+        );
+        check(
             (100..=60_000).contains(progress_ms),
             format!("pipeline.progress_ms is {progress_ms}, allowed are 100 to 60000"),
         );
@@ -131,9 +140,10 @@ mod tests {
             preset: "warp".to_owned(),
             ladder: vec![1],
             ladder_rungs: 99,
+            keep_h: 0,
             progress_ms: 0,
             thumbnails: false,
         };
-        assert_eq!(config.validate().len(), 7);
+        assert_eq!(config.validate().len(), 8);
     }
 }

@@ -7,7 +7,7 @@
 //! segments), [`report`] (what is said of it), [`inherit`] (what a worker that died
 //! has left). Edges: [`ingest`] and [`flv`]
 //! (HTTP-FLV in), [`gst`] (decoders and encoders), [`store`] (object store and
-//! log out), [`jobs`] (the queue), [`claim`] (whose a session is). [`transcode`] joins them and needs neither
+//! log out), [`retention`] (old media away), [`jobs`] (the queue), [`claim`] (whose a session is). [`transcode`] joins them and needs neither
 //! the log nor a network: [`folder`] is a sink for tests and benches.
 
 pub mod app;
@@ -27,6 +27,7 @@ pub mod plan;
 pub mod probe;
 mod recent;
 pub mod report;
+pub mod retention;
 pub mod segmenter;
 pub mod store;
 pub mod target;

@@ -8,7 +8,10 @@ use axum::{
     extract::{FromRequestParts, State},
     http::request::Parts,
 };
-use castlog_log::{BroadcastId, Entry, Event, Followed, From, Kind, pb, session::PastSession};
+use castlog_log::{
+    BroadcastId, Entry, Event, Followed, From, Kind, pb,
+    session::{PastSession, RECORDINGS_KEPT},
+};
 use chrono::{TimeDelta, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -25,8 +28,6 @@ use crate::{
 const MAX_TITLES: usize = 200;
 /// Most recordings of an answer: the newest.
 const MAX_RECORDINGS: usize = 100;
-/// How long the log keeps what recordings consist of (`LIVE_SEGMENT`).
-const RECORDINGS_KEPT: TimeDelta = TimeDelta::days(30);
 /// Samples are kept for a day.
 const MAX_MINUTES: i64 = 24 * 60;
 /// Most samples of an answer, the newest: a day of one every five seconds.
@@ -133,7 +134,7 @@ pub(crate) async fn recordings(
     }
     let now = Utc::now();
     let mut past = api.log.past_sessions(id).await?;
-    past.retain(|session| session.started_at + RECORDINGS_KEPT > now);
+    past.retain(|session| session.recorded && session.started_at + RECORDINGS_KEPT > now);
     let recording = |session: &PastSession| Recording {
         session_id: session.id.to_string(),
         started_at: rfc3339(session.started_at),

@@ -157,10 +157,7 @@ impl Stage {
 }
 
 pub(crate) fn now() -> pb::Timestamp {
-    pb::Timestamp {
-        seconds: Utc::now().timestamp(),
-        nanos: 0,
-    }
+    Utc::now().into()
 }
 
 /// The JSON of an answer with the expected status.

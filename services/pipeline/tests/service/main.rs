@@ -4,6 +4,7 @@
 
 mod groups;
 mod ingest;
+mod retention;
 #[path = "../support/mod.rs"]
 mod support;
 mod world;
