@@ -6,7 +6,7 @@
 #
 #   <user>.nk                the seed of each user of NATS
 #   nats.env                 their public keys, as nats-server reads them
-#   redis-password, meilisearch-master-key, admin-token
+#   redis-password, meilisearch-master-key, admin-token, playback-key
 #   meilisearch-search-key, meilisearch-indexer-key
 #                            what Meilisearch derives from its master key
 set -euo pipefail
@@ -42,7 +42,7 @@ done
 mv "$folder/nats.env.new" "$folder/nats.env"
 
 # Hexadecimal: no character means anything in a URL or a configuration file.
-for secret in redis-password meilisearch-master-key admin-token; do
+for secret in redis-password meilisearch-master-key admin-token playback-key; do
   keep "$secret" openssl rand -hex 24
 done
 

@@ -20,6 +20,7 @@
   meilisearch,
   versitygw,
   rclone,
+  nginx,
   nodejs,
   python3,
   ffmpeg,
@@ -98,6 +99,8 @@ let
       # lets two writers create one object, which the tests then say.
       versitygw
       rclone
+      # The cache in front of an edge, and what the benchmarks compare with.
+      nginx
     ]
     # Plays the streams in the end-to-end tests; there is none for macOS.
     ++ lib.optional stdenv.hostPlatform.isLinux chromium;

@@ -26,6 +26,8 @@ pub(crate) struct Config {
     pub(crate) redis: RedisConfig,
     /// Meilisearch, for every service that does not name another one.
     pub(crate) meilisearch: Meilisearch,
+    /// Keys of playback tokens, for every service that names none of its own.
+    pub(crate) playback: castlog_playback::Config,
     /// Where media is stored.
     pub(crate) media: MediaStoreConfig,
     /// Health endpoints of `castlog run`.
@@ -152,6 +154,9 @@ impl Config {
         for own in [&mut self.live_info.redis, &mut self.live_api.redis] {
             fill(own, &RedisConfig::default(), &self.redis);
         }
+        for own in [&mut self.hls.playback, &mut self.live_api.playback] {
+            fill(own, &castlog_playback::Config::default(), &self.playback);
+        }
         let shared = &self.meilisearch;
         for (own, key) in [
             (&mut self.live_api.meilisearch, &shared.search_key),
@@ -194,6 +199,7 @@ impl Config {
             ("nats", self.nats.validate()),
             ("telemetry", self.telemetry.validate()),
             ("media", self.media.validate()),
+            ("playback", self.playback.validate("playback")),
         ];
         let named = |(section, problems): (&str, Vec<String>)| {
             let prefix = format!("{section}.");
@@ -300,7 +306,10 @@ mod tests {
         config.redis.url = Secret::new("redis://shared/".to_owned());
         config.meilisearch.search_key = Secret::new("search".to_owned());
         config.live_api.redis.url = Secret::new("redis://own/".to_owned());
+        config.playback.key = Secret::new("0123456789abcdef0123456789abcdef".to_owned());
         config.share();
+        assert_eq!(config.hls.playback, config.playback);
+        assert_eq!(config.live_api.playback, config.playback);
         assert_eq!(config.live_info.redis.url.expose(), "redis://shared/");
         assert_eq!(config.live_api.redis.url.expose(), "redis://own/");
         assert_eq!(config.live_api.meilisearch.key.expose(), "search");

@@ -106,6 +106,7 @@ let
       "meilisearch-search-key"
       "meilisearch-indexer-key"
       "admin-token"
+      "playback-key"
     ];
 
   # What an S3 server has given out; nothing makes them.

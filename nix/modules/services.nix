@@ -26,6 +26,7 @@
     adminPort = 9642;
     media = "read";
     public = [ "listen" ];
+    secrets.CASTLOG_PLAYBACK__KEY = "playback-key";
   };
   live-info = {
     option = "liveInfo";
@@ -41,6 +42,7 @@
     public = [ "listen" ];
     secrets = {
       CASTLOG_LIVE_API__ADMIN_TOKEN = "admin-token";
+      CASTLOG_PLAYBACK__KEY = "playback-key";
       CASTLOG_MEILISEARCH__SEARCH_KEY = "meilisearch-search-key";
     };
     meilisearch = true;

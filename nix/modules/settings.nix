@@ -51,6 +51,15 @@ let
       "indexer_key"
     ]
     [ "redis" ]
+    [ "playback" ]
+    [
+      "hls"
+      "playback"
+    ]
+    [
+      "live_api"
+      "playback"
+    ]
     [
       "live_api"
       "admin_token"

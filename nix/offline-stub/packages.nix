@@ -19,6 +19,7 @@
     "makeWrapper"
     "meilisearch"
     "natscli"
+    "nginx"
     "nats-server"
     "nixfmt"
     "nixfmt-tree"

@@ -27,6 +27,7 @@ DEBIAN = {
     "gstreamer1.0-plugins-ugly": "gst-plugins-ugly",
     "gstreamer1.0-libav": "gst-libav",
     "gstreamer1.0-tools": "gstreamer",
+    "nginx-light": "nginx",
     "ffmpeg": "ffmpeg",
     "chromium": "chromium",
     # Letters on the pages that a person looks at after a failed test.

@@ -16,6 +16,7 @@ export type SearchAnswer = Schemas["Answer"];
 export type Ingest = Schemas["Ingest"];
 export type Created = Schemas["Created"];
 export type NewKey = Schemas["NewKey"];
+export type PlaybackToken = Schemas["PlaybackToken"];
 export type TitleChange = Schemas["TitleChange"];
 export type HealthSample = Schemas["HealthSample"];
 export type StreamCounts = Schemas["StreamCounts"];
@@ -121,6 +122,13 @@ export async function ownBroadcasts(signal?: AbortSignal): Promise<Broadcast[]> 
 
 export function broadcast(id: string, signal?: AbortSignal): Promise<Broadcast> {
   return answer(client.GET("/v1/broadcasts/{id}", by(id, signal)) as Promise<Outcome<Broadcast>>);
+}
+
+// Longer than most people watch; it is renewed.
+const playbackSeconds = 4 * 3600;
+
+export function playbackToken(id: string, signal?: AbortSignal): Promise<PlaybackToken> {
+  return answer(client.POST("/v1/broadcasts/{id}/playback-tokens", { ...by(id, signal), body: { lifetime_s: playbackSeconds } }));
 }
 
 export async function titles(id: string, signal?: AbortSignal): Promise<TitleChange[]> {

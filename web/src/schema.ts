@@ -79,6 +79,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/broadcasts/{id}/playback-tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Issues a token with which a private broadcast can be watched. */
+        post: operations["issue"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/broadcasts/{id}/publish-key": {
         parameters: {
             query?: never;
@@ -764,6 +781,15 @@ export interface components {
             /** Format: int64 */
             sequence: number;
         };
+        /** @description What a playback token is to be. */
+        NewPlaybackToken: {
+            /**
+             * Format: int32
+             * @description Seconds that it holds, 60 to 86400; the end is rounded up to five minutes.
+             * @default 14400
+             */
+            lifetime_s: number;
+        };
         /** @description A new set of tags. */
         NewTags: {
             /** @description The whole set: at most 16 tags of 1 to 32 characters. */
@@ -817,6 +843,21 @@ export interface components {
             second_publisher: components["schemas"]["SecondPublisher"];
             /** @default public */
             visibility: components["schemas"]["Visibility"];
+        };
+        /** @description With what a private broadcast is watched. */
+        PlaybackToken: {
+            /**
+             * Format: date-time
+             * @description When it ends. It cannot be taken back before.
+             */
+            expires_at: string;
+            /** @description The playlist, with the token in it. */
+            playback_url: string;
+            /**
+             * @description Opens this broadcast, for whoever has it; all who ask within five minutes get
+             *     the same.
+             */
+            token: string;
         };
         /** @description Problem details after RFC 9457, as `application/problem+json`. */
         Problem: {
@@ -1324,6 +1365,42 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Changed"];
+                };
+            };
+            /** @description Problem */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    issue: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Broadcast */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewPlaybackToken"];
+            };
+        };
+        responses: {
+            /** @description The token */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlaybackToken"];
                 };
             };
             /** @description Problem */

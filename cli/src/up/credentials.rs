@@ -26,6 +26,9 @@ pub(super) struct Credentials {
     pub(super) meilisearch_search_uid: String,
     pub(super) meilisearch_indexer_uid: String,
     pub(super) admin_token: Secret<String>,
+    /// Empty in a folder of a release that had none.
+    #[serde(default)]
+    pub(super) playback_key: Secret<String>,
     /// Passwords of the other users of the log. A table comes last in TOML.
     #[serde(default)]
     pub(super) nats_users: BTreeMap<String, Secret<String>>,
@@ -44,7 +47,11 @@ impl Credentials {
         } else {
             (Self::make(), true)
         };
-        // A release can bring users that the folder does not know.
+        // A release can bring users and keys that the folder does not know.
+        if credentials.playback_key.expose().is_empty() {
+            credentials.playback_key = secret();
+            changed = true;
+        }
         for user in access::USERS.iter().filter(|user| user.role != Role::Operator) {
             credentials.nats_users.entry(user.name.to_owned()).or_insert_with(|| {
                 changed = true;
@@ -66,6 +73,7 @@ impl Credentials {
             meilisearch_search_uid: uuid(),
             meilisearch_indexer_uid: uuid(),
             admin_token: secret(),
+            playback_key: secret(),
             nats_users: BTreeMap::new(),
         }
     }
@@ -147,5 +155,7 @@ mod tests {
         let again = Credentials::load_or_make(&folder).unwrap();
         assert_eq!(again.nats("hls"), read.nats("hls"));
         assert_ne!(read.nats("hls").1, read.nats("rtmp").1);
+        assert!(!read.playback_key.expose().is_empty());
+        assert_eq!(again.playback_key, read.playback_key);
     }
 }

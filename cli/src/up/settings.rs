@@ -141,6 +141,9 @@ pub(super) fn local(mut config: config::Config, folder: &Folder, credentials: &C
     ));
     config.meilisearch.url = format!("http://127.0.0.1:{}", config.up.meilisearch_port);
     // Services use the servers that are started here, whatever the configuration names.
+    if config.playback.key.expose().is_empty() {
+        config.playback.key = credentials.playback_key.clone();
+    }
     config.live_info.redis = default.live_info.redis.clone();
     config.live_api.redis = default.live_api.redis.clone();
     config.live_api.meilisearch = default.live_api.meilisearch.clone();

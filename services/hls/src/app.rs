@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use castlog_log::Publisher;
-use castlog_service::{Bounded, Context, Peer, Shutdown, Tasks};
+use castlog_service::{Bounded, Context, Shutdown, Tasks};
 use chrono::Utc;
 use tokio::net::TcpListener;
 
@@ -66,7 +66,7 @@ pub async fn start(config: Config, ctx: Context) -> anyhow::Result<Running> {
         shared.clone(),
         Recordings::new(ctx.log.clone(), &config.media_base),
         ctx.media.clone(),
-        config.cache_bytes,
+        &config,
         Arc::clone(&audience),
         ctx.shutdown.clone(),
     );
@@ -112,11 +112,8 @@ pub async fn run(config: Config, ctx: Context) -> anyhow::Result<()> {
 
 async fn serve(listener: Bounded, edge: Edge, shutdown: Shutdown) -> anyhow::Result<()> {
     let begun = shutdown.clone();
-    let server = axum::serve(
-        listener,
-        http::router(edge).into_make_service_with_connect_info::<Peer>(),
-    )
-    .with_graceful_shutdown(async move { begun.cancelled().await });
+    let server =
+        axum::serve(listener, http::service(edge)).with_graceful_shutdown(async move { begun.cancelled().await });
     let too_late = async {
         shutdown.cancelled().await;
         tokio::time::sleep(GRACE).await;

@@ -17,7 +17,8 @@ pub struct Config {
     /// Name of this edge in the log; every edge needs its own. 1 to 64 characters. Default `edge`.
     pub edge: String,
     /// Where media is served, as playlists name it: a path of this server, or
-    /// the URL of a CDN in front of it. Default `/media`.
+    /// the URL of a CDN in front of it. Who watches with a token gets media from where
+    /// the playlist came from. Default `/media`.
     pub media_base: String,
     /// Seconds that a viewer can seek back while a broadcast is live, unless its
     /// options say otherwise. 20 to `max_dvr_window_s`. Default 60.
@@ -37,6 +38,8 @@ pub struct Config {
     pub cache_bytes: u64,
     /// Most connections of viewers at a time. 1 to 1000000. Default 10000.
     pub max_connections: usize,
+    /// The key of the tokens with which private broadcasts are watched.
+    pub playback: castlog_playback::Config,
 }
 
 impl Default for Config {
@@ -52,6 +55,7 @@ impl Default for Config {
             max_broadcasts: 1000,
             cache_bytes: 256 << 20,
             max_connections: 10_000,
+            playback: castlog_playback::Config::default(),
         }
     }
 }
@@ -95,6 +99,7 @@ impl Config {
                 "hls.media_base = {base:?} is not a path or a URL without a slash at its end"
             ));
         }
+        problems.extend(self.playback.validate("hls.playback"));
         problems
     }
 
@@ -112,6 +117,8 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
+    use castlog_log::Secret;
+
     use super::*;
 
     #[test]
@@ -132,7 +139,11 @@ mod tests {
             max_broadcasts: 0,
             cache_bytes: u64::MAX,
             max_connections: 0,
+            playback: castlog_playback::Config {
+                key: Secret::new("short".to_owned()),
+                ..Default::default()
+            },
         };
-        assert_eq!(config.validate().len(), 10, "{:#?}", config.validate());
+        assert_eq!(config.validate().len(), 11, "{:#?}", config.validate());
     }
 }

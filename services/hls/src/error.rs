@@ -7,6 +7,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use castlog_playback::Refusal;
+
 use crate::state::Absent;
 
 /// Why a request is not answered with media.
@@ -14,7 +16,7 @@ use crate::state::Absent;
 pub(crate) enum Problem {
     NotLive,
     Starting,
-    Private,
+    Private(Refusal),
     NoRendition,
     NoMedia,
     NotReady,
@@ -32,7 +34,7 @@ impl From<Absent> for Problem {
     fn from(absent: Absent) -> Self {
         match absent {
             Absent::NotLive => Self::NotLive,
-            Absent::Private => Self::Private,
+            Absent::Private(refusal) => Self::Private(refusal),
             Absent::Starting => Self::Starting,
             Absent::NoRendition => Self::NoRendition,
             Absent::Full => Self::Full,
@@ -53,11 +55,24 @@ impl Problem {
                 "H02",
                 "the broadcast is starting: its first segments are still to come",
             ),
-            Self::Private => (
-                StatusCode::NOT_FOUND,
-                "H03",
-                "the broadcast is private and cannot be watched here",
-            ),
+            Self::Private(refusal) => match refusal {
+                Refusal::Missing => (
+                    StatusCode::FORBIDDEN,
+                    "H03",
+                    "the broadcast is private: it is watched with a playback token",
+                ),
+                Refusal::Wrong => (
+                    StatusCode::FORBIDDEN,
+                    "H13",
+                    "the playback token is none of this broadcast's",
+                ),
+                Refusal::Expired => (StatusCode::FORBIDDEN, "H14", "the playback token has ended"),
+                Refusal::NoKey => (
+                    StatusCode::FORBIDDEN,
+                    "H15",
+                    "the broadcast is private, and this edge has no key to check playback tokens with",
+                ),
+            },
             Self::NoRendition => (StatusCode::NOT_FOUND, "H04", "the broadcast has no such rendition"),
             Self::NoMedia => (StatusCode::NOT_FOUND, "H05", "there is no such media object"),
             Self::NotReady => (
@@ -88,12 +103,12 @@ impl Problem {
             ),
             Self::NoRecording => (
                 StatusCode::NOT_FOUND,
-                "H20",
+                "H16",
                 "there is no such recording, or the broadcast does not keep any",
             ),
             Self::LogUnavailable => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                "H21",
+                "H17",
                 "the log cannot be read; try again",
             ),
             Self::NoPage => (StatusCode::NOT_FOUND, "H10", "there is nothing at this address"),
@@ -112,7 +127,8 @@ impl IntoResponse for Problem {
             "code": code,
         });
         // What is absent may be there a second later: at the start, or at the next segment.
-        let lifetime = if status.is_server_error() {
+        // What is refused to one is there for another, whose copy it must not become.
+        let lifetime = if status.is_server_error() || status == StatusCode::FORBIDDEN {
             "no-store"
         } else {
             "public, max-age=1"

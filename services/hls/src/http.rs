@@ -3,9 +3,9 @@
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Router, ServiceExt,
     body::Body,
-    extract::{ConnectInfo, Path, Request, State},
+    extract::{ConnectInfo, Path, Request, State, connect_info::IntoMakeServiceWithConnectInfo},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -16,8 +16,10 @@ use bytes::Bytes;
 use castlog_log::BroadcastId;
 use castlog_metrics::{Answer, metrics};
 use castlog_service::{MediaStore, Peer, Shutdown};
+use chrono::Utc;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
 use tokio::time::Instant;
+use tower::util::MapRequest;
 use tower_http::{
     cors::{Any, CorsLayer},
     timeout::TimeoutLayer,
@@ -25,6 +27,7 @@ use tower_http::{
 
 use crate::{
     cache::Cache,
+    config::Config,
     error::Problem,
     follow::Shared,
     key::{File, MediaKey},
@@ -33,6 +36,8 @@ use crate::{
     range::{self, Wanted},
     recording::Recordings,
     rooms::{LONGEST_WAIT, Looked},
+    state::{Absent, Asked},
+    token::{self, Ticket},
     viewers::Audience,
 };
 
@@ -51,9 +56,14 @@ const STORE_DELAY: Duration = Duration::from_millis(50);
 const PREFLIGHT_LIFETIME: Duration = Duration::from_secs(86_400);
 /// A segment or an initialization section never changes.
 const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+const YEAR_S: u64 = 31_536_000;
 /// Largest thumbnail in bytes: one is a small JPEG.
 const MAX_THUMBNAIL: u64 = 4 << 20;
-const THUMBNAIL: HeaderValue = HeaderValue::from_static("public, max-age=5");
+const THUMBNAIL_S: u64 = 5;
+/// Seconds that a cache in front may go by what it was told of who may watch.
+const ACCESS_S: u64 = 10;
+
+pub(crate) type Service = IntoMakeServiceWithConnectInfo<MapRequest<Router, fn(Request) -> Request>, Peer>;
 
 /// What the handlers share.
 pub(crate) struct Edge {
@@ -63,6 +73,7 @@ pub(crate) struct Edge {
     store: MediaStore,
     cache: Cache,
     audience: Arc<Audience>,
+    keys: castlog_playback::Config,
 }
 
 impl Edge {
@@ -70,7 +81,7 @@ impl Edge {
         shared: Shared,
         recordings: Recordings,
         store: MediaStore,
-        cache_bytes: u64,
+        config: &Config,
         audience: Arc<Audience>,
         shutdown: Shutdown,
     ) -> Self {
@@ -79,8 +90,20 @@ impl Edge {
             shutdown,
             recordings,
             store,
-            cache: Cache::new(cache_bytes),
+            cache: Cache::new(config.cache_bytes),
             audience,
+            keys: config.playback.clone(),
+        }
+    }
+
+    /// A broadcast that is asked for with what a request shows.
+    pub(crate) fn asked(&self, broadcast: BroadcastId, ticket: &Ticket) -> Asked {
+        match ticket.token() {
+            None => broadcast.into(),
+            Some(token) => Asked {
+                broadcast,
+                token: self.keys.verify(broadcast, token, Utc::now()),
+            },
         }
     }
 
@@ -98,7 +121,12 @@ impl Edge {
     }
 }
 
-pub(crate) fn router(edge: Edge) -> Router {
+/// All that the edge answers, for connections that say who their peer is.
+pub(crate) fn service(edge: Edge) -> Service {
+    ServiceExt::<Request>::into_make_service_with_connect_info(MapRequest::new(router(edge), token::take))
+}
+
+fn router(edge: Edge) -> Router {
     let cors = CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::HEAD])
@@ -112,6 +140,7 @@ pub(crate) fn router(edge: Edge) -> Router {
         ])
         .max_age(PREFLIGHT_LIFETIME);
     Router::new()
+        .route("/live/{broadcast}/access", get(access))
         .route("/live/{broadcast}/index.m3u8", get(playlists::multivariant))
         .route("/live/{broadcast}/{rendition}/index.m3u8", get(playlists::media))
         .route(
@@ -142,15 +171,40 @@ async fn count(request: Request, next: Next) -> Response {
     answer
 }
 
+/// Whether who asks may watch a broadcast, for a cache in front which serves private
+/// media to all who may from one copy. What is not there may be asked for.
+async fn access(
+    State(edge): State<Arc<Edge>>,
+    Path(broadcast): Path<String>,
+    ticket: Ticket,
+) -> Result<Response, Problem> {
+    edge.ready()?;
+    let broadcast: BroadcastId = broadcast.parse().map_err(|_| Problem::NotLive)?;
+    let asked = edge.asked(broadcast, &ticket);
+    if let Err(absent @ Absent::Private(_)) = edge.shared.read().access(asked) {
+        return Err(absent.into());
+    }
+    let lifetime = lifetime(asked.lifetime_s(ACCESS_S, Utc::now()));
+    Ok((StatusCode::NO_CONTENT, [(header::CACHE_CONTROL, lifetime)]).into_response())
+}
+
+/// The header of an answer that all may keep for some seconds.
+pub(crate) fn lifetime(seconds: u64) -> HeaderValue {
+    HeaderValue::try_from(format!("public, max-age={seconds}"))
+        .unwrap_or_else(|_| unreachable!("digits are a header value"))
+}
+
 async fn media(
     State(edge): State<Arc<Edge>>,
     Path(key): Path<String>,
     ConnectInfo(peer): ConnectInfo<Peer>,
+    ticket: Ticket,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     edge.ready()?;
     let key: MediaKey = key.parse().map_err(|_| Problem::NoMedia)?;
-    edge.shared.read().access(key.broadcast)?;
+    let asked = edge.asked(key.broadcast, &ticket);
+    edge.shared.read().access(asked)?;
     // A range that is bound to a version cannot be: objects carry no tag.
     let range = headers
         .get(header::RANGE)
@@ -158,7 +212,7 @@ async fn media(
     let range = range.and_then(|value| value.to_str().ok());
     let mut response = match key.file {
         File::Thumbnail => whole(read(&edge, &key, MAX_THUMBNAIL).await?, None)?,
-        File::Part { .. } => whole(part(&edge, &key).await?, range)?,
+        File::Part { .. } => whole(part(&edge, asked, &key).await?, range)?,
         File::Segment { .. } | File::Init(_) => match cached(&edge, &key).await {
             Ok(bytes) => whole(bytes, range)?,
             Err(Unread::TooLarge { size }) => stream(&edge, &key, size, range).await?,
@@ -171,22 +225,26 @@ async fn media(
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(key.content_type()));
     headers.insert(header::ACCEPT_RANGES, const { HeaderValue::from_static("bytes") });
+    let longest = if key.file == File::Thumbnail {
+        THUMBNAIL_S
+    } else {
+        YEAR_S
+    };
     headers.insert(
         header::CACHE_CONTROL,
-        if key.file == File::Thumbnail {
-            THUMBNAIL
-        } else {
-            IMMUTABLE
+        match asked.lifetime_s(longest, Utc::now()) {
+            YEAR_S => IMMUTABLE,
+            shorter => lifetime(shorter),
         },
     );
     Ok(response)
 }
 
 /// The bytes of a part, as soon as it is there.
-async fn part(edge: &Edge, key: &MediaKey) -> Result<Bytes, Problem> {
+async fn part(edge: &Edge, asked: Asked, key: &MediaKey) -> Result<Bytes, Problem> {
     let wanted = (key.broadcast, key.session, key.rendition.as_str());
-    let look = |state: &crate::state::State, now| match state.part(key, now)? {
-        Piecewise::Awaited => Ok(Looked::Awaited(state.showing(key.broadcast, Some(key.session), now)?)),
+    let look = |state: &crate::state::State, now| match state.part(asked, key, now)? {
+        Piecewise::Awaited => Ok(Looked::Awaited(state.showing(asked, Some(key.session), now)?)),
         Piecewise::Absent => Err(Problem::NoMedia),
         found => Ok(Looked::There(found)),
     };

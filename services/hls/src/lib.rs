@@ -24,6 +24,7 @@ mod session;
 mod state;
 #[cfg(test)]
 mod state_tests;
+mod token;
 mod view;
 mod viewers;
 

@@ -21,10 +21,11 @@ use serde::Deserialize;
 
 use crate::{
     error::Problem,
-    http::Edge,
+    http::{Edge, lifetime},
     live::Reach,
-    recording::Recording,
-    rooms::{Looked, Shown},
+    recording::{self, Recording},
+    rooms::{Edition, Looked, Shown},
+    token::Ticket,
 };
 
 const TYPE: HeaderValue = HeaderValue::from_static("application/vnd.apple.mpegurl");
@@ -35,14 +36,16 @@ const BLOCKED_LIFETIME: u64 = 6;
 pub(crate) async fn multivariant(
     State(edge): State<Arc<Edge>>,
     Path(broadcast): Path<String>,
+    ticket: Ticket,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     edge.ready()?;
     let broadcast: BroadcastId = broadcast.parse().map_err(|_| Problem::NotLive)?;
-    let text = edge.shared.read().multivariant(broadcast, Utc::now())?.render();
+    let (asked, now) = (edge.asked(broadcast, &ticket), Utc::now());
+    let text = edge.shared.read().multivariant(asked, now)?.render();
     // It changes with the ladder and, a little, with measured bit rates.
     let shown = Shown::new(text, 2, 0);
-    Ok(answer(&shown, shown.lifetime_s, &headers))
+    Ok(answer(&shown, asked.lifetime_s(shown.lifetime_s, now), &headers))
 }
 
 /// Query of a media playlist.
@@ -82,6 +85,7 @@ pub(crate) async fn media(
     Path((broadcast, rendition)): Path<(String, String)>,
     Query(directives): Query<Directives>,
     ConnectInfo(peer): ConnectInfo<Peer>,
+    ticket: Ticket,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     edge.ready()?;
@@ -89,12 +93,13 @@ pub(crate) async fn media(
     let session = directives.session.as_ref().map(|s| s.parse()).transpose();
     let session: Option<SessionId> = session.map_err(|_| Problem::NotLive)?;
     let wanted = directives.wanted()?;
-    let showing = edge.shared.read().showing(broadcast, session, Utc::now())?;
+    let asked = edge.asked(broadcast, &ticket);
+    let showing = edge.shared.read().showing(asked, session, Utc::now())?;
     // Who has asked for no session waits for one that is there.
     let session = showing.session;
     edge.watched(broadcast, peer, &headers);
     let look = |state: &crate::state::State, now| {
-        let showing = state.showing(broadcast, Some(session), now)?;
+        let showing = state.showing(asked, Some(session), now)?;
         let reach = wanted
             .filter(|_| !showing.over)
             .map(|to| state.told(broadcast, session, &rendition, to));
@@ -108,7 +113,7 @@ pub(crate) async fn media(
             Some(Reach::Told) | None => {}
         }
         let render = || {
-            let playlist = state.media(broadcast, Some(session), &rendition, now)?;
+            let playlist = state.media(asked, Some(session), &rendition, now)?;
             let delta = if directives.skips() {
                 playlist.render_delta()
             } else {
@@ -122,7 +127,12 @@ pub(crate) async fn media(
             };
             Ok::<_, Problem>(Shown::new(delta.unwrap_or_else(|| playlist.render()), lifetime, target))
         };
-        let edition = (session, showing.over, directives.skips());
+        let edition = Edition {
+            session,
+            over: showing.over,
+            delta: directives.skips(),
+            with_token: asked.with_token(),
+        };
         // Only what exists has a room.
         if !state.has_rendition(broadcast, session, &rendition) {
             return render().map(Arc::new).map(Looked::There);
@@ -138,39 +148,46 @@ pub(crate) async fn media(
         Some(_) => u64::from(shown.target_duration) * BLOCKED_LIFETIME,
         None => shown.lifetime_s,
     };
-    Ok(answer(&shown, lifetime_s, &headers))
+    Ok(answer(&shown, asked.lifetime_s(lifetime_s, Utc::now()), &headers))
 }
 
-/// A recording of a broadcast.
-async fn recorded(edge: &Edge, broadcast: &str, session: &str) -> Result<Arc<Recording>, Problem> {
+/// A recording of a broadcast, and how long an answer about it may be kept.
+async fn recorded(
+    edge: &Edge,
+    (broadcast, session): (&str, &str),
+    ticket: &Ticket,
+) -> Result<(Arc<Recording>, u64), Problem> {
     edge.ready()?;
     let (Ok(broadcast), Ok(session)) = (broadcast.parse(), session.parse()) else {
         return Err(Problem::NoRecording);
     };
-    if !edge.shared.read().records(broadcast)? {
+    let asked = edge.asked(broadcast, ticket);
+    if !edge.shared.read().records(asked)? {
         return Err(Problem::NoRecording);
     }
-    edge.recordings.get(broadcast, session).await
+    let recording = edge.recordings.get(broadcast, session, asked.with_token()).await?;
+    Ok((recording, asked.lifetime_s(recording::LIFETIME_S, Utc::now())))
 }
 
 pub(crate) async fn recorded_multivariant(
     State(edge): State<Arc<Edge>>,
     Path((broadcast, session)): Path<(String, String)>,
+    ticket: Ticket,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let recording = recorded(&edge, &broadcast, &session).await?;
-    let shown = recording.multivariant();
-    Ok(answer(shown, shown.lifetime_s, &headers))
+    let (recording, lifetime_s) = recorded(&edge, (&broadcast, &session), &ticket).await?;
+    Ok(answer(recording.multivariant(), lifetime_s, &headers))
 }
 
 pub(crate) async fn recorded_media(
     State(edge): State<Arc<Edge>>,
     Path((broadcast, session, rendition)): Path<(String, String, String)>,
+    ticket: Ticket,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let recording = recorded(&edge, &broadcast, &session).await?;
+    let (recording, lifetime_s) = recorded(&edge, (&broadcast, &session), &ticket).await?;
     let shown = recording.media(&rendition).ok_or(Problem::NoRendition)?;
-    Ok(answer(shown, shown.lifetime_s, &headers))
+    Ok(answer(shown, lifetime_s, &headers))
 }
 
 impl Shown {
@@ -232,8 +249,6 @@ fn answer(shown: &Shown, lifetime_s: u64, request: &HeaderMap) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::VARY, const { HeaderValue::from_static("accept-encoding") });
     headers.insert(header::ETAG, shown.tag.clone());
-    if let Ok(lifetime) = format!("public, max-age={lifetime_s}").parse() {
-        headers.insert(header::CACHE_CONTROL, lifetime);
-    }
+    headers.insert(header::CACHE_CONTROL, lifetime(lifetime_s));
     response
 }

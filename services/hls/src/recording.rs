@@ -32,7 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(25);
 /// How far the clocks of publishers may be apart, and the last segments behind the end.
 const SLACK: TimeDelta = TimeDelta::seconds(120);
 /// Seconds that a playlist may be kept: it never changes, but may be taken away.
-const LIFETIME_S: u64 = 60;
+pub(crate) const LIFETIME_S: u64 = 60;
+/// Where media is for who asks with a token, whose URL is as deep as this.
+const BESIDE: &str = "../../../../media";
 
 /// The playlists of one.
 #[derive(Debug)]
@@ -87,7 +89,9 @@ fn whole(mut playlist: media::Playlist) -> media::Playlist {
 pub(crate) struct Recordings {
     log: Log,
     media_base: Arc<str>,
-    held: Cache<(BroadcastId, SessionId), Arc<Recording>>,
+    /// By session, and whether it is asked for with a token. The broadcast is one who asks
+    /// may watch.
+    held: Cache<(BroadcastId, SessionId, bool), Arc<Recording>>,
 }
 
 impl Recordings {
@@ -105,9 +109,15 @@ impl Recordings {
     }
 
     /// The recording of a session of a broadcast that may be watched.
-    pub(crate) async fn get(&self, broadcast: BroadcastId, session: SessionId) -> Result<Arc<Recording>, Problem> {
+    pub(crate) async fn get(
+        &self,
+        broadcast: BroadcastId,
+        session: SessionId,
+        with_token: bool,
+    ) -> Result<Arc<Recording>, Problem> {
+        let media_base = if with_token { BESIDE } else { &self.media_base };
         let load = async {
-            let read = tokio::time::timeout(PATIENCE, self.read(broadcast, session)).await;
+            let read = tokio::time::timeout(PATIENCE, self.read(broadcast, session, media_base)).await;
             let read = read.map_err(|_| Problem::LogUnavailable)?;
             let found = read.map_err(|error| {
                 tracing::warn!(broadcast_id = %broadcast, session_id = %session, error = %error, "recording cannot be read");
@@ -116,12 +126,17 @@ impl Recordings {
             found.map(Arc::new).ok_or(Problem::NoRecording)
         };
         self.held
-            .try_get_with((broadcast, session), load)
+            .try_get_with((broadcast, session, with_token), load)
             .await
             .map_err(|problem| *problem)
     }
 
-    async fn read(&self, broadcast: BroadcastId, id: SessionId) -> Result<Option<Recording>, ReadError> {
+    async fn read(
+        &self,
+        broadcast: BroadcastId,
+        id: SessionId,
+        media_base: &str,
+    ) -> Result<Option<Recording>, ReadError> {
         let past = self.log.past_sessions(broadcast).await?;
         let Some(past) = past.into_iter().find(|session| session.id == id && session.recorded) else {
             return Ok(None);
@@ -148,7 +163,7 @@ impl Recordings {
                 }
             }
         }
-        Ok(Recording::of(id, &session, &self.media_base))
+        Ok(Recording::of(id, &session, media_base))
     }
 }
 

@@ -38,9 +38,17 @@ pub(crate) struct Shown {
     pub(crate) target_duration: u32,
 }
 
-/// Which playlist of a rendition: the session, whether it is over, and whether it
-/// is a delta update.
-pub(crate) type Edition = (SessionId, bool, bool);
+/// Which playlist of a rendition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Edition {
+    pub(crate) session: SessionId,
+    /// Whether the session is over.
+    pub(crate) over: bool,
+    /// Whether it is a delta update.
+    pub(crate) delta: bool,
+    /// Whether it is asked for with a token.
+    pub(crate) with_token: bool,
+}
 
 /// The viewers of one rendition.
 #[derive(Debug, Default)]
@@ -193,7 +201,13 @@ mod tests {
                 };
                 Ok::<_, ()>(shown)
             };
-            let shown = rooms.of(broadcast, rendition).shown((session, false, false), render);
+            let edition = Edition {
+                session,
+                over: false,
+                delta: false,
+                with_token: false,
+            };
+            let shown = rooms.of(broadcast, rendition).shown(edition, render);
             assert!(shown.is_ok());
             renders.load(Ordering::Relaxed)
         };

@@ -9,6 +9,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use castlog_log::{BroadcastId, Entry, Event, Part, SessionId, pb};
+use castlog_playback::Refusal;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
 
 mod ask;
 
-pub(crate) use ask::Showing;
+pub(crate) use ask::{Asked, Showing};
 
 /// What the operator decides.
 #[derive(Debug, Clone)]
@@ -42,8 +43,8 @@ const DELIVERY: Duration = Duration::from_secs(1);
 pub(crate) enum Absent {
     /// There is no such broadcast, or it is not live.
     NotLive,
-    /// Only those with a token may watch it.
-    Private,
+    /// It is private, and who asks may not watch it.
+    Private(Refusal),
     /// It is live, but the first segments are still to come.
     Starting,
     /// It has no such rendition.

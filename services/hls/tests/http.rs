@@ -215,14 +215,14 @@ async fn refusals_say_why() -> anyhow::Result<()> {
         .publish(show.broadcast, show.options(pb::Visibility::Private))
         .await?;
     until("the broadcast is private", PATIENCE, || async {
-        (edge.get(&show.multivariant()).await.ok()?.status() == 404).then_some(())
+        (edge.get(&show.multivariant()).await.ok()?.status() == 403).then_some(())
     })
     .await?;
-    assert_eq!(ask(show.multivariant()).await?, is(404, "H03"));
-    assert_eq!(ask(show.playlist("audio")).await?, is(404, "H03"));
+    assert_eq!(ask(show.multivariant()).await?, is(403, "H03"));
+    assert_eq!(ask(show.playlist("audio")).await?, is(403, "H03"));
     assert_eq!(
         ask(format!("/media/{}", show.key("480p", "1.m4s"))).await?,
-        is(404, "H03"),
+        is(403, "H03"),
         "although it was cached or stored"
     );
     edge.stop().await

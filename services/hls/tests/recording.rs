@@ -36,7 +36,7 @@ async fn a_session_that_is_over_is_there_as_a_whole() -> anyhow::Result<()> {
     let edge = stage.edge(config()).await?;
     edge.ready().await?;
     let index = show.recording("index.m3u8");
-    assert_eq!(refused(&edge, &index).await?, "404 H20", "it is not over");
+    assert_eq!(refused(&edge, &index).await?, "404 H16", "it is not over");
     stage.publish(show.broadcast, show.ended()).await?;
     // The next one of the same broadcast is no part of it.
     let next = show.again();
@@ -68,11 +68,11 @@ async fn a_session_that_is_over_is_there_as_a_whole() -> anyhow::Result<()> {
     }
     other.stop().await?;
 
-    assert_eq!(refused(&edge, &next.recording("index.m3u8")).await?, "404 H20");
-    assert_eq!(refused(&edge, &show.again().recording("index.m3u8")).await?, "404 H20");
+    assert_eq!(refused(&edge, &next.recording("index.m3u8")).await?, "404 H16");
+    assert_eq!(refused(&edge, &show.again().recording("index.m3u8")).await?, "404 H16");
     assert_eq!(refused(&edge, &Show::new().recording("index.m3u8")).await?, "404 H01");
     assert_eq!(refused(&edge, &show.recording("144p/index.m3u8")).await?, "404 H04");
-    for (visibility, record, code) in [(Visibility::Public, false, "H20"), (Visibility::Private, true, "H03")] {
+    for (visibility, record, code) in [(Visibility::Public, false, "H16"), (Visibility::Private, true, "H03")] {
         let seen = |text: &str| text.contains(code);
         stage
             .publish(show.broadcast, show.options_of(visibility, record))

@@ -36,6 +36,8 @@ pub struct Config {
     /// Name of the search index, that of the indexer: 1 to 64 letters, digits,
     /// `-` and `_`. Default `broadcasts`.
     pub search_index: String,
+    /// The key that playback tokens are signed with.
+    pub playback: castlog_playback::Config,
     /// Largest request body in bytes. 1024 to 1048576. Default 65536.
     pub max_body_bytes: usize,
     /// Seconds that a request may take. 1 to 120. Default 15.
@@ -64,6 +66,7 @@ impl Default for Config {
             redis: RedisConfig::default(),
             meilisearch: castlog_meili::Config::default(),
             search_index: "broadcasts".to_owned(),
+            playback: castlog_playback::Config::default(),
             max_body_bytes: 64 * 1024,
             request_timeout_s: 15,
             max_connections: 4096,
@@ -102,6 +105,7 @@ impl Config {
         address("hls_public_url", &self.hls_public_url, &["http", "https"]);
         problems.extend(self.redis.validate("live_api.redis"));
         problems.extend(self.meilisearch.validate("live_api.meilisearch"));
+        problems.extend(self.playback.validate("live_api.playback"));
         problems.extend(index_name_problem("live_api.search_index", &self.search_index));
 
         let token = self.admin_token.expose();
@@ -169,6 +173,10 @@ mod tests {
             redis: RedisConfig::new(String::new()),
             meilisearch: castlog_meili::Config::new("", ""),
             search_index: "a b".to_owned(),
+            playback: castlog_playback::Config {
+                key: Secret::new("short".to_owned()),
+                ..Default::default()
+            },
             max_body_bytes: 0,
             request_timeout_s: 0,
             max_connections: 0,
@@ -176,7 +184,7 @@ mod tests {
             max_requests: 0,
             max_event_readers: 10_001,
         };
-        assert_eq!(config.validate().len(), 16, "{:#?}", config.validate());
+        assert_eq!(config.validate().len(), 17, "{:#?}", config.validate());
     }
 
     #[test]

@@ -87,6 +87,8 @@ codes! {
     NotRedriven = "A21", CONFLICT, "not redriven";
     /// The consumer of a dead letter does not answer.
     ConsumerUnavailable = "A22", SERVICE_UNAVAILABLE, "consumer unavailable";
+    /// No key is configured, so nobody gets a playback token.
+    PlaybackOff = "A23", FORBIDDEN, "playback tokens are switched off";
 }
 
 /// A request that failed.

@@ -27,6 +27,7 @@ async fn what_a_caller_does_wrong() -> anyhow::Result<()> {
         (Method::PUT, format!("{path}/tags")),
         (Method::PUT, format!("{path}/options")),
         (Method::POST, format!("{path}/publish-key/rotate")),
+        (Method::POST, format!("{path}/playback-tokens")),
         (Method::DELETE, format!("{path}/publish-key")),
         (Method::DELETE, path.clone()),
     ] {
@@ -250,6 +251,7 @@ fn every_code_is_provoked_by_a_test() {
         include_str!("search.rs"),
         include_str!("log.rs"),
         include_str!("sessions.rs"),
+        include_str!("playback_tokens.rs"),
     ]
     .concat();
     let tests: String = tests.split_whitespace().collect();

@@ -233,6 +233,7 @@ async fn the_api_describes_itself() -> anyhow::Result<()> {
             "/v1/broadcasts/{id}",
             "/v1/broadcasts/{id}/health",
             "/v1/broadcasts/{id}/options",
+            "/v1/broadcasts/{id}/playback-tokens",
             "/v1/broadcasts/{id}/publish-key",
             "/v1/broadcasts/{id}/publish-key/rotate",
             "/v1/broadcasts/{id}/recordings",

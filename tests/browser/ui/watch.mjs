@@ -1,7 +1,7 @@
 // Points 10 to 16: the watch page.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { api, create, launch, onAir, open, push, reaches, until } from "./stage.mjs";
+import { api, create, expects, launch, onAir, open, push, reaches, until } from "./stage.mjs";
 
 async function watch(page, id) {
   await page.goto(`/watch/${id}`);
@@ -250,4 +250,30 @@ test("16 when the encoder drops, the page says so and plays on without a reload"
   await encoder.stop();
   await page.getByText("This broadcast has ended.").first().waitFor();
   await page.context().close();
+});
+
+test("a private broadcast is played by who is signed in, with a token, and by nobody else", async () => {
+  const { id, key } = await create("Rehearsal", [], { visibility: "private", ladder: [144] });
+  const encoder = push(key);
+  await reaches(id, "live");
+  const page = await open({ signedIn: true });
+  const asked = [];
+  page.on("request", (request) => asked.push(new URL(request.url()).pathname));
+  await watch(page, id);
+  await plays(page);
+  const media = asked.filter((path) => /\.(m3u8|m4s|mp4)$/.test(path));
+  assert.ok(media.length > 5, `${media.length} playlists and media`);
+  assert.deepEqual(media.filter((path) => !/^\/t\/[\w.-]+\/(live|media)\//.test(path)), []);
+  await page.context().close();
+
+  const other = await open();
+  expects(other, 404, `/v1/broadcasts/${id}`);
+  await other.goto(`/watch/${id}`);
+  await other.locator("[data-state=empty]").waitFor();
+  await other.context().close();
+  // The address without a token is no way in.
+  const { playback_url: url } = await api("GET", `/v1/broadcasts/${id}`);
+  const { status } = await fetch(url);
+  assert.equal(status, 403);
+  await encoder.stop();
 });

@@ -7,6 +7,7 @@ import { StateBadge } from "../parts/badge";
 import { TagLinks, viewers } from "../parts/cards";
 import { Stage } from "../parts/stage";
 import { Empty, Failure, Loading, StaleWarning, usePageTitle } from "../parts/states";
+import { usePlaybackUrl } from "../playback";
 import { useNow, usePolled } from "../poll";
 import { Link, paths } from "../router";
 import "../styles/watch.css";
@@ -47,7 +48,8 @@ export function WatchPage({ id }: { id: string }) {
 }
 
 function Watch({ broadcast: shownNow }: { broadcast: Broadcast }) {
-  const { id, title, owner, tags, status, metadata, options, playback_url: url, versions } = shownNow;
+  const { id, title, owner, tags, status, metadata, options, versions } = shownNow;
+  const url = usePlaybackUrl(shownNow);
   const { t, language } = useSpeech();
   const now = useNow();
   const marks = usePolled(`${id} ${versions["title"] ?? 0}`, (signal) => titles(id, signal), titlesMs);
@@ -59,7 +61,7 @@ function Watch({ broadcast: shownNow }: { broadcast: Broadcast }) {
 
   // The player outlives the end of its session: the last seconds play out.
   const [shown, setShown] = useState<{ session: string; url: string }>();
-  if (playable && (shown?.session !== session || shown.url !== url)) setShown({ session, url });
+  if (playable && url !== undefined && (shown?.session !== session || shown.url !== url)) setShown({ session, url });
   const staged = shown !== undefined && shown.session === session && (playable || status.state === "ended");
 
   return (

@@ -1,6 +1,7 @@
 //! What viewers ask the state: playlists, how far they are, and parts.
 
 use castlog_log::{BroadcastId, SessionId};
+use castlog_playback::Refusal;
 use castlog_playlist::{media, multivariant};
 use chrono::{DateTime, Utc};
 
@@ -21,31 +22,70 @@ pub(crate) struct Showing {
     pub(crate) target_duration: u32,
 }
 
+/// Where media is, as the playlists name it that are asked for with a token: those
+/// have one URL per token, and none of it may stand in their text.
+const BESIDE: &str = "../../../media";
+
+/// A broadcast, and what who asks for it has shown.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    pub(crate) broadcast: BroadcastId,
+    /// When the token ends; else why it opens nothing.
+    pub(crate) token: Result<DateTime<Utc>, Refusal>,
+}
+
+impl From<BroadcastId> for Asked {
+    /// Without a token.
+    fn from(broadcast: BroadcastId) -> Self {
+        Self {
+            broadcast,
+            token: Err(Refusal::Missing),
+        }
+    }
+}
+
+impl Asked {
+    /// Whether a token stands in the URL, of whatever worth.
+    pub(crate) fn with_token(&self) -> bool {
+        self.token != Err(Refusal::Missing)
+    }
+
+    /// Seconds that an answer may be kept which could be for `longest`: none outlives
+    /// the token that it was given for.
+    pub(crate) fn lifetime_s(&self, longest: u64, now: DateTime<Utc>) -> u64 {
+        self.token.map_or(longest, |end| {
+            longest.min((end - now).num_seconds().try_into().unwrap_or(0))
+        })
+    }
+}
+
 impl State {
     /// Whether media of a broadcast may be served at all.
-    pub(crate) fn access(&self, broadcast: BroadcastId) -> Result<(), Absent> {
-        match self.known.get(&broadcast) {
-            None => Err(Absent::NotLive),
-            Some(known) if known.deleted => Err(Absent::NotLive),
-            Some(known) if known.private => Err(Absent::Private),
-            Some(_) => Ok(()),
+    pub(crate) fn access(&self, asked: impl Into<Asked>) -> Result<(), Absent> {
+        let asked = asked.into();
+        match (self.known.get(&asked.broadcast), asked.token) {
+            (None, _) => Err(Absent::NotLive),
+            (Some(known), _) if known.deleted => Err(Absent::NotLive),
+            (Some(known), Err(refusal)) if known.private => Err(Absent::Private(refusal)),
+            (Some(_), _) => Ok(()),
         }
     }
 
     /// Whether a broadcast shows what was recorded of it.
-    pub(crate) fn records(&self, broadcast: BroadcastId) -> Result<bool, Absent> {
-        self.access(broadcast)?;
-        Ok(self.known.get(&broadcast).is_some_and(|known| known.records))
+    pub(crate) fn records(&self, asked: Asked) -> Result<bool, Absent> {
+        self.access(asked)?;
+        Ok(self.known.get(&asked.broadcast).is_some_and(|known| known.records))
     }
 
     /// The session to show (`wanted`, or the current one), its id, and whether it is over.
     fn session(
         &self,
-        broadcast: BroadcastId,
+        asked: Asked,
         wanted: Option<SessionId>,
         now: DateTime<Utc>,
     ) -> Result<(SessionId, &Session, bool), Absent> {
-        self.access(broadcast)?;
+        self.access(asked)?;
+        let broadcast = asked.broadcast;
         let known = self.known.get(&broadcast).ok_or(Absent::NotLive)?;
         let current = known
             .session
@@ -89,10 +129,10 @@ impl State {
     /// There is nothing to show.
     pub(crate) fn multivariant(
         &self,
-        broadcast: BroadcastId,
+        asked: impl Into<Asked>,
         now: DateTime<Utc>,
     ) -> Result<multivariant::Playlist, Absent> {
-        let (id, session, _) = self.session(broadcast, None, now)?;
+        let (id, session, _) = self.session(asked.into(), None, now)?;
         view::multivariant(id, session).ok_or(Absent::Starting)
     }
 
@@ -103,17 +143,22 @@ impl State {
     /// There is nothing to show.
     pub(crate) fn media(
         &self,
-        broadcast: BroadcastId,
+        asked: impl Into<Asked>,
         wanted: Option<SessionId>,
         rendition: &str,
         now: DateTime<Utc>,
     ) -> Result<media::Playlist, Absent> {
-        let (_, session, over) = self.session(broadcast, wanted, now)?;
+        let asked = asked.into();
+        let (_, session, over) = self.session(asked, wanted, now)?;
+        let media_base = match asked.with_token() {
+            true => BESIDE,
+            false => &self.rules.media_base,
+        };
         let announced = session
             .produced
             .as_ref()
             .is_some_and(|p| p.renditions.iter().any(|r| r.name == rendition));
-        match session.playlist(rendition, over, &self.rules.media_base) {
+        match session.playlist(rendition, over, media_base) {
             Some(playlist) if announced => Ok(playlist),
             None if announced => Err(Absent::Starting),
             _ => Err(Absent::NoRendition),
@@ -127,14 +172,15 @@ impl State {
     /// There is nothing to show.
     pub(crate) fn showing(
         &self,
-        broadcast: BroadcastId,
+        asked: impl Into<Asked>,
         wanted: Option<SessionId>,
         now: DateTime<Utc>,
     ) -> Result<Showing, Absent> {
-        let (session, of, over) = self.session(broadcast, wanted, now)?;
+        let asked = asked.into();
+        let (session, of, over) = self.session(asked, wanted, now)?;
         let closes_at = self
             .known
-            .get(&broadcast)
+            .get(&asked.broadcast)
             .and_then(|known| known.closes_at(&self.rules));
         Ok(Showing {
             session,
@@ -169,13 +215,19 @@ impl State {
     ///
     /// # Errors
     /// Its broadcast may not be shown.
-    pub(crate) fn part(&self, key: &MediaKey, now: DateTime<Utc>) -> Result<Piecewise, Absent> {
-        self.access(key.broadcast)?;
+    pub(crate) fn part(
+        &self,
+        asked: impl Into<Asked>,
+        key: &MediaKey,
+        now: DateTime<Utc>,
+    ) -> Result<Piecewise, Absent> {
+        let asked = asked.into();
+        self.access(asked)?;
         let live = self.live.get(&key.broadcast);
         let Some(session) = live.and_then(|live| live.sessions.get(key.session)) else {
             return Ok(Piecewise::Absent);
         };
-        let showing = self.showing(key.broadcast, Some(key.session), now);
+        let showing = self.showing(asked, Some(key.session), now);
         Ok(match session.piece(key) {
             Piecewise::Awaited if showing.is_ok_and(|showing| showing.over) => Piecewise::Absent,
             piece => piece,

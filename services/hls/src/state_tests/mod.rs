@@ -9,6 +9,7 @@ mod target;
 use std::time::Duration;
 
 use castlog_log::{BroadcastId, Entry, Event, Kind, SessionId, pb};
+use castlog_playback::Refusal;
 use castlog_playlist::check;
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -75,8 +76,8 @@ fn what_is_not_there_has_its_reason() {
         Err(Absent::NotLive)
     );
     state.apply(&scene.options(pb::Visibility::Private, 0), at(2));
-    assert_eq!(state.multivariant(id, at(2)), Err(Absent::Private));
-    assert_eq!(state.access(id), Err(Absent::Private));
+    assert_eq!(state.multivariant(id, at(2)), Err(Absent::Private(Refusal::Missing)));
+    assert_eq!(state.access(id), Err(Absent::Private(Refusal::Missing)));
     state.apply(&scene.options(pb::Visibility::Public, 0), at(2));
     assert!(state.multivariant(id, at(2)).is_ok());
     let deleted = pb::Registration {

@@ -146,7 +146,7 @@ fn parts_of_a_worker_that_died_go_with_a_discontinuity() {
     log.extend(anew);
     assert_eq!(fold(&log), state);
     let old = key(&scene, "480p", 10, 0, 0);
-    assert_eq!(state.part(&old, at(100)), Ok(Piecewise::Absent));
+    assert_eq!(state.part(scene.broadcast, &old, at(100)), Ok(Piecewise::Absent));
 }
 
 #[test]
@@ -162,8 +162,8 @@ fn an_end_tells_no_part_of_what_was_not_finished() {
     assert_eq!(check::media(&after), []);
     assert_eq!(check::reload(&before, &after), []);
     let next = key(&scene, "audio", 10, 0, 3);
-    assert_eq!(state.part(&next, at(22)), Ok(Piecewise::Awaited));
-    assert_eq!(state.part(&next, at(60)), Ok(Piecewise::Absent));
+    assert_eq!(state.part(scene.broadcast, &next, at(22)), Ok(Piecewise::Awaited));
+    assert_eq!(state.part(scene.broadcast, &next, at(60)), Ok(Piecewise::Absent));
 }
 
 #[test]
@@ -171,7 +171,9 @@ fn a_part_is_in_memory_then_in_its_segment() {
     let mut scene = Scene::new();
     let mut state = fold(&live(&mut scene));
     let piece = |scene: &Scene, state: &State, n, line, index| {
-        state.part(&key(scene, "480p", n, line, index), at(100)).unwrap()
+        state
+            .part(scene.broadcast, &key(scene, "480p", n, line, index), at(100))
+            .unwrap()
     };
     assert_eq!(
         piece(&scene, &state, 10, 0, 2),
@@ -194,7 +196,11 @@ fn a_part_is_in_memory_then_in_its_segment() {
     state.apply(&scene.whole("480p", 10, 0), at(100));
     assert!(matches!(piece(&scene, &state, 10, 0, 3), Piecewise::In(..)));
     state.apply(&scene.options(castlog_log::pb::Visibility::Private, 0), at(100));
-    assert!(state.part(&key(&scene, "480p", 10, 0, 2), at(100)).is_err());
+    assert!(
+        state
+            .part(scene.broadcast, &key(&scene, "480p", 10, 0, 2), at(100))
+            .is_err()
+    );
 }
 
 #[test]
@@ -296,7 +302,7 @@ fn what_is_held_is_bounded_and_what_is_told_of_stored_segments_is_not_lost() {
     let held = (10..40).flat_map(|n| (0..PARTS).map(move |index| (n, index)));
     let held = held.filter(|&(n, index)| {
         matches!(
-            state.part(&key(&scene, "480p", n, 0, index), at(100)),
+            state.part(scene.broadcast, &key(&scene, "480p", n, 0, index), at(100)),
             Ok(Piecewise::Bytes(_))
         )
     });

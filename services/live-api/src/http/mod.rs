@@ -5,6 +5,7 @@ mod broadcast;
 mod commands;
 mod dead_letters;
 mod log;
+mod playback;
 mod queries;
 mod session;
 mod trace;
@@ -97,6 +98,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
         .routes(routes!(commands::set_options))
         .routes(routes!(commands::rotate))
         .routes(routes!(commands::revoke))
+        .routes(routes!(playback::issue))
         .routes(routes!(broadcast::titles))
         .routes(routes!(broadcast::recordings))
         .routes(routes!(broadcast::health))

@@ -1,0 +1,40 @@
+// Where a broadcast is played from. That of a private one has a token in it, which
+// is asked for here and renewed before it ends.
+import { useEffect, useState } from "react";
+import { type Broadcast, playbackToken } from "./api";
+import { serverNow } from "./clock";
+
+// So that playing goes on over the change: longer than a player holds media.
+const aheadMs = 120_000;
+const retryMs = 5000;
+
+/** Undefined while there is no token. */
+export function usePlaybackUrl({ id, options, playback_url }: Broadcast): string | undefined {
+  const isPrivate = options.visibility === "private";
+  const [held, setHeld] = useState<{ id: string; url: string }>();
+
+  useEffect(() => {
+    if (!isPrivate) return;
+    const controller = new AbortController();
+    let timer: number | undefined;
+    const renew = async () => {
+      let pause = retryMs;
+      try {
+        const { playback_url: url, expires_at } = await playbackToken(id, controller.signal);
+        setHeld({ id, url });
+        pause = Math.max(retryMs, Date.parse(expires_at) - serverNow() - aheadMs);
+      } catch {
+        // Asked for again, for as long as the page is open.
+      }
+      if (!controller.signal.aborted) timer = window.setTimeout(() => void renew(), pause);
+    };
+    void renew();
+    return () => {
+      controller.abort();
+      window.clearTimeout(timer);
+    };
+  }, [id, isPrivate]);
+
+  if (!isPrivate) return playback_url;
+  return held?.id === id ? held.url : undefined;
+}
