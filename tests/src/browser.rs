@@ -78,6 +78,14 @@ impl Browser {
         self.run("outlives.mjs", &[&url, mark]).await
     }
 
+    /// Watches what was recorded of a broadcast that is over, and seeks in it.
+    ///
+    /// # Errors
+    /// It does not play, or not from where it was sought to.
+    pub async fn replays(&self, id: &str) -> anyhow::Result<Value> {
+        self.run("recording.mjs", &[&format!("{}/watch/{id}", self.base)]).await
+    }
+
     /// The watch page of an id says that there is no such broadcast, and plays nothing.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use castlog_playlist::check;
 use castlog_testkit::until;
-use castlog_tests::{Encoder, SOON, System, player};
+use castlog_tests::{Browser, Encoder, SOON, System, player};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -55,6 +55,8 @@ async fn a_session_is_a_recording_after_its_end() -> anyhow::Result<()> {
         assert!(numbers.last() >= Some(&last), "{numbers:?}, and {last} was on the air");
         player::ffmpeg(&url).await?;
     }
+    let seen = Browser::new(&system.api)?.replays(&id).await?;
+    println!("{seen}");
     // Who keeps nothing shows nothing.
     let path = format!("/v1/broadcasts/{id}/options");
     let (status, said) = system

@@ -18,6 +18,7 @@ export type Created = Schemas["Created"];
 export type NewKey = Schemas["NewKey"];
 export type PlaybackToken = Schemas["PlaybackToken"];
 export type TitleChange = Schemas["TitleChange"];
+export type Recording = Schemas["Recording"];
 export type HealthSample = Schemas["HealthSample"];
 export type StreamCounts = Schemas["StreamCounts"];
 export type StoredEntry = Schemas["StoredEntry"];
@@ -133,6 +134,10 @@ export function playbackToken(id: string, signal?: AbortSignal): Promise<Playbac
 
 export async function titles(id: string, signal?: AbortSignal): Promise<TitleChange[]> {
   return (await answer(client.GET("/v1/broadcasts/{id}/titles", by(id, signal)))).items;
+}
+
+export async function recordings(id: string, signal?: AbortSignal): Promise<Recording[]> {
+  return (await answer(client.GET("/v1/broadcasts/{id}/recordings", by(id, signal)))).items;
 }
 
 export async function health(id: string, minutes: number, signal?: AbortSignal): Promise<HealthSample[]> {

@@ -8,6 +8,12 @@ import { serverNow } from "./clock";
 const aheadMs = 120_000;
 const retryMs = 5000;
 
+/** The recording of a session, beside the live playlist of its broadcast. */
+export function recordingUrl(playbackUrl: string, id: string, session: string): string {
+  const live = `/live/${id}/index.m3u8`;
+  return `${playbackUrl.slice(0, -live.length)}/recordings/${id}/${session}/index.m3u8`;
+}
+
 /** Undefined while there is no token. */
 export function usePlaybackUrl({ id, options, playback_url }: Broadcast): string | undefined {
   const isPrivate = options.visibility === "private";

@@ -39,6 +39,8 @@ export interface PlayerView {
   /** Milliseconds since 1970 of media second 0, by the broadcaster's clock. */
   origin: number | undefined;
   behindLive: boolean;
+  /** It is no broadcast but the recording of one. */
+  recorded: boolean;
 }
 
 // Asked for as soon as this module is here, while the page still asks what to play.
@@ -85,6 +87,7 @@ export class Player {
     latency: undefined,
     origin: undefined,
     behindLive: false,
+    recorded: false,
   };
   private hls: Hls | null = null;
   private Hls: typeof Hls | undefined;
@@ -100,7 +103,9 @@ export class Player {
     private readonly video: HTMLVideoElement,
     readonly url: string,
     private readonly onChange: (view: PlayerView) => void,
+    recorded = false,
   ) {
+    this.view.recorded = recorded;
     const on = (name: keyof HTMLMediaElementEventMap, listener: () => void) =>
       video.addEventListener(name, listener, { signal: this.listening.signal });
     const volume = Number(kept(volumeKey) ?? "1");
@@ -187,7 +192,7 @@ export class Player {
   }
 
   toLive(): void {
-    const edge = this.liveEdge();
+    const edge = this.view.recorded ? undefined : this.liveEdge();
     if (edge !== undefined) this.video.currentTime = edge;
     void this.play();
   }
@@ -331,6 +336,7 @@ export class Player {
     const { seekable, currentTime: at } = this.video;
     const last = seekable.length - 1;
     const [from, to] = last < 0 ? [0, 0] : [seekable.start(0), seekable.end(last)];
+    const live = !this.over && !this.view.recorded;
     const edge = this.liveEdge();
     const date = this.hls?.playingDate?.getTime();
     this.update({
@@ -338,9 +344,9 @@ export class Player {
       from,
       to,
       // A tenth of a second is as fine as anyone reads it.
-      latency: date === undefined || this.over ? undefined : Math.max(0, Math.round((serverNow() - date) / 100) / 10),
+      latency: date === undefined || !live ? undefined : Math.max(0, Math.round((serverNow() - date) / 100) / 10),
       origin: date === undefined ? this.view.origin : Math.round(date - at * 1000),
-      behindLive: !this.over && edge !== undefined && edge - at > behindLiveSeconds,
+      behindLive: live && edge !== undefined && edge - at > behindLiveSeconds,
     });
   }
 

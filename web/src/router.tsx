@@ -93,6 +93,7 @@ export const paths = {
   deadLetters: "/events/dead-letters",
   tag: (tag: string) => `/tags/${encodeURIComponent(tag)}`,
   watch: (id: string) => `/watch/${encodeURIComponent(id)}`,
+  recording: (id: string, session: string) => `${paths.watch(id)}?recording=${encodeURIComponent(session)}`,
   studioOf: (id: string) => `/studio/${encodeURIComponent(id)}`,
   event: (stream: string, seq: number) => `/events/${encodeURIComponent(stream)}/${seq}`,
   login: (next: string) => `/login?next=${encodeURIComponent(next)}`,

@@ -1,20 +1,23 @@
 // One broadcast: its player, and its title, tags and state as they change.
 import { useState } from "react";
-import { broadcast, type Broadcast, type Metadata, titles } from "../api";
-import { dateTime, elapsed, languageName, resolution } from "../format";
+import { broadcast, type Broadcast, type Metadata, type Recording, recordings, titles } from "../api";
+import { dateTime, elapsed, elapsedSeconds, languageName, resolution } from "../format";
 import { useSpeech } from "../i18n";
 import { StateBadge } from "../parts/badge";
 import { TagLinks, viewers } from "../parts/cards";
 import { Stage } from "../parts/stage";
 import { Empty, Failure, Loading, StaleWarning, usePageTitle } from "../parts/states";
-import { usePlaybackUrl } from "../playback";
+import { recordingUrl, usePlaybackUrl } from "../playback";
 import { useNow, usePolled } from "../poll";
-import { Link, paths } from "../router";
+import { Link, paths, useLocation } from "../router";
 import "../styles/watch.css";
 
 const refreshMs = 2000;
 // Titles are read again when the newest has changed; this is for what is lost on the way.
 const titlesMs = 60_000;
+// A session that ends is a recording some seconds later.
+const recordingsMs = 10_000;
+const noRecordings: Recording[] = [];
 
 export function WatchPage({ id }: { id: string }) {
   const { t } = useSpeech();
@@ -64,9 +67,22 @@ function Watch({ broadcast: shownNow }: { broadcast: Broadcast }) {
   if (playable && url !== undefined && (shown?.session !== session || shown.url !== url)) setShown({ session, url });
   const staged = shown !== undefined && shown.session === session && (playable || status.state === "ended");
 
+  const past = usePolled(`${id} ${session} ${status.state}`, (signal) => recordings(id, signal), recordingsMs).data ?? noRecordings;
+  const asked = new URLSearchParams(useLocation().search).get("recording");
+  const newest = status.state === "ended" && !staged ? past[0] : undefined;
+  const picked = past.find((recording) => recording.session_id === asked) ?? newest;
+
   return (
     <article data-broadcast-state={status.state}>
-      {staged ? (
+      {picked && url !== undefined ? (
+        <Stage
+          key={picked.session_id}
+          url={recordingUrl(url, id, picked.session_id)}
+          state={status.state}
+          titles={marks.data ?? []}
+          recorded
+        />
+      ) : staged ? (
         <Stage key={`${shown.session} ${shown.url}`} url={shown.url} state={status.state} titles={marks.data ?? []} />
       ) : (
         <Curtain status={status} />
@@ -76,6 +92,7 @@ function Watch({ broadcast: shownNow }: { broadcast: Broadcast }) {
           <StateBadge state={status.state} />
           {onAir && status.started_at && <span className="clock">{elapsed(status.started_at, now)}</span>}
           {onAir && <span className="watch-viewers">{viewers(shownNow.viewers, t, language)}</span>}
+          {onAir && picked && <Link href={paths.watch(id)}>{t("watch.to_live")}</Link>}
         </p>
         <h1 dir="auto" aria-live="polite">
           {title}
@@ -88,8 +105,40 @@ function Watch({ broadcast: shownNow }: { broadcast: Broadcast }) {
       {status.state === "ended" && status.ended_at && (
         <p>{t("watch.ended.at", { time: dateTime(status.ended_at, language) })}</p>
       )}
+      <Recordings id={id} items={past} playing={picked} />
       <About metadata={metadata} category={options.category} spoken={options.language} />
     </article>
+  );
+}
+
+interface RecordingsProps {
+  id: string;
+  items: Recording[];
+  playing: Recording | undefined;
+}
+
+/** What can be watched of earlier sessions. */
+function Recordings({ id, items, playing }: RecordingsProps) {
+  const { t, language } = useSpeech();
+  if (items.length === 0) return null;
+  return (
+    <section className="recordings">
+      <h2>{t("watch.recordings")}</h2>
+      <ul>
+        {items.map((recording) => {
+          const { session_id: session, started_at: from, ended_at: to } = recording;
+          return (
+            <li key={session}>
+              <Link href={paths.recording(id, session)} aria-current={recording === playing ? "true" : undefined}>
+                {dateTime(from, language)}
+              </Link>
+              <span className="length">{elapsedSeconds((Date.parse(to) - Date.parse(from)) / 1000)}</span>
+              {recording === playing && <span className="hint">{t("watch.recording.now")}</span>}
+            </li>
+          );
+        })}
+      </ul>
+    </section>
   );
 }
 

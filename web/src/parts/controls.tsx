@@ -90,6 +90,11 @@ export function Controls({ player, view, onFullscreen }: Props) {
         onChange={(event) => player.setVolume(Number(event.target.value))}
       />
       <span className="controls-gap" />
+      {view.recorded && (
+        <span className="length">
+          {elapsedSeconds(view.at - view.from)} / {elapsedSeconds(view.to - view.from)}
+        </span>
+      )}
       {view.latency !== undefined && (
         <span className="latency" data-latency={view.latency} title={t("watch.latency.hint")}>
           {t("watch.latency", { time: view.latency < 60 ? `${view.latency.toFixed(1)} s` : elapsedSeconds(view.latency) })}

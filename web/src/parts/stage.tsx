@@ -12,9 +12,11 @@ interface Props {
   url: string;
   state: BroadcastState;
   titles: TitleChange[];
+  /** It is the recording of a session that is over. */
+  recorded?: boolean;
 }
 
-export function Stage({ url, state, titles }: Props) {
+export function Stage({ url, state, titles, recorded = false }: Props) {
   const { t } = useSpeech();
   const video = useRef<HTMLVideoElement>(null);
   const stage = useRef<HTMLElement>(null);
@@ -23,16 +25,16 @@ export function Stage({ url, state, titles }: Props) {
 
   useEffect(() => {
     if (!video.current) return;
-    const mine = new Player(video.current, url, setView);
+    const mine = new Player(video.current, url, setView, recorded);
     setPlayer(mine);
     void mine.start();
     return () => {
       mine.destroy();
       setPlayer(undefined);
     };
-  }, [url]);
+  }, [url, recorded]);
 
-  const ended = state === "ended";
+  const ended = state === "ended" && !recorded;
   useEffect(() => {
     if (ended) player?.finish();
   }, [ended, player]);
@@ -46,7 +48,7 @@ export function Stage({ url, state, titles }: Props) {
   const message = (() => {
     if (phase === "unsupported") return t("watch.unsupported");
     if (ended) return t("watch.ended");
-    if (state === "interrupted") return t("watch.reconnecting");
+    if (state === "interrupted" && !recorded) return t("watch.reconnecting");
     if (phase === "trouble") return t("watch.trouble");
     if (phase === "starting") return t("watch.preparing");
     return "";

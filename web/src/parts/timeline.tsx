@@ -47,7 +47,11 @@ export function Timeline({ player, view, marks }: Props) {
     return `calc(0.5rem + (100% - 1rem) * ${part.toFixed(4)})`;
   };
   const words = (behind: number) =>
-    view.behindLive || behind < -1 ? t("watch.behind", { time: elapsedSeconds(-behind) }) : t("watch.at_live");
+    view.recorded
+      ? t("watch.position", { time: elapsedSeconds(length + behind), length: elapsedSeconds(length) })
+      : view.behindLive || behind < -1
+        ? t("watch.behind", { time: elapsedSeconds(-behind) })
+        : t("watch.at_live");
 
   const point = (event: PointerEvent) => {
     const box = line.current?.getBoundingClientRect();
@@ -97,7 +101,7 @@ export function Timeline({ player, view, marks }: Props) {
       />
       <div className="preview" hidden={pointed === undefined} aria-hidden="true" style={{ left: place(pointed ?? 0) }}>
         <video ref={picture} muted playsInline tabIndex={-1} />
-        <span>{pointed === undefined ? "" : `−${elapsedSeconds(-pointed)}`}</span>
+        <span>{pointed === undefined ? "" : view.recorded ? elapsedSeconds(length + pointed) : `−${elapsedSeconds(-pointed)}`}</span>
         <span className="preview-title">{titleAt(marks, view.to + (pointed ?? 0))}</span>
       </div>
     </div>
