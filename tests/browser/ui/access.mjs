@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
-import { base, complaints, expects, failures, onAir, open, until } from "./stage.mjs";
+import { api, base, complaints, create, expects, failures, onAir, open, push, reaches, until } from "./stage.mjs";
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22a", "wcag22aa", "best-practice"];
@@ -19,12 +19,24 @@ const ways = ["en", "ko"].flatMap((language) =>
 
 const unknown = "01m000000000000000000000zz";
 
-const pages = () => [
+/** A broadcast that is over and was recorded. */
+async function recorded() {
+  const made = await create("Was on", [], { record: true, ladder: [144] });
+  const encoder = push(made.key);
+  await reaches(made.id, "live");
+  await until("it is produced", async () => (await api("GET", `/v1/broadcasts/${made.id}`)).metadata ?? undefined);
+  await encoder.stop();
+  await reaches(made.id, "ended");
+  return made;
+}
+
+const pages = (past) => [
   ["/", "[data-broadcast-id] img"],
   ["/search?q=a", "[data-state=results], [data-state=empty]"],
   ["/search?q=zebra", "[data-state=empty]"],
   ["/tags/korean", "[data-broadcast-id]"],
   [`/watch/${onAir.game.id}`, "[data-player=playing]"],
+  [`/watch/${past.id}`, ".recordings [aria-current]"],
   [`/watch/${unknown}`, "[data-state=empty]"],
   ["/nothing/here", "h1"],
   ["/studio", "[data-broadcast-id]"],
@@ -73,7 +85,7 @@ async function everyWay(page, path) {
 
 test("20 axe finds nothing on any page, in both languages, light and dark, narrow and zoomed", async (t) => {
   const found = [];
-  const left = pages();
+  const left = pages(await recorded());
   // Two at a time: most of it is computing, in the process of the page.
   const work = async () => {
     const page = await open({ signedIn: true, reducedMotion: "reduce" });

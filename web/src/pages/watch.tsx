@@ -67,7 +67,12 @@ function Watch({ broadcast: shownNow }: { broadcast: Broadcast }) {
   if (playable && url !== undefined && (shown?.session !== session || shown.url !== url)) setShown({ session, url });
   const staged = shown !== undefined && shown.session === session && (playable || status.state === "ended");
 
-  const past = usePolled(`${id} ${session} ${status.state}`, (signal) => recordings(id, signal), recordingsMs).data ?? noRecordings;
+  const kept = usePolled(
+    `${id} ${session} ${status.state} ${options.record}`,
+    async (signal) => (options.record ? recordings(id, signal) : noRecordings),
+    recordingsMs,
+  );
+  const past = kept.data ?? noRecordings;
   const asked = new URLSearchParams(useLocation().search).get("recording");
   const newest = status.state === "ended" && !staged ? past[0] : undefined;
   const picked = past.find((recording) => recording.session_id === asked) ?? newest;
