@@ -85,6 +85,12 @@ chaos ROUNDS="200": _web
     cargo build --locked --workspace --bin castlog
     CASTLOG_CHAOS_ROUNDS={{ quote(ROUNDS) }} cargo test --locked --workspace --test chaos -- --nocapture
 
+# Broadcasts whose encoders drop at random for MINUTES, STREAMS of them, with viewers: nothing may grow, drift or stall.
+soak MINUTES="120" STREAMS="5": _web _browser
+    cargo build --locked --workspace --bin castlog
+    CASTLOG_SOAK_S=$(({{ MINUTES }} * 60)) CASTLOG_SOAK_STREAMS={{ quote(STREAMS) }} \
+        cargo test --locked --workspace --test soak -- --nocapture
+
 # Measures. ARGS: see the benchmark's `--help`.
 bench *ARGS: build
     cargo build --locked --release --workspace --bin castlog-bench

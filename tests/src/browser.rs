@@ -78,6 +78,17 @@ impl Browser {
         self.run("outlives.mjs", &[&url, mark]).await
     }
 
+    /// Watches a broadcast for some seconds; how much of it was seen.
+    ///
+    /// # Errors
+    /// The picture stands still for good.
+    pub async fn soaks(&self, id: &str, seconds: u64) -> anyhow::Result<Value> {
+        let arguments = [format!("{}/watch/{id}", self.base), seconds.to_string()];
+        let limit = LIMIT + Duration::from_secs(seconds);
+        self.run_within(limit, "soak.mjs", &arguments.each_ref().map(String::as_str))
+            .await
+    }
+
     /// Watches what was recorded of a broadcast that is over, and seeks in it.
     ///
     /// # Errors
@@ -158,9 +169,13 @@ impl Browser {
     }
 
     async fn run(&self, script: &str, arguments: &[&str]) -> anyhow::Result<Value> {
+        self.run_within(LIMIT, script, arguments).await
+    }
+
+    async fn run_within(&self, limit: Duration, script: &str, arguments: &[&str]) -> anyhow::Result<Value> {
         let mut command = self.node();
         command.arg(self.scripts.join(script)).args(arguments);
-        let output = finish(script, LIMIT, command).await?;
+        let output = finish(script, limit, command).await?;
         if !output.status.success() {
             bail!("{script}: {}", String::from_utf8_lossy(&output.stderr).trim());
         }

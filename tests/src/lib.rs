@@ -339,14 +339,22 @@ impl System {
         Ok(names)
     }
 
+    /// The id of a process of the platform, by the name of its pid file.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub fn pid(&self, name: &str) -> anyhow::Result<u32> {
+        let file = self.folder().join("run").join(format!("{name}.pid"));
+        let text = std::fs::read_to_string(&file).with_context(|| format!("{name} has no pid file"))?;
+        Ok(text.split_whitespace().next().unwrap_or_default().parse()?)
+    }
+
     /// Kills a process of the platform with SIGKILL, by the name of its pid file.
     ///
     /// # Errors
     /// There is no such process.
     pub async fn kill9(&self, name: &str) -> anyhow::Result<u32> {
-        let file = self.folder().join("run").join(format!("{name}.pid"));
-        let text = std::fs::read_to_string(&file).with_context(|| format!("{name} has no pid file"))?;
-        let pid: u32 = text.split_whitespace().next().unwrap_or_default().parse()?;
+        let pid = self.pid(name)?;
         let status = Command::new("kill").arg("-9").arg(pid.to_string()).status().await?;
         ensure!(status.success(), "cannot kill {name} ({pid})");
         Ok(pid)

@@ -1,0 +1,35 @@
+// Opens a watch page and looks for SECONDS at whether the picture moves. Prints how
+// much was played, the longest time without a new position, and how often hls.js gave
+// up and the page began again; fails when it does not move any more at the end.
+import { run, until } from "./browser.mjs";
+
+function begin() {
+  const seen = { played: 0, still: 0, longest: 0, gaveUp: 0 };
+  let [at, engine] = [window.__castlog.video.currentTime, window.__castlog.hls];
+  window.__seen = seen;
+  window.setInterval(() => {
+    const { video, hls } = window.__castlog ?? {};
+    if (hls !== engine) [seen.gaveUp, engine] = [seen.gaveUp + 1, hls];
+    const now = video?.currentTime ?? at;
+    if (now > at) {
+      // Over a hole it jumps.
+      seen.played += Math.min(now - at, 1);
+      seen.still = 0;
+    } else {
+      seen.still += 0.5;
+      seen.longest = Math.max(seen.longest, seen.still);
+    }
+    at = now;
+  }, 500);
+}
+
+await run("soak.mjs WATCH_URL SECONDS", 2, async ({ page }, url, seconds) => {
+  await page.goto(url);
+  await page.locator('[data-player="playing"]').waitFor();
+  await page.evaluate(begin);
+  await page.waitForTimeout(Number(seconds) * 1000);
+  const { played, longest, gaveUp } = await page.evaluate(() => window.__seen);
+  const before = await page.evaluate(() => window.__seen.played);
+  await until("the picture moves", async () => ((await page.evaluate(() => window.__seen.played)) > before + 1 ? true : undefined));
+  return { played_s: Number(played.toFixed(1)), longest_still_s: longest, gave_up: gaveUp };
+});

@@ -1,0 +1,214 @@
+//! Broadcasts that go on for long, whose encoders drop now and then: playlists stay
+//! valid, renditions together, players playing, and memory flat.
+//!
+//! `CASTLOG_SOAK_S` and `CASTLOG_SOAK_STREAMS` say how long and how many; `just soak`
+//! runs two hours of five.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+use castlog_playlist::check::{self, Media};
+use castlog_service::Shutdown;
+use castlog_testkit::until;
+use castlog_tests::{Browser, Encoder, SOON, System};
+use rand::RngExt as _;
+use serde_json::json;
+use tokio::{task::JoinSet, time::Instant};
+
+/// Without the variables: one test of many.
+const SECONDS: u64 = 40;
+const STREAMS: usize = 2;
+/// How far apart renditions of one segment may begin, and end: a frame of video at 25
+/// a second, and one of sound.
+const APART: f64 = 0.04 + 0.024;
+/// Growth of a process that is none: what caches fill up with, in bytes.
+const SLACK: u64 = 48 << 20;
+
+fn setting<T: std::str::FromStr>(name: &str, otherwise: T) -> anyhow::Result<T> {
+    match std::env::var(name) {
+        Ok(text) => text.parse().ok().with_context(|| format!("{name} is no number")),
+        Err(_) => Ok(otherwise),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broadcasts_go_on_whatever_their_encoders_do() -> anyhow::Result<()> {
+    let seconds: u64 = setting("CASTLOG_SOAK_S", SECONDS)?;
+    let streams: usize = setting("CASTLOG_SOAK_STREAMS", STREAMS)?;
+    let jobs = format!("pipeline.max_jobs={streams}");
+    let system = System::start_with(&[&jobs, "pipeline.preset=ultrafast"]).await?;
+    let over = Shutdown::new();
+    let (mut encoders, mut ids) = (JoinSet::new(), Vec::new());
+    for n in 0..streams {
+        let options = json!({ "ladder": [144] });
+        let (id, key) = system
+            .create(json!({ "title": format!("soak {n}"), "options": options }))
+            .await?;
+        encoders.spawn(keep_pushing(format!("{}/{key}", system.rtmp), over.clone()));
+        ids.push(id);
+    }
+    for id in &ids {
+        system.reaches(id, "live").await?;
+    }
+    let until_end = Instant::now() + Duration::from_secs(seconds);
+    let viewers = ids.iter().map(|id| view(&system, id, until_end));
+    let browser = Browser::new(&system.api)?;
+    let watchers = ids.iter().map(|id| browser.soaks(id, seconds));
+    let memory = async {
+        tokio::time::sleep(Duration::from_secs(seconds / 4)).await;
+        resident(&system)
+    };
+    let (views, watched, early) = tokio::join!(
+        futures::future::try_join_all(viewers),
+        futures::future::try_join_all(watchers),
+        memory
+    );
+    let (views, watched, early) = (views?, watched?, early?);
+    for ((id, reloads), seen) in ids.iter().zip(&views).zip(&watched) {
+        println!("{id}: {reloads} playlists; in the browser {seen}");
+        let played = seen["played_s"].as_f64().unwrap_or_default();
+        #[allow(clippy::cast_precision_loss)] // seconds
+        let wanted = seconds as f64 / 4.0;
+        ensure!(played > wanted, "{id} was played for {played} s of {seconds}: {seen}");
+    }
+    let late = resident(&system)?;
+    for (name, late) in &late {
+        let early = early.get(name).copied().unwrap_or(*late);
+        println!("{name}: {} MiB, later {} MiB", early >> 20, late >> 20);
+        ensure!(
+            *late <= early + early / 4 + SLACK,
+            "{name} grows: {early} and later {late} bytes"
+        );
+    }
+    over.begin();
+    let mut drops = 0;
+    while let Some(dropped) = encoders.join_next().await {
+        drops += dropped??;
+    }
+    println!("{drops} drops");
+    for id in &ids {
+        system.reaches(id, "ended").await?;
+    }
+    system.stop().await
+}
+
+/// Pushes until the end and loses the connection now and then, as long as the session
+/// waits for it; answers how often.
+async fn keep_pushing(url: String, over: Shutdown) -> anyhow::Result<u32> {
+    const SOURCE: &str = "-re -f lavfi -i testsrc2=size=426x240:rate=25 -re -f lavfi -i sine=sample_rate=48000 \
+        -c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -b:v 400k -g 50 -sc_threshold 0 \
+        -c:a aac -ac 2 -b:a 64k";
+    let source: Vec<&str> = SOURCE.split_whitespace().collect();
+    let mut drops = 0;
+    loop {
+        let mut encoder = Encoder::start(&source, &url)?;
+        let holds = Duration::from_secs(rand::rng().random_range(8..25));
+        tokio::select! {
+            () = over.cancelled() => {
+                encoder.stop().await?;
+                return Ok(drops);
+            }
+            () = tokio::time::sleep(holds) => drop(encoder),
+            ended = encoder.ended() => ended?,
+        }
+        drops += 1;
+        let away = Duration::from_millis(rand::rng().random_range(100..4000));
+        tokio::time::sleep(away).await;
+    }
+}
+
+/// Reads the playlists of a broadcast again and again; answers how often.
+async fn view(system: &System, id: &str, end: Instant) -> anyhow::Result<usize> {
+    let names = ["source", "144p", "audio"];
+    let mut before: BTreeMap<&str, String> = BTreeMap::new();
+    let mut reloads = 0;
+    while Instant::now() < end {
+        let mut newest = Vec::new();
+        for name in names {
+            let url = format!("{}/live/{id}/{name}/index.m3u8", system.hls);
+            let text = match before.get(name) {
+                // Until the first segments are there.
+                None => until("a playlist", SOON, || async { system.text(&url).await.ok() }).await?,
+                Some(_) => system.text(&url).await?,
+            };
+            let (media, broken) = check::read_media(&text);
+            ensure!(broken.is_empty(), "{id} {name}: {broken:?}\n{text}");
+            if let Some(before) = before.get(name) {
+                let broken = check::reload(before, &text);
+                ensure!(broken.is_empty(), "{id} {name}: {broken:?}\n{before}\n{text}");
+            }
+            before.insert(name, text);
+            newest.push((name, media));
+            reloads += 1;
+        }
+        together(&newest).with_context(|| id.to_owned())?;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    Ok(reloads)
+}
+
+/// Segments of one number begin and end together in all renditions.
+fn together(renditions: &[(&str, Media)]) -> anyhow::Result<()> {
+    let Some(((first, reference), others)) = renditions.split_first() else {
+        return Ok(());
+    };
+    for (name, media) in others {
+        let mut common = BTreeSet::new();
+        for segment in &media.segments {
+            let Some(twin) = reference.segments.iter().find(|s| s.sequence == segment.sequence) else {
+                continue;
+            };
+            common.insert(segment.sequence);
+            if segment.gap || twin.gap {
+                continue;
+            }
+            let (Some(a), Some(b)) = (twin.program_date_time, segment.program_date_time) else {
+                anyhow::bail!("{name} {} has no date", segment.sequence);
+            };
+            let starts = (a - b).as_seconds_f64().abs();
+            ensure!(
+                starts <= APART && twin.discontinuity_sequence == segment.discontinuity_sequence,
+                "{first} and {name} are {starts} s apart at {}",
+                segment.sequence
+            );
+        }
+        ensure!(
+            !common.is_empty() || media.segments.is_empty(),
+            "{first} and {name} have no segment in common"
+        );
+    }
+    Ok(())
+}
+
+/// Resident memory of each process of the platform, in bytes.
+fn resident(system: &System) -> anyhow::Result<BTreeMap<String, u64>> {
+    let mut found = BTreeMap::new();
+    for name in system.processes()? {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", system.pid(&name)?))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib: u64 = line
+            .and_then(|line| line.split_whitespace().next())
+            .with_context(|| format!("no memory of {name}"))?
+            .parse()?;
+        found.insert(name, kib * 1024);
+    }
+    Ok(found)
+}
+
+/// The measures can fail.
+#[test]
+fn what_drifts_is_noticed() {
+    let playlist = |date: &str| {
+        let text = format!(
+            "#EXTM3U\n#EXT-X-VERSION:6\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:7\n\
+             #EXT-X-MAP:URI=\"i.mp4\"\n#EXT-X-PROGRAM-DATE-TIME:{date}\n#EXTINF:2.00000,\n7.m4s\n"
+        );
+        check::read_media(&text).0
+    };
+    let a = playlist("2026-11-24T10:00:00.000Z");
+    assert!(together(&[("source", a.clone()), ("audio", playlist("2026-11-24T10:00:00.021Z"))]).is_ok());
+    assert!(together(&[("source", a), ("audio", playlist("2026-11-24T10:00:00.100Z"))]).is_err());
+}
