@@ -19,7 +19,7 @@ use serde_json::json;
 use tokio::{task::JoinSet, time::Instant};
 
 /// Without the variables: one test of many.
-const SECONDS: u64 = 40;
+const SECONDS: u64 = 30;
 const STREAMS: usize = 2;
 /// How far apart renditions of one segment may begin, and end: a frame of video at 25
 /// a second, and one of sound.
@@ -78,8 +78,10 @@ async fn broadcasts_go_on_whatever_their_encoders_do() -> anyhow::Result<()> {
     for (name, late) in &late {
         let early = early.get(name).copied().unwrap_or(*late);
         println!("{name}: {} MiB, later {} MiB", early >> 20, late >> 20);
+        // Servers of others hold what they are given, and map their files into memory.
+        let ours = !["meilisearch", "nats-server", "redis-server"].contains(&name.as_str());
         ensure!(
-            *late <= early + early / 4 + SLACK,
+            !ours || *late <= early + early / 4 + SLACK,
             "{name} grows: {early} and later {late} bytes"
         );
     }
