@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::{
+    date_range::DateRange,
     low_latency::{LowLatency, Part, SKIP_UNTIL},
     write::{self, Attributes},
 };
@@ -26,6 +27,9 @@ pub struct Playlist {
     pub independent_segments: bool,
     /// The segments, oldest first.
     pub segments: Vec<Segment>,
+    /// What happens while it plays, in the order of their starts. There must be none
+    /// where no segment has a date.
+    pub date_ranges: Vec<DateRange>,
     /// Whether nothing is ever added.
     pub ended: bool,
     /// What it tells of media in the making; `None` for one of whole segments.
@@ -147,6 +151,8 @@ impl Playlist {
             Some(Kind::Vod) => out.push_str("#EXT-X-PLAYLIST-TYPE:VOD\n"),
             None => {}
         }
+        // A delta update tells all of them, so that none has to be said to be gone.
+        self.date_ranges.iter().for_each(|range| range.render(&mut out));
         let (left_out, told) = self.segments.split_at(skipped);
         let mut writer = Writer {
             out,
@@ -199,6 +205,7 @@ mod tests {
     use super::*;
     use crate::{
         check,
+        date_range::End,
         low_latency::{Open, Report},
     };
 
@@ -222,6 +229,7 @@ mod tests {
             kind: None,
             independent_segments: true,
             segments,
+            date_ranges: Vec::new(),
             ended: false,
             low_latency: None,
         }
@@ -245,6 +253,23 @@ mod tests {
         for (n, segment) in (7..).zip(&mut live.segments).skip(7) {
             segment.parts = (0..4).map(|i| part(n, i, 500_000)).collect();
         }
+        let second = |n: i64| DateTime::from_timestamp(1_800_000_000 + n, 0).unwrap();
+        live.date_ranges = vec![
+            DateRange {
+                id: "title-5".to_owned(),
+                class: "io.github.castlog.title".to_owned(),
+                start: second(16),
+                end: End::OnNext,
+                more: Some(("X-IO-GITHUB-CASTLOG-TITLE", "One, two\"\n".to_owned())),
+            },
+            DateRange {
+                id: "interruption-9".to_owned(),
+                class: "io.github.castlog.interruption".to_owned(),
+                start: second(20),
+                end: End::At(second(23)),
+                more: None,
+            },
+        ];
         live.low_latency = Some(LowLatency {
             part_target: Duration::from_millis(500),
             part_hold_back: Duration::from_millis(1500),

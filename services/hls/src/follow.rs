@@ -1,10 +1,11 @@
-//! From the log into the state: four ordered readers.
+//! From the log into the state: six ordered readers.
 //!
 //! `options`, `registration`, `status` and `metadata` are read from the last
 //! entry of each broadcast; where that one says nothing that is known, what was
 //! said before stands. Segments are kept for weeks, so they are read from
 //! as far back as the longest DVR window of a broadcast that is live or lingers,
-//! and only once it is known which those are. Parts are kept for seconds, and all
+//! and only once it is known which those are; so are titles and statuses, for what
+//! happened in those windows. Parts are kept for seconds, and all
 //! are read; an edge is not kept from its work when they cannot be.
 
 use std::{
@@ -213,8 +214,19 @@ pub(crate) async fn follow(log: Log, shared: Shared, health: Health) {
         let follow = log.follow(Kind::Segment.stream(), &[&filter], start);
         read(follow, None, &shared, &media).await
     };
+    // What happened in the windows: the last entry tells only the last of it.
+    let mut known_before = known.subscribe();
+    let marks = async {
+        let _open = known_before.wait_for(|readers| *readers == 2).await.is_ok();
+        let start = || since(&shared.read(), Utc::now()).map_or(From::Beginning, From::Time);
+        let of = |kind: Kind| log.follow(kind.stream(), &[&kind.filter()], start());
+        tokio::join!(
+            read(of(Kind::Title), None, &shared, &media),
+            read(of(Kind::Status), None, &shared, &media),
+        )
+    };
     let ready = async {
-        let _open = media_read.wait_for(|readers| *readers == 1).await.is_ok();
+        let _open = media_read.wait_for(|readers| *readers == 3).await.is_ok();
         let parts = parts_read.wait_for(|readers| *readers == 1);
         let _in_time = tokio::time::timeout(PARTS_PATIENCE, parts).await.is_ok();
         shared.caught_up.store(true, Ordering::Release);
@@ -226,6 +238,7 @@ pub(crate) async fn follow(log: Log, shared: Shared, health: Health) {
         read(last([Kind::Options, Kind::Registration]), Some(&log), &shared, &known),
         read(last([Kind::Status, Kind::Metadata]), Some(&log), &shared, &known),
         segments,
+        marks,
         read_parts(log.follow_parts(), &shared, &parts),
         ready,
     );

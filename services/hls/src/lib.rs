@@ -1,6 +1,6 @@
 //! The HLS server: an edge that shows live broadcasts to viewers.
 //!
-//! It follows the log (`options`, `registration`, `status`, `metadata`,
+//! It follows the log (`options`, `registration`, `title`, `status`, `metadata`,
 //! `segment`, `part`) and keeps the newest window of each live broadcast in memory.
 //! It shares nothing with other edges, so any number of them can stand side by
 //! side. Media comes from the object store, through a
@@ -15,6 +15,7 @@ mod follow;
 mod http;
 mod key;
 mod live;
+mod marks;
 mod parts;
 mod playlists;
 mod range;

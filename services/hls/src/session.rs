@@ -416,6 +416,7 @@ impl Session {
             kind: None,
             independent_segments: true,
             segments,
+            date_ranges: Vec::new(),
             ended: over,
             low_latency: self.low_latency(rendition, over, media_base),
         })

@@ -15,6 +15,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::{
     config::MIN_DVR_WINDOW_S,
     key::is_rendition,
+    marks::Marks,
     parts,
     session::{MAX_SEGMENT, Sessions, read_segment, time_of},
 };
@@ -37,6 +38,10 @@ pub(crate) struct Rules {
 /// How long an entry may be on its way: an ended playlist is closed that much
 /// after the last moment at which an entry counts.
 const DELIVERY: Duration = Duration::from_secs(1);
+
+/// How much more of the clock than of media a window may take, since encoders are
+/// interrupted: the longest reconnect window.
+const STRETCH: Duration = Duration::from_secs(3600);
 
 /// Why something is not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,12 +116,13 @@ pub(crate) struct State {
     rules: Rules,
     known: HashMap<BroadcastId, Known>,
     live: HashMap<BroadcastId, Live>,
+    marks: HashMap<BroadcastId, Marks>,
 }
 
 /// Compares what is known, not the rules.
 impl PartialEq for State {
     fn eq(&self, other: &Self) -> bool {
-        self.known == other.known && self.live == other.live
+        self.known == other.known && self.live == other.live && self.marks == other.marks
     }
 }
 
@@ -133,6 +139,7 @@ impl State {
             rules,
             known: HashMap::new(),
             live: HashMap::new(),
+            marks: HashMap::new(),
         }
     }
 
@@ -142,7 +149,9 @@ impl State {
             return Outcome::Ignored;
         };
         let sequence = entry.sequence();
-        match &entry.event {
+        let marked = matches!(entry.event, Event::Title(_) | Event::Status(_))
+            && self.marks.entry(broadcast).or_default().insert(entry);
+        let outcome = match &entry.event {
             Event::Options(pb::Options {
                 event: Some(pb::options::Event::Changed(options)),
             }) => self.options(broadcast, sequence, options),
@@ -159,6 +168,11 @@ impl State {
                 event: Some(pb::segment::Event::Stored(stored)),
             }) => self.segment(broadcast, stored, entry.time, now),
             _ => Outcome::Ignored,
+        };
+        match outcome {
+            // A status that is older than the newest one.
+            Outcome::Ignored if marked => Outcome::Applied,
+            outcome => outcome,
         }
     }
 
@@ -309,6 +323,13 @@ impl State {
 
     /// Frees what has lingered long enough.
     pub(crate) fn expire(&mut self, now: DateTime<Utc>) {
+        let longest = self.rules.max_window + self.rules.linger + STRETCH;
+        if let Some(before) = TimeDelta::from_std(longest)
+            .ok()
+            .and_then(|d| now.checked_sub_signed(d))
+        {
+            self.marks.retain(|_, marks| marks.forget_before(before));
+        }
         let (rules, known) = (&self.rules, &self.known);
         self.live.retain(|broadcast, live| {
             let known = known.get(broadcast);
@@ -316,6 +337,12 @@ impl State {
             let orphan = known.is_none_or(|k| k.session.is_none()) && after(live.touched, rules.linger) <= now;
             !orphan && !known.is_some_and(|k| k.gone(rules, now))
         });
+    }
+
+    /// Broadcasts of which moments are held.
+    #[cfg(test)]
+    pub(crate) fn marked(&self) -> usize {
+        self.marks.len()
     }
 
     /// Whether anything of a broadcast's media is known.

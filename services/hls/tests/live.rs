@@ -302,3 +302,43 @@ async fn the_next_session_takes_the_place_of_the_one_before() -> anyhow::Result<
     assert!(after.ends_with("#EXT-X-ENDLIST\n"));
     edge.stop().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn edges_tell_the_same_of_titles_and_interruptions_whenever_they_start() -> anyhow::Result<()> {
+    let stage = Stage::build().await?;
+    let show = Show::new();
+    show.open(&stage).await?;
+    let edge = stage.edge(Config::default()).await?;
+    show.store_all(&stage, 0..4, 0).await?;
+    for title in ["One", "Two"] {
+        let changed = pb::title::Changed {
+            title: title.to_owned(),
+        };
+        let event = Some(pb::title::Event::Changed(changed));
+        stage.publish(show.broadcast, pb::Title { event }).await?;
+    }
+    let lost = pb::status::Interrupted {
+        session: show.session(),
+        ..Default::default()
+    };
+    let back = pb::status::Resumed {
+        session: show.session(),
+        ..Default::default()
+    };
+    for event in [pb::status::Event::Interrupted(lost), pb::status::Event::Resumed(back)] {
+        stage.publish(show.broadcast, pb::Status { event: Some(event) }).await?;
+    }
+    show.store_all(&stage, 4..6, 1).await?;
+    let path = show.playlist("480p");
+    let whole = |text: &str| holds(5)(text) && text.contains("END-DATE") && text.contains("\"Two\"");
+    let text = edge.text_with(&path, whole).await?;
+    let (media, found) = check::read_media(&text);
+    assert_eq!(found, [], "{text}");
+    assert_eq!(media.date_ranges.len(), 3, "{text}");
+    // The last entry of each subject tells but a part of it.
+    let late = stage.edge(Config::default()).await?;
+    late.ready().await?;
+    assert_eq!(late.text(&path).await?, text);
+    late.stop().await?;
+    edge.stop().await
+}

@@ -1,6 +1,6 @@
 //! Attribute lists (§4.2).
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     Findings,
@@ -65,6 +65,20 @@ impl<'t> Attributes<'t> {
 
     pub(super) fn has(&self, name: &str) -> bool {
         self.value(name).is_some()
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &'t str> {
+        self.list.iter().map(|(name, _)| *name)
+    }
+
+    /// All of them as they are written.
+    pub(super) fn written(&self) -> BTreeMap<String, String> {
+        let text = |value: &Value<'_>| match value {
+            Value::Quoted(text) => format!("{text:?}"),
+            Value::Plain(text) => (*text).to_owned(),
+        };
+        let pairs = self.list.iter().map(|(name, value)| ((*name).to_owned(), text(value)));
+        pairs.collect()
     }
 
     pub(super) fn require(&self, name: &str, findings: &mut Findings) {

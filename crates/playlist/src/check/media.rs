@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use super::{
     Findings,
     attributes::Attributes,
+    date_range::{self, DateRange},
     lines::{self, Content, Flavour, decimal_float, decimal_integer},
     low_latency::{self, MediaPart, OpenSegment, Report, ServerControl},
     rounded_seconds, to_micros,
@@ -31,6 +32,8 @@ pub struct Media {
     pub ended: bool,
     /// The segments, oldest first.
     pub segments: Vec<MediaSegment>,
+    /// EXT-X-DATERANGE.
+    pub date_ranges: Vec<DateRange>,
     /// EXT-X-SERVER-CONTROL.
     pub server_control: Option<ServerControl>,
     /// PART-TARGET of EXT-X-PART-INF.
@@ -202,6 +205,7 @@ impl Reader<'_> {
                 self.needed_version = self.needed_version.max(9);
                 low_latency::skip(&mut self.media, value, line, self.findings);
             }
+            "EXT-X-DATERANGE" => self.media.date_ranges.push(DateRange::read(value, line, self.findings)),
             "EXT-X-PRELOAD-HINT" => low_latency::hint(&mut self.media, value, line, self.findings),
             "EXT-X-RENDITION-REPORT" => self.media.reports.push(Report::read(value, line, self.findings)),
             "EXT-X-KEY" => {
@@ -383,6 +387,7 @@ impl Reader<'_> {
         }
         check_dates(&media, findings);
         low_latency::check(&media, findings);
+        date_range::check(&media, findings);
         media
     }
 }

@@ -11,6 +11,9 @@
 
 mod aligned;
 mod attributes;
+mod date_range;
+#[cfg(test)]
+mod date_range_tests;
 mod lines;
 mod low_latency;
 #[cfg(test)]
@@ -24,6 +27,7 @@ mod tests;
 use std::{fmt, time::Duration};
 
 pub use aligned::aligned;
+pub use date_range::DateRange;
 pub use low_latency::{MediaPart, OpenSegment, Report, ServerControl};
 pub use media::{Media, MediaSegment};
 pub use multivariant::{Multivariant, Rendition, Variant};

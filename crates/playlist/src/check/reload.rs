@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Findings, Media, Violation,
+    Findings, Media, Violation, date_range,
     low_latency::{MediaPart, PARTS_REACH},
     media,
 };
@@ -167,6 +167,7 @@ fn compare(before: &Media, after: &Media, findings: &mut Findings) {
         }
     }
     compare_parts(before, after, findings);
+    date_range::compare(before, after, findings);
     compare_ends(before, after, new_head > old_head, findings);
 }
 

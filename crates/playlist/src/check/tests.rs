@@ -320,6 +320,7 @@ fn window(all: &[Segment], head: usize, end: usize, ended: bool) -> Playlist {
         kind: None,
         independent_segments: true,
         segments: all[head..end].to_vec(),
+        date_ranges: Vec::new(),
         ended,
         low_latency: None,
     }

@@ -2,7 +2,7 @@
 
 use castlog_log::{BroadcastId, SessionId};
 use castlog_playback::Refusal;
-use castlog_playlist::{media, multivariant};
+use castlog_playlist::{date_range::DateRange, media, multivariant};
 use chrono::{DateTime, Utc};
 
 use super::{Absent, Phase, State};
@@ -149,7 +149,7 @@ impl State {
         now: DateTime<Utc>,
     ) -> Result<media::Playlist, Absent> {
         let asked = asked.into();
-        let (_, session, over) = self.session(asked, wanted, now)?;
+        let (id, session, over) = self.session(asked, wanted, now)?;
         let media_base = match asked.with_token() {
             true => BESIDE,
             false => &self.rules.media_base,
@@ -159,10 +159,25 @@ impl State {
             .as_ref()
             .is_some_and(|p| p.renditions.iter().any(|r| r.name == rendition));
         match session.playlist(rendition, over, media_base) {
-            Some(playlist) if announced => Ok(playlist),
+            Some(mut playlist) if announced => {
+                playlist.date_ranges = self.date_ranges(asked.broadcast, id, &playlist);
+                Ok(playlist)
+            }
             None if announced => Err(Absent::Starting),
             _ => Err(Absent::NoRendition),
         }
+    }
+
+    /// What happened since the first segment of a playlist; nothing later than its end,
+    /// once it is over.
+    fn date_ranges(&self, broadcast: BroadcastId, session: SessionId, playlist: &media::Playlist) -> Vec<DateRange> {
+        let from = playlist.segments.iter().find_map(|s| s.program_date_time);
+        let (Some(marks), Some(from)) = (self.marks.get(&broadcast), from) else {
+            return Vec::new();
+        };
+        let mut backwards = playlist.segments.iter().rev();
+        let end = backwards.find_map(|s| s.program_date_time.map(|start| start + s.duration));
+        marks.ranges(session, from, end.filter(|_| playlist.ended))
     }
 
     /// What a viewer is shown of a rendition, without the playlist itself: the

@@ -28,6 +28,8 @@ enum Fault {
     NoOptions,
     /// It starts with too few segments.
     FewSegments,
+    /// It starts without what happened before.
+    NoMarks,
     /// It stops at the first entry that it cannot use.
     Stops,
 }
@@ -113,6 +115,15 @@ impl Edge {
             }
         }
         let since = follow::since(&state, self.now);
+        let marks = [Kind::Title, Kind::Status].map(|kind| (kind, entries(kind.stream())));
+        let marks = marks
+            .into_iter()
+            .flat_map(|(kind, of)| of.filter(move |entry| entry.subject.kind == kind));
+        for entry in marks.filter(|entry| since.is_none_or(|since| entry.time >= since)) {
+            if self.fault != Fault::NoMarks {
+                state.apply(entry, self.now);
+            }
+        }
         let segments = entries("LIVE_SEGMENT").filter(|entry| since.is_none_or(|since| entry.time >= since));
         let skipped = if self.fault == Fault::FewSegments { 20 } else { 0 };
         for entry in segments.skip(skipped) {
@@ -209,6 +220,7 @@ impl Harness for Edge {
         &[
             Kind::Options,
             Kind::Registration,
+            Kind::Title,
             Kind::Status,
             Kind::Metadata,
             Kind::Segment,
@@ -237,7 +249,9 @@ enum Aside {
     /// A segment of another broadcast's folder.
     Foreign,
     Metadata,
+    Title,
     Interrupted,
+    Resumed,
     Deleted,
 }
 
@@ -262,7 +276,9 @@ fn asides() -> impl Strategy<Value = Aside> {
         3 => prop::sample::select(kinds).prop_map(Aside::Unsaid),
         2 => Just(Aside::Foreign),
         1 => Just(Aside::Metadata),
-        1 => Just(Aside::Interrupted),
+        2 => Just(Aside::Title),
+        2 => Just(Aside::Interrupted),
+        1 => Just(Aside::Resumed),
         1 => Just(Aside::Deleted),
     ]
 }
@@ -322,6 +338,7 @@ fn write(window: u32, sessions: &[Session], asides: &[(prop::sample::Index, Asid
 }
 
 fn entry_of(scene: &mut Scene, aside: &Aside, number: u64, window: u32) -> Option<Entry> {
+    let second = 2 * i64::try_from(number).unwrap() + 1;
     Some(match aside {
         Aside::Options(visibility) => {
             let mut entry = scene.options(pb::Visibility::Public, window);
@@ -353,12 +370,9 @@ fn entry_of(scene: &mut Scene, aside: &Aside, number: u64, window: u32) -> Optio
             entry
         }
         Aside::Metadata => scene.produced(),
-        Aside::Interrupted => scene.status(0, |session, _| {
-            pb::status::Event::Interrupted(pb::status::Interrupted {
-                session: Some(session),
-                ..Default::default()
-            })
-        }),
+        Aside::Title => scene.title(second, &format!("title {number}")),
+        Aside::Interrupted => scene.interrupted(second),
+        Aside::Resumed => scene.resumed(second),
         Aside::Deleted => scene.entry(
             at(0),
             pb::Registration {
@@ -376,7 +390,7 @@ async fn the_playlists_withstand_any_history_and_any_delivery() -> anyhow::Resul
 
 #[tokio::test(flavor = "multi_thread")]
 async fn edges_that_are_wrong_are_caught() {
-    for fault in [Fault::NoOptions, Fault::FewSegments, Fault::Stops] {
+    for fault in [Fault::NoOptions, Fault::FewSegments, Fault::NoMarks, Fault::Stops] {
         let found = explore_over(&mut Edge::new(fault, at(0)), histories(), 200).await;
         assert!(found.is_err());
     }

@@ -1,6 +1,7 @@
 //! The fold over the log, without a log.
 
 mod kit;
+mod marks;
 mod orders;
 mod parts;
 mod scene;

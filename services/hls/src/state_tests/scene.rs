@@ -79,6 +79,32 @@ impl Scene {
         })
     }
 
+    pub(super) fn title(&mut self, second: i64, title: &str) -> Entry {
+        let changed = pb::title::Changed {
+            title: title.to_owned(),
+        };
+        let event = Some(pb::title::Event::Changed(changed));
+        self.entry(at(second), pb::Title { event })
+    }
+
+    pub(super) fn interrupted(&mut self, second: i64) -> Entry {
+        self.status(second, |session, _| {
+            pb::status::Event::Interrupted(pb::status::Interrupted {
+                session: Some(session),
+                ..Default::default()
+            })
+        })
+    }
+
+    pub(super) fn resumed(&mut self, second: i64) -> Entry {
+        self.status(second, |session, _| {
+            pb::status::Event::Resumed(pb::status::Resumed {
+                session: Some(session),
+                ..Default::default()
+            })
+        })
+    }
+
     pub(super) fn ended(&mut self, second: i64) -> Entry {
         self.status(second, |s, t| {
             pb::status::Event::Ended(pb::status::Ended {

@@ -190,7 +190,7 @@ impl Show {
         format!("{}/{}/{rendition}/{file}", self.broadcast, self.session)
     }
 
-    fn session(&self) -> Option<pb::status::Session> {
+    pub(crate) fn session(&self) -> Option<pb::status::Session> {
         Some(pb::status::Session {
             session_id: self.session.to_string(),
             started_at: stamp(self.start),
