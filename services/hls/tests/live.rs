@@ -323,7 +323,6 @@ async fn edges_tell_the_same_of_titles_and_interruptions_whenever_they_start() -
     };
     let back = pb::status::Resumed {
         session: show.session(),
-        ..Default::default()
     };
     for event in [pb::status::Event::Interrupted(lost), pb::status::Event::Resumed(back)] {
         stage.publish(show.broadcast, pb::Status { event: Some(event) }).await?;
