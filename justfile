@@ -91,7 +91,7 @@ soak MINUTES="120" STREAMS="5": _web _browser
     CASTLOG_SOAK_S=$(({{ MINUTES }} * 60)) CASTLOG_SOAK_STREAMS={{ quote(STREAMS) }} \
         cargo test --locked --workspace --test soak -- --nocapture
 
-# Measures. ARGS: see the benchmark's `--help`.
+# Measures everything, or what ARGS say: `players --players 500`, `segments`, …; see the benchmark's `--help`.
 bench *ARGS: build
     cargo build --locked --release --workspace --bin castlog-bench
     @exec {{ quote(target) }}/release/castlog-bench "$@"

@@ -1,10 +1,13 @@
 //! Figures, each as a ratio to a peer or a limit that is measured in the same run.
 
+mod http;
 mod ingest;
 mod live;
 mod percentiles;
+mod players;
 mod publish;
 mod replay;
+mod segments;
 mod transcode;
 mod usage;
 
@@ -53,6 +56,21 @@ enum Bench {
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(5..=600))]
         seconds: u32,
     },
+    /// How late parts reach many low-latency players of one edge, and what that takes of it.
+    Players {
+        /// Players at a time, 1 to 5000.
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=5000))]
+        players: u32,
+        /// Seconds that are measured, 5 to 600.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(5..=600))]
+        seconds: u32,
+    },
+    /// Segments a second of an edge, beside nginx serving the same files.
+    Segments {
+        /// Seconds of each turn, 1 to 600.
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=600))]
+        seconds: u32,
+    },
     /// Everything.
     All,
 }
@@ -72,12 +90,16 @@ async fn main() -> anyhow::Result<()> {
         Bench::FirstSegment { runs } => live::first_segment(runs).await,
         Bench::Replay { entries } => replay::run(entries).await,
         Bench::Ingest { encoders, seconds } => ingest::run(&encoders, seconds).await,
+        Bench::Players { players, seconds } => players::run(players, seconds).await,
+        Bench::Segments { seconds } => segments::run(seconds).await,
         Bench::All => {
             publish::run(2000).await?;
             replay::run(50_000).await?;
             live::findable(200).await?;
             live::first_segment(5).await?;
             ingest::run(&[50, 200], 20).await?;
+            segments::run(5).await?;
+            players::run(1000, 20).await?;
             transcode::run(20).await
         }
     }

@@ -98,10 +98,7 @@ impl Scene {
 
     pub(super) fn resumed(&mut self, second: i64) -> Entry {
         self.status(second, |session, _| {
-            pb::status::Event::Resumed(pb::status::Resumed {
-                session: Some(session),
-                ..Default::default()
-            })
+            pb::status::Event::Resumed(pb::status::Resumed { session: Some(session) })
         })
     }
 
