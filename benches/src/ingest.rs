@@ -2,7 +2,8 @@
 //! streams, sent by the same program, and nobody who watches.
 //!
 //! Both hold the streams and answer; castlog also writes status and health entries,
-//! and keeps what a pipeline that comes needs from the newest keyframe on.
+//! and keeps what a pipeline that comes needs from the newest keyframe on. How much of
+//! its memory that is, it tells itself.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -41,6 +42,8 @@ const STARTED: &[u8] = b"NetStream.Publish.Start";
 const CHUNK_SIZE: usize = 4096;
 /// Length of the clip that is sent again and again, in milliseconds.
 const CLIP_MS: u32 = 10_000;
+/// From one of its keyframes to the next, in milliseconds.
+const GOP_MS: u32 = 2000;
 
 /// Prints CPU and memory per encoder of both, and their ratios.
 pub(crate) async fn run(encoders: &[u32], seconds: u32) -> anyhow::Result<()> {
@@ -76,11 +79,17 @@ struct Cost {
     cpu_ms: f64,
     /// Resident memory over that of the idle server.
     mib: f64,
+    /// Media of it that is kept for readers that come, if the server says so.
+    gop_mib: Option<f64>,
 }
 
 impl std::fmt::Display for Cost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "CPU {:.2}, memory {:.2}", self.cpu_ms, self.mib)
+        write!(f, "CPU {:.2}, memory {:.2}", self.cpu_ms, self.mib)?;
+        if let Some(gop) = self.gop_mib {
+            write!(f, " ({gop:.2} of it media since the newest keyframe)")?;
+        }
+        Ok(())
     }
 }
 
@@ -91,6 +100,8 @@ struct Server {
     address: SocketAddr,
     /// Its process id.
     worker: String,
+    /// URL of what it counts.
+    metrics: Option<String>,
     _log: Option<TestLog>,
 }
 
@@ -140,6 +151,7 @@ async fn castlog(folder: &Path, count: u32) -> anyhow::Result<(Server, Vec<Strin
         process,
         address,
         worker,
+        metrics: Some(format!("http://{admin}/metrics")),
         _log: Some(log),
     };
     Ok((server, keys))
@@ -166,6 +178,7 @@ async fn nginx_rtmp(nginx: &Path, folder: &Path) -> anyhow::Result<Server> {
         process,
         address,
         worker,
+        metrics: None,
         _log: None,
     })
 }
@@ -185,10 +198,10 @@ async fn measure(server: &Server, keys: Vec<String>, clip: &Arc<Vec<Tag>>, secon
     let idle = resident(&server.worker)?;
     let (go, gone) = watch::channel(false);
     let mut encoders = JoinSet::new();
-    let every = Duration::from_millis(u64::from(CLIP_MS)) / u32::try_from(keys.len())?;
+    let every = Duration::from_millis(GOP_MS.into()) / u32::try_from(keys.len())?;
     for (n, key) in (0..).zip(keys) {
         let encoder = publish(server.address, &key).await?;
-        // Out of step with each other, as encoders are.
+        // Their keyframes spread evenly, as those of many encoders are.
         encoders.spawn(send(encoder, clip.clone(), every * n, gone.clone()));
     }
     go.send(true)?;
@@ -198,6 +211,10 @@ async fn measure(server: &Server, keys: Vec<String>, clip: &Arc<Vec<Tag>>, secon
     sleep_until(begin + Duration::from_secs(seconds.into())).await;
     let used = cpu(&server.worker, Who::Itself)?.saturating_sub(before);
     let held = resident(&server.worker)?.saturating_sub(idle);
+    let gop = match &server.metrics {
+        Some(url) => Some(gop_bytes(url).await?),
+        None => None,
+    };
     if let Some(ended) = encoders.try_join_next() {
         ended??;
     }
@@ -207,11 +224,20 @@ async fn measure(server: &Server, keys: Vec<String>, clip: &Arc<Vec<Tag>>, secon
         server.process.last_output()
     );
     #[allow(clippy::cast_precision_loss)] // memory is far below 2^52
-    let mib = held as f64 / (1024.0 * 1024.0);
+    let mib = |bytes: u64| bytes as f64 / (1024.0 * 1024.0) / count;
     Ok(Cost {
         cpu_ms: used.as_secs_f64() * 1000.0 / f64::from(seconds) / count,
-        mib: mib / count,
+        mib: mib(held),
+        gop_mib: gop.map(mib),
     })
+}
+
+/// Bytes of media that castlog keeps for readers that come.
+async fn gop_bytes(metrics: &str) -> anyhow::Result<u64> {
+    const NAME: &str = "castlog_rtmp_gop_bytes ";
+    let text = reqwest::get(metrics).await?.error_for_status()?.text().await?;
+    let value = text.lines().find_map(|line| line.strip_prefix(NAME));
+    Ok(value.context("castlog does not count what it keeps")?.parse()?)
 }
 
 fn message(chunk_stream: u8, type_id: u8, stream_id: u32, payload: Bytes, out: &mut BytesMut) {
@@ -275,7 +301,7 @@ async fn publish(address: SocketAddr, key: &str) -> anyhow::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Sends the clip at its own pace, again and again, from a place in it on.
+/// Sends the clip at its own pace, again and again, beginning `late` after the word.
 async fn send(
     stream: TcpStream,
     clip: Arc<Vec<Tag>>,
@@ -291,7 +317,7 @@ async fn send(
     };
     let mut writer = Writer::default();
     writer.set_chunk_size(CHUNK_SIZE);
-    let begin = Instant::now() + late.min(SETTLE / 2);
+    let begin = Instant::now() + late;
     let media = async move {
         let mut out = BytesMut::new();
         for round in 0.. {

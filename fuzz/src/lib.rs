@@ -7,7 +7,7 @@
 
 use bytes::{Bytes, BytesMut};
 use castlog_flv::{Audio, AudioPacket, Reader, Video, VideoPacket, avc::DecoderConfig};
-use castlog_rtmp_core::{Event, Limits, Phase, Refusal, Session, amf0, chunk};
+use castlog_rtmp_core::{Error, Event, Limits, Phase, Refusal, Session, amf0, chunk};
 
 /// AMF0: what was read is read again from what it is written as.
 ///
@@ -86,43 +86,61 @@ pub fn flv(bytes: &[u8]) {
 }
 
 /// A whole session: the first byte says whether its requests are granted, and in what
-/// pieces the rest comes. Past its end it says nothing more.
+/// pieces the rest comes. Past its end it says nothing more, and both ways in are one.
 ///
 /// # Panics
-/// It holds more than its limits allow, or says something past its end.
+/// It holds more than its limits allow, says something past its end, or says something
+/// else of bytes that it is handed another way.
 pub fn session(bytes: &[u8]) {
     let Some((&how, rest)) = bytes.split_first() else {
         return;
     };
     let limits = Limits::default();
-    let mut session = Session::new(limits, 1);
+    let (mut pushed, mut received) = (Session::new(limits, 1), Session::new(limits, 1));
     for piece in rest.chunks(usize::from(how >> 1) * 64 + 1) {
-        if session.push(piece).is_err() {
-            assert_eq!(session.poll().ok().flatten(), None, "it goes on after an error");
+        let grant = how & 1 == 1;
+        let mut input = piece;
+        let events = said(&mut received, grant, |session| session.receive(&mut input));
+        if pushed.push(piece).is_err() {
+            assert_eq!(pushed.poll().ok().flatten(), None, "it goes on after an error");
             return;
         }
-        loop {
-            match session.poll() {
-                Ok(None) => break,
-                Ok(Some(Event::ConnectRequested(_) | Event::PublishRequested(_))) => {
-                    if how & 1 == 1 {
-                        session.accept();
-                    } else {
-                        session.reject(&Refusal::new("no"));
-                    }
+        let same = said(&mut pushed, grant, Session::poll);
+        assert_eq!(events, same, "what comes in another way says something else");
+        if same.1.is_err() {
+            assert_eq!((pushed.phase(), received.phase()), (Phase::Finished, Phase::Finished));
+            return;
+        }
+        for session in [&mut pushed, &mut received] {
+            assert!(
+                session.take_output().len() <= limits.max_output,
+                "it holds too much for the peer"
+            );
+        }
+    }
+}
+
+/// The events until there are no more, with requests answered, and how they end.
+fn said(
+    session: &mut Session,
+    grant: bool,
+    mut next: impl FnMut(&mut Session) -> Result<Option<Event>, Error>,
+) -> (Vec<Event>, Result<(), Error>) {
+    let mut events = Vec::new();
+    loop {
+        match next(session) {
+            Ok(None) => return (events, Ok(())),
+            Err(error) => return (events, Err(error)),
+            Ok(Some(event)) => {
+                match &event {
+                    Event::ConnectRequested(_) | Event::PublishRequested(_) if grant => session.accept(),
+                    Event::ConnectRequested(_) | Event::PublishRequested(_) => session.reject(&Refusal::new("no")),
+                    Event::Media(_) => assert_eq!(session.phase(), Phase::Publishing, "media before its time"),
+                    Event::Unpublished | Event::Unsupported { .. } => {}
                 }
-                Ok(Some(Event::Media(_))) => assert_eq!(session.phase(), Phase::Publishing, "media before its time"),
-                Ok(Some(_)) => {}
-                Err(_) => {
-                    assert_eq!(session.phase(), Phase::Finished);
-                    return;
-                }
+                events.push(event);
             }
         }
-        assert!(
-            session.take_output().len() <= limits.max_output,
-            "it holds too much for the peer"
-        );
     }
 }
 

@@ -108,6 +108,8 @@ pub struct Metrics {
     pub rtmp_sessions: Gauge,
     /// Media bytes taken from encoders.
     pub rtmp_received_bytes: Counter,
+    /// Media bytes held for pipelines to start from.
+    pub rtmp_gop_bytes: Gauge,
     /// Encoders that were refused or cut.
     pub rtmp_refusals: Family<Refusal, Counter>,
     /// Transcoding jobs in work.
@@ -154,6 +156,7 @@ impl Metrics {
             rtmp_connections: Gauge::default(),
             rtmp_sessions: Gauge::default(),
             rtmp_received_bytes: Counter::default(),
+            rtmp_gop_bytes: Gauge::default(),
             rtmp_refusals: Family::default(),
             pipeline_jobs: Gauge::default(),
             hls_answers: Family::default(),
@@ -203,6 +206,8 @@ impl Metrics {
         r.register("rtmp_sessions", "Encoders that are on air", this.rtmp_sessions.clone());
         let help = "Media bytes taken from encoders";
         r.register("rtmp_received_bytes", help, this.rtmp_received_bytes.clone());
+        let help = "Media bytes held since the newest keyframe of each stream, for readers that come";
+        r.register("rtmp_gop_bytes", help, this.rtmp_gop_bytes.clone());
         let help = "Encoders that were refused or cut, by the code of the reason";
         r.register("rtmp_refusals", help, this.rtmp_refusals.clone());
         r.register("pipeline_jobs", "Transcoding jobs in work", this.pipeline_jobs.clone());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 
 use crate::{Error, Limits, Message, Stage};
 
@@ -12,8 +12,6 @@ pub const DEFAULT_CHUNK_SIZE: usize = 128;
 const MAX_CHUNK_SIZE: usize = 0x00ff_ffff;
 /// What the 24-bit time field says when the time stands in 32 bits behind the header.
 const EXTENDED: u32 = 0x00ff_ffff;
-/// First allocation for a message. What is claimed beyond it is allocated as it comes.
-const FIRST_ALLOCATION: usize = 4096;
 
 /// The header last used on a chunk stream, and the message that is coming in on it.
 #[derive(Debug, Default)]
@@ -102,11 +100,12 @@ impl Reader {
     }
 
     /// Consumes chunks of `input` until a message is complete; `None` when more
-    /// bytes are needed.
+    /// bytes are needed. What is left then is less than a chunk header, and is to be
+    /// given again with what comes behind it.
     ///
     /// # Errors
     /// The chunks are malformed or break a limit.
-    pub fn read(&mut self, input: &mut BytesMut, limits: &Stage) -> Result<Option<Message>, Error> {
+    pub fn read(&mut self, input: &mut &[u8], limits: &Stage) -> Result<Option<Message>, Error> {
         loop {
             if self.current.is_none() && !self.header(input, limits)? {
                 return Ok(None);
@@ -122,8 +121,9 @@ impl Reader {
             };
             let taken = missing.min(input.len());
             Error::check("incomplete messages in bytes", self.partial + taken, limits.max_partial)?;
-            append(partial, &input[..taken], stream.length);
-            input.advance(taken);
+            let (bytes, rest) = input.split_at(taken);
+            append(partial, bytes, stream.length, limits.max_reserved);
+            *input = rest;
             self.partial += taken;
             if taken < missing {
                 self.current = Some((chunk_stream, missing - taken));
@@ -151,7 +151,7 @@ impl Reader {
 
     /// Reads a chunk header and makes it the current chunk; `false` when more bytes
     /// are needed.
-    fn header(&mut self, input: &mut BytesMut, limits: &Stage) -> Result<bool, Error> {
+    fn header(&mut self, input: &mut &[u8], limits: &Stage) -> Result<bool, Error> {
         let Some(Header {
             chunk_stream,
             format,
@@ -234,7 +234,7 @@ impl Reader {
         }
         let missing = stream.length - stream.partial.as_ref().map_or(0, Vec::len);
         self.current = Some((chunk_stream, missing.min(self.chunk_size)));
-        input.advance(consumed);
+        *input = &input[consumed..];
         Ok(true)
     }
 }
@@ -248,12 +248,13 @@ fn starts_with(input: &[u8], value: [u8; 4]) -> Option<bool> {
     (known == value.len()).then_some(true)
 }
 
-/// Appends to a message of `length` bytes, allocating for what has come and never
-/// more than the message needs in the end.
-fn append(partial: &mut Vec<u8>, bytes: &[u8], length: usize) {
+/// Appends to a message of `length` bytes. Up to `reserved` of them are allocated at
+/// once, what is claimed beyond as it comes, and never more than the message needs in
+/// the end.
+fn append(partial: &mut Vec<u8>, bytes: &[u8], length: usize, reserved: usize) {
     let needed = partial.len() + bytes.len();
     if needed > partial.capacity() {
-        let capacity = (partial.capacity() * 2).max(needed).max(FIRST_ALLOCATION).min(length);
+        let capacity = (partial.capacity() * 2).max(needed).max(reserved).min(length);
         partial.reserve_exact(capacity - partial.len());
     }
     partial.extend_from_slice(bytes);
@@ -308,12 +309,11 @@ impl Writer {
 ///
 /// # Errors
 /// See [`Reader::read`].
-pub fn read_all(bytes: &[u8]) -> Result<Vec<Message>, Error> {
-    let mut input = BytesMut::from(bytes);
+pub fn read_all(mut bytes: &[u8]) -> Result<Vec<Message>, Error> {
     let mut reader = Reader::default();
     let limits = Limits::default().publishing;
     let mut messages = Vec::new();
-    while let Some(message) = reader.read(&mut input, &limits)? {
+    while let Some(message) = reader.read(&mut bytes, &limits)? {
         if message.type_id == crate::message::type_id::SET_CHUNK_SIZE
             && let Some(size) = message.payload.first_chunk()
         {

@@ -6,8 +6,8 @@
 //! no socket, clock or task here, and deadlines are the caller's.
 //!
 //! The peer is hostile until proven otherwise: every length, count and nesting is
-//! bounded by [`Limits`], which are tight before a publish is accepted, and no
-//! claimed size is ever reserved. After Adobe's "RTMP Specification 1.0" and
+//! bounded by [`Limits`], which are tight before a publish is accepted, and of a
+//! claimed size little is reserved before its bytes come. After Adobe's "RTMP Specification 1.0" and
 //! "AMF 0 Specification".
 //!
 //! ```

@@ -9,6 +9,8 @@ pub struct Stage {
     pub max_chunk_streams: usize,
     /// Bytes of incomplete messages over all chunk streams.
     pub max_partial: usize,
+    /// Bytes that are reserved for one message on the word of its header alone.
+    pub max_reserved: usize,
 }
 
 /// Limits of a session.
@@ -35,11 +37,14 @@ impl Default for Limits {
                 max_message: 64 * 1024,
                 max_chunk_streams: 16,
                 max_partial: 128 * 1024,
+                max_reserved: 4 * 1024,
             },
             publishing: Stage {
                 max_message: castlog_flv::MAX_TAG_SIZE,
                 max_chunk_streams: 64,
                 max_partial: 12 * 1024 * 1024,
+                // Most frames of a 6 Mbit/s stream; over all chunk streams 2 MiB.
+                max_reserved: 32 * 1024,
             },
             max_input: 256 * 1024,
             max_output: 256 * 1024,

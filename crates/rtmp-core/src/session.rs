@@ -83,8 +83,8 @@ enum State {
 /// The server's side of one connection.
 ///
 /// The caller pushes what it received, polls until there is no event, and sends the
-/// output. While a request is unanswered, `poll` yields nothing, and the caller does
-/// not push.
+/// output; [`Session::receive`] does both with less copying. While a request is
+/// unanswered, `poll` yields nothing, and the caller does not push.
 #[derive(Debug)]
 pub struct Session {
     state: State,
@@ -156,9 +156,35 @@ impl Session {
         Ok(())
     }
 
+    /// What [`Self::push`] and [`Self::poll`] do together: takes received bytes in and
+    /// yields the next event, to be called until there is none. `bytes` is empty then,
+    /// and from the first event that is to be answered on.
+    ///
+    /// The media of a publish goes from `bytes` to its event without a stay in between.
+    ///
+    /// # Errors
+    /// See [`Self::push`] and [`Self::poll`].
+    pub fn receive(&mut self, bytes: &mut &[u8]) -> Result<Option<Event>, Error> {
+        if self.input.is_empty() && matches!(self.state, State::Publishing { .. }) {
+            let all = bytes.len();
+            let outcome = self.publishing(bytes);
+            self.received += (all - bytes.len()) as u64;
+            match outcome {
+                Ok(None) => self.acknowledge(),
+                outcome => return self.settle(outcome),
+            }
+            if bytes.is_empty() {
+                return Ok(None);
+            }
+        }
+        self.push(std::mem::take(bytes))?;
+        self.poll()
+    }
+
     /// The bytes to send.
     pub fn take_output(&mut self) -> Bytes {
-        self.output.split().freeze()
+        // Nothing is kept for the next output, which is seldom.
+        std::mem::take(&mut self.output).freeze()
     }
 
     /// The next event, or `None` when more bytes or an answer are needed.
@@ -167,6 +193,10 @@ impl Session {
     /// The peer breaks the protocol or a limit. The error stays.
     pub fn poll(&mut self) -> Result<Option<Event>, Error> {
         let outcome = self.advance();
+        self.settle(outcome)
+    }
+
+    fn settle(&mut self, outcome: Result<Option<Event>, Error>) -> Result<Option<Event>, Error> {
         if let Err(error) = outcome {
             self.state = State::Failed(error);
             self.input = BytesMut::new();
@@ -235,13 +265,35 @@ impl Session {
                 State::Shaken | State::Connected => &self.limits.before_publish,
                 State::Publishing { .. } => &self.limits.publishing,
             };
-            let Some(message) = self.reader.read(&mut self.input, limits)? else {
+            let mut rest = &self.input[..];
+            let message = self.reader.read(&mut rest, limits)?;
+            let taken = self.input.len() - rest.len();
+            self.input.advance(taken);
+            if self.input.is_empty() {
+                // A connection that waits for its next bytes holds no room for them.
+                self.input = BytesMut::new();
+            }
+            let Some(message) = message else {
                 return Ok(None);
             };
             if let Some(event) = self.take(message)? {
                 return Ok(Some(event));
             }
         }
+    }
+
+    /// The next event of an accepted publish, straight from the bytes that came.
+    fn publishing(&mut self, bytes: &mut &[u8]) -> Result<Option<Event>, Error> {
+        while let State::Publishing { .. } = self.state {
+            Error::check("unsent output in bytes", self.output.len(), self.limits.max_output)?;
+            let Some(message) = self.reader.read(bytes, &self.limits.publishing)? else {
+                return Ok(None);
+            };
+            if let Some(event) = self.take(message)? {
+                return Ok(Some(event));
+            }
+        }
+        Ok(None)
     }
 
     fn take(&mut self, message: Message) -> Result<Option<Event>, Error> {

@@ -6,7 +6,7 @@ mod common;
 use bytes::Bytes;
 use castlog_flv::{Tag, TagKind};
 use castlog_rtmp_core::{Error, Event, Limits, Phase, Refusal, Session, amf0, amf0::Value, chunk, type_id};
-use common::{amf, command, connect, handshake, message, publish_prelude, raw_chunk, run};
+use common::{amf, command, connect, handshake, message, publish_prelude, raw_chunk, run, run_received};
 use proptest::prelude::*;
 
 fn audio(timestamp: u32, data: &[u8]) -> Event {
@@ -193,9 +193,15 @@ fn every_split_gives_the_same_events() {
         let (a, b) = bytes.split_at(at);
         let (events, _, result) = run([a, b]);
         assert!(result.is_ok() && events == expected, "split at {at}");
+        let (events, _, result) = run_received([a, b]);
+        assert!(result.is_ok() && events == expected, "received, split at {at}");
     }
-    let (events, _, result) = run(bytes.chunks(1));
-    assert!(result.is_ok() && events == expected, "byte by byte");
+    for size in [1, 2, 3, 7, bytes.len()] {
+        let (events, _, result) = run(bytes.chunks(size));
+        assert!(result.is_ok() && events == expected, "by {size}");
+        let (events, _, result) = run_received(bytes.chunks(size));
+        assert!(result.is_ok() && events == expected, "received by {size}");
+    }
 }
 
 fn refused(prelude: &[u8], accept_connect: bool) -> String {
@@ -266,14 +272,17 @@ fn acknowledgements_count_all_bytes() {
     }
     session.take_output();
     let frame = message(6, type_id::VIDEO, 1, 80, vec![0x27; 60_000]);
+    let acknowledged = |session: &mut Session| {
+        let sent = chunk::read_all(&session.take_output()).unwrap();
+        assert_eq!((sent.len(), sent[0].type_id), (1, type_id::ACKNOWLEDGEMENT));
+        u32::from_be_bytes(*sent[0].payload.first_chunk().unwrap()) as usize
+    };
     session.push(&frame).unwrap();
     session.poll().unwrap();
-    let sent = chunk::read_all(&session.take_output()).unwrap();
-    let total = (bytes.len() + frame.len()) as u32;
-    assert_eq!(
-        (sent[0].type_id, &sent[0].payload[..]),
-        (type_id::ACKNOWLEDGEMENT, &total.to_be_bytes()[..])
-    );
+    assert_eq!(acknowledged(&mut session), bytes.len() + frame.len());
+    let mut received = &frame[..];
+    while session.receive(&mut received).unwrap().is_some() {}
+    assert_eq!(acknowledged(&mut session), bytes.len() + 2 * frame.len());
 }
 
 /// Pushes `attack` behind the handshake (and the publish) and returns the error.
@@ -408,7 +417,10 @@ proptest! {
                 _ => { bytes.remove(at); }
             }
         }
-        let (_, mut session, result) = run(bytes.chunks(split));
+        let (events, mut session, result) = run(bytes.chunks(split));
+        let (received, mut other, same) = run_received(bytes.chunks(split));
+        prop_assert_eq!((&events, result), (&received, same), "both ways in say the same");
+        prop_assert_eq!(other.poll().err(), result.err());
         prop_assert!(session.take_output().len() <= Limits::default().max_output + 4096);
         if let Err(error) = result {
             prop_assert_eq!(session.poll(), Err(error), "an error stays");

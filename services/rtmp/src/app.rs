@@ -11,6 +11,7 @@ use crate::{
     listen::{self, Guests},
     log, refused,
     server::Server,
+    threads::Threads,
     tls::Certificate,
 };
 
@@ -74,6 +75,7 @@ pub async fn start(config: Config, ctx: Context) -> anyhow::Result<Running> {
 
     let ingest_base = config.flv_public_url.clone().unwrap_or_else(|| format!("http://{flv}"));
     let guests = Guests::new(config.max_connections, config.max_connections_per_address);
+    let threads = Arc::new(Threads::start(config.threads()).context("cannot start the threads of the RTMP server")?);
     let server = Arc::new(Server::new(config, &ctx.log, &ctx.shutdown, ingest_base));
 
     let mut tasks = Tasks::new(&ctx.shutdown);
@@ -84,7 +86,7 @@ pub async fn start(config: Config, ctx: Context) -> anyhow::Result<Running> {
     );
     tasks.spawn(
         "rtmp listener",
-        listen::listen(rtmp_listener, None, server.clone(), guests.clone()),
+        listen::listen(rtmp_listener, None, server.clone(), guests.clone(), threads.clone()),
     );
     if let Some((listener, certificate)) = rtmps_listener {
         let tls = certificate.acceptor()?;
@@ -95,10 +97,10 @@ pub async fn start(config: Config, ctx: Context) -> anyhow::Result<Running> {
         });
         tasks.spawn(
             "rtmps listener",
-            listen::listen(listener, Some(tls), server.clone(), guests),
+            listen::listen(listener, Some(tls), server.clone(), guests, threads.clone()),
         );
     }
-    tasks.spawn("rtmp sessions", finish(server, flv_listener, ctx));
+    tasks.spawn("rtmp sessions", finish(server, threads, flv_listener, ctx));
     tracing::info!(%rtmp, ?rtmps, %flv, "RTMP server started");
     Ok(Running {
         rtmp,
@@ -116,7 +118,7 @@ async fn bind(name: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 /// Serves HTTP-FLV until the shutdown; then lets every connection log its end, and
 /// only then lets the readers go: they see what the log says.
-async fn finish(server: Arc<Server>, flv: TcpListener, ctx: Context) -> anyhow::Result<()> {
+async fn finish(server: Arc<Server>, threads: Arc<Threads>, flv: TcpListener, ctx: Context) -> anyhow::Result<()> {
     let ended = tokio_util::sync::CancellationToken::new();
     let until = ended.clone();
     let router = http::router(server.clone());
@@ -135,6 +137,7 @@ async fn finish(server: Arc<Server>, flv: TcpListener, ctx: Context) -> anyhow::
         );
         server.abandon.cancel();
     }
+    drop(threads);
     server.streams.close_all();
     ended.cancel();
     // A reader that does not read is no reason to stay.

@@ -1,16 +1,25 @@
 //! One encoder's connection: bytes between the socket and the protocol core, with
 //! every wait bounded.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use castlog_flv::Tag;
 use castlog_log::{BroadcastId, Draft, SessionId, pb};
 use castlog_metrics::{Counted, metrics};
 use castlog_rtmp_core::{Connect, Event as RtmpEvent, Limits, Phase, PublishRequest, Session as Rtmp};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     sync::oneshot,
-    time::{Instant, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 
 use crate::{
@@ -26,8 +35,9 @@ use crate::{
 /// The application in the URL: `rtmp://HOST/live/<publish key>`, or with the key in a
 /// query, `rtmp://HOST/live?key=<publish key>`.
 const APP: &str = "live";
-/// Bytes per read; a 6 Mbit/s stream fills it 23 times a second.
-const READ: usize = 32 * 1024;
+/// Bytes per read: what a stream of 60 Mbit/s, the most by default, sends until the
+/// next look at it.
+const READ: usize = 64 * 1024;
 /// How long a peer that was told no may still send, so that it reads the answer and
 /// not a reset connection.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -37,6 +47,12 @@ const LINGER: Duration = Duration::from_secs(5);
 const SAMPLE: Duration = Duration::from_secs(5);
 /// Unparsable or out-of-place tags in a row that are worth one line each.
 const BROKEN_TAGS_LOGGED: u64 = 3;
+
+thread_local! {
+    /// What is read goes on to where it stays before anything else is read, so that all
+    /// connections of a thread have one buffer.
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
+}
 
 /// The session that this connection feeds.
 struct Live {
@@ -97,11 +113,15 @@ where
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     async fn run(&mut self, mut cut: oneshot::Receiver<Refused>, accepted_at: Instant) -> End {
         let shutdown = self.server.shutdown.clone();
-        let mut buffer = vec![0; READ];
+        let mut shutdown = pin!(shutdown.cancelled());
         let mut phase = Phase::Handshake;
         let mut deadline = accepted_at + self.server.config.handshake_timeout();
+        // One timer, set again when it fires and not at each read.
+        let mut alarm = pin!(sleep_until(deadline));
         loop {
-            let read = tokio::select! {
+            let received = tokio::select! {
+                // The read comes last: a peer that never pauses keeps nothing from its turn.
+                biased;
                 Ok(refused) = &mut cut => {
                     // The session is settled by whoever cuts.
                     self.live = None;
@@ -109,23 +129,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                     self.rtmp.reject(&refused.to_rtmp());
                     return End::Refused;
                 }
-                () = shutdown.cancelled() => return End::Shutdown,
-                read = self.stream.read(&mut buffer) => read,
-                () = tokio::time::sleep_until(deadline) => return self.timed_out(phase),
-                () = tokio::time::sleep_until(self.sampled_at + SAMPLE), if self.live.is_some() => {
-                    self.sample();
+                () = &mut shutdown => return End::Shutdown,
+                () = &mut alarm => {
+                    let now = Instant::now();
+                    if now >= deadline {
+                        return self.timed_out(phase);
+                    }
+                    if now >= self.sampled_at + SAMPLE {
+                        self.sample(now);
+                    }
+                    alarm.as_mut().reset(deadline.min(self.sampled_at + SAMPLE));
                     continue;
                 }
+                received = poll_fn(|context| self.poll_receive(context)) => received,
             };
-            let bytes = match read {
-                Ok(0) => return End::Closed("the connection was closed".to_owned()),
-                Ok(count) => &buffer[..count],
-                Err(error) => return End::Closed(lost(&error)),
-            };
-            if let Err(error) = self.rtmp.push(bytes) {
-                return broken(error);
-            }
-            if let Err(end) = self.take_events().await {
+            if let Err(end) = self.answer(received).await {
                 return end;
             }
             if let Err(error) = self.send().await {
@@ -143,9 +161,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                         Phase::Publishing => config.idle_timeout(),
                         Phase::Finished => LINGER,
                     };
+            }
+            if next != phase {
                 phase = next;
+                alarm.as_mut().reset(deadline.min(self.sampled_at + SAMPLE));
             }
         }
+    }
+
+    /// Reads once and takes in what came; see [`Self::take`].
+    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<RtmpEvent>, End>> {
+        BUFFER.with_borrow_mut(|buffer| {
+            let mut buffer = ReadBuf::new(buffer);
+            let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer));
+            Poll::Ready(match read {
+                Ok(()) if buffer.filled().is_empty() => Err(End::Closed("the connection was closed".to_owned())),
+                Ok(()) => self.take(buffer.filled()),
+                Err(error) => Err(End::Closed(lost(&error))),
+            })
+        })
     }
 
     fn timed_out(&self, phase: Phase) -> End {
@@ -159,12 +193,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         End::Broken(Refused::new(Code::TimedOut, format!("{what} for {limit} s")))
     }
 
-    async fn take_events(&mut self) -> Result<(), End> {
-        while let Some(event) = self.rtmp.poll().map_err(broken)? {
+    /// Takes bytes in, up to a request that has to be answered before there is more.
+    fn take(&mut self, mut bytes: &[u8]) -> Result<Option<RtmpEvent>, End> {
+        while let Some(event) = self.rtmp.receive(&mut bytes).map_err(broken)? {
             match event {
-                RtmpEvent::ConnectRequested(connect) => self.connect(&connect).await?,
-                RtmpEvent::PublishRequested(request) => self.publish(request).await?,
-                RtmpEvent::Media(tag) => self.media(&tag),
+                RtmpEvent::Media(tag) => self.media(tag),
                 RtmpEvent::Unpublished => {
                     if let Some(live) = self.live.take() {
                         self.server
@@ -175,7 +208,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                     tracing::debug!(peer = %self.peer, command, "not a publisher");
                     return Err(End::Refused);
                 }
+                request => return Ok(Some(request)),
             }
+        }
+        Ok(None)
+    }
+
+    /// Answers a request, and those behind it.
+    async fn answer(&mut self, mut received: Result<Option<RtmpEvent>, End>) -> Result<(), End> {
+        while let Some(request) = received? {
+            match request {
+                RtmpEvent::ConnectRequested(connect) => self.connect(&connect).await?,
+                RtmpEvent::PublishRequested(request) => self.publish(request).await?,
+                // Taken in already.
+                RtmpEvent::Media(_) | RtmpEvent::Unpublished | RtmpEvent::Unsupported { .. } => {}
+            }
+            received = self.take(&[]);
         }
         Ok(())
     }
@@ -244,7 +292,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         };
         let server = self.server.clone();
         // Behind the encoder's back, so that its answer and its end do not wait.
-        self.server.tasks.spawn(async move {
+        self.server.spawn(async move {
             match timeout(LOG_TIMEOUT, server.publisher.publish(draft)).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => tracing::warn!(error = %error, "a refusal is not in the log"),
@@ -254,9 +302,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         End::Refused
     }
 
-    fn media(&mut self, tag: &Tag) {
+    fn media(&mut self, tag: Tag) {
         let Some(live) = &mut self.live else { return };
-        match media::role(tag) {
+        match media::role(&tag) {
             Ok(media::Role::Nothing) => {
                 live.broken_tags += 1;
                 if live.broken_tags <= BROKEN_TAGS_LOGGED {
@@ -265,11 +313,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 }
             }
             Ok(role) => {
-                live.meter.count(tag, role);
+                live.meter.count(&tag, role);
                 metrics()
                     .rtmp_received_bytes
                     .inc_by(u64::try_from(tag.data.len()).unwrap_or_default());
-                match live.guard.tag(tag, role) {
+                match live.guard.tag(&tag, role) {
                     Ok(()) => live.hub.push(self.id, tag, role),
                     Err(refused) => self.cut_self(refused),
                 }
@@ -286,11 +334,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         }
     }
 
-    fn sample(&mut self) {
-        let Some(live) = &mut self.live else { return };
-        let now = Instant::now();
+    fn sample(&mut self, now: Instant) {
         let window_ms = u32::try_from((now - self.sampled_at).as_millis()).unwrap_or(u32::MAX);
         self.sampled_at = now;
+        let Some(live) = &mut self.live else { return };
         let sampled = live.meter.sample(live.session, window_ms, live.hub.dropped_readers());
         let bearable = live.guard.rate(sampled.bitrate);
         let health = pb::Health {
@@ -298,7 +345,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         };
         let draft = Draft::new(live.broadcast, health);
         let server = self.server.clone();
-        self.server.tasks.spawn(async move {
+        self.server.spawn(async move {
             // A sample is worth nothing once the next is due.
             match timeout(SAMPLE, server.publisher.publish(draft)).await {
                 Ok(Ok(_)) => {}

@@ -3,6 +3,9 @@
 //! A reader gets the header, the newest metadata and decoder configurations, then
 //! everything from the newest keyframe. What a reader has not taken waits in a
 //! bounded ring; a reader that falls behind is dropped, never the encoder slowed.
+//!
+//! Tags are passed on as they came and shared, not copied; each reader makes FLV of
+//! them when it takes them, so that a stream which nobody reads costs next to nothing.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{
@@ -10,18 +13,13 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use castlog_flv::{Header, Tag};
 use castlog_log::SessionId;
 use tokio::sync::mpsc;
 
-use crate::{media::Role, session::ConnectionId};
+use crate::{gop::Gop, media::Role, session::ConnectionId};
 
-/// Tags kept from the newest keyframe on: about 40 s at 60 frames and 47 audio frames a second.
-const GOP_TAGS: usize = 4096;
-/// Bytes kept from the newest keyframe on: 10 s at 12 Mbit/s. Past either bound the
-/// next reader waits for the next keyframe.
-const GOP_BYTES: usize = 16 * 1024 * 1024;
 /// Tags that wait for one reader: about 20 s.
 const RING_TAGS: usize = 2048;
 /// Bytes that wait for one reader.
@@ -40,8 +38,7 @@ struct Inner {
     metadata: Option<Tag>,
     video_header: Option<Tag>,
     audio_header: Option<Tag>,
-    gop: Vec<(u32, Bytes)>,
-    gop_bytes: usize,
+    gop: Gop,
     readers: Vec<Reader>,
     dropped_readers: u64,
     closed: bool,
@@ -49,7 +46,7 @@ struct Inner {
 
 #[derive(Debug)]
 struct Reader {
-    tags: mpsc::Sender<Bytes>,
+    tags: mpsc::Sender<Tag>,
     queued_bytes: Arc<AtomicUsize>,
     /// Video frames before the next keyframe are of no use to it.
     awaits_keyframe: bool,
@@ -59,7 +56,8 @@ struct Reader {
 #[derive(Debug)]
 pub(crate) struct Subscription {
     prelude: Option<Bytes>,
-    tags: mpsc::Receiver<Bytes>,
+    gop: std::vec::IntoIter<Tag>,
+    tags: mpsc::Receiver<Tag>,
     queued_bytes: Arc<AtomicUsize>,
 }
 
@@ -69,9 +67,12 @@ impl Subscription {
         if let Some(prelude) = self.prelude.take() {
             return Some(prelude);
         }
+        if let Some(tag) = self.gop.next() {
+            return Some(written(&tag));
+        }
         let tag = self.tags.recv().await?;
-        self.queued_bytes.fetch_sub(tag.len(), Ordering::Relaxed);
-        Some(tag)
+        self.queued_bytes.fetch_sub(tag.data.len(), Ordering::Relaxed);
+        Some(written(&tag))
     }
 }
 
@@ -95,14 +96,14 @@ impl Hub {
         let mut inner = self.inner();
         inner.encoder = Some(connection);
         (inner.metadata, inner.video_header, inner.audio_header) = (None, None, None);
-        inner.clear_gop();
+        inner.gop.clear();
         for reader in &mut inner.readers {
             reader.awaits_keyframe = true;
         }
     }
 
     /// Passes a tag on, if it comes from the encoder whose tags count.
-    pub(crate) fn push(&self, connection: ConnectionId, tag: &Tag, role: Role) {
+    pub(crate) fn push(&self, connection: ConnectionId, tag: Tag, role: Role) {
         let mut inner = self.inner();
         if inner.encoder == Some(connection) && !inner.closed && role != Role::Nothing {
             inner.push(tag, role);
@@ -114,7 +115,7 @@ impl Hub {
         let mut inner = self.inner();
         inner.closed = true;
         inner.readers.clear();
-        inner.clear_gop();
+        inner.gop.clear();
     }
 
     /// How many readers were dropped for being slow.
@@ -135,7 +136,8 @@ impl Hub {
         let (sender, receiver) = mpsc::channel(RING_TAGS);
         let queued_bytes = Arc::new(AtomicUsize::new(0));
         let prelude = Some(inner.prelude());
-        let awaits_keyframe = inner.gop.is_empty();
+        let gop = inner.gop.tags().to_vec();
+        let awaits_keyframe = gop.is_empty();
         inner.readers.push(Reader {
             tags: sender,
             queued_bytes: queued_bytes.clone(),
@@ -143,6 +145,7 @@ impl Hub {
         });
         Ok(Subscription {
             prelude,
+            gop: gop.into_iter(),
             tags: receiver,
             queued_bytes,
         })
@@ -156,32 +159,9 @@ fn written(tag: &Tag) -> Bytes {
 }
 
 impl Inner {
-    fn clear_gop(&mut self) {
-        self.gop.clear();
-        self.gop_bytes = 0;
-    }
-
-    fn push(&mut self, tag: &Tag, role: Role) {
-        let bytes = written(tag);
-        match role {
-            Role::Metadata => self.metadata = Some(tag.clone()),
-            Role::AudioHeader => self.audio_header = Some(tag.clone()),
-            Role::VideoHeader => {
-                self.video_header = Some(tag.clone());
-                // Frames of the old configuration are of no use under the new one.
-                self.clear_gop();
-            }
-            Role::Keyframe => {
-                self.clear_gop();
-                self.keep(tag.timestamp, &bytes);
-            }
-            // Without a keyframe there is nothing to start from: a stream without
-            // video keeps nothing, so it cannot grow.
-            Role::Video | Role::Audio if !self.gop.is_empty() => self.keep(tag.timestamp, &bytes),
-            Role::Video | Role::Audio | Role::Nothing => {}
-        }
+    fn push(&mut self, tag: Tag, role: Role) {
         let mut dropped = 0;
-        self.readers.retain_mut(|reader| match reader.offer(&bytes, role) {
+        self.readers.retain_mut(|reader| match reader.offer(&tag, role) {
             Offered::Taken => true,
             Offered::Gone => false,
             Offered::Behind => {
@@ -197,19 +177,23 @@ impl Inner {
                 "slow readers of a stream dropped"
             );
         }
-    }
-
-    fn keep(&mut self, timestamp: u32, bytes: &Bytes) {
-        self.gop_bytes += bytes.len();
-        self.gop.push((timestamp, bytes.clone()));
-        if self.gop.len() > GOP_TAGS || self.gop_bytes > GOP_BYTES {
-            self.clear_gop();
+        match role {
+            Role::Metadata => self.metadata = Some(tag),
+            Role::AudioHeader => self.audio_header = Some(tag),
+            Role::VideoHeader => {
+                self.video_header = Some(tag);
+                // Frames of the old configuration are of no use under the new one.
+                self.gop.clear();
+            }
+            Role::Keyframe => self.gop.begin(tag),
+            Role::Video | Role::Audio => self.gop.add(tag),
+            Role::Nothing => {}
         }
     }
 
-    /// What a new reader needs before the next live tag.
+    /// What a new reader needs before the newest keyframe.
     fn prelude(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(self.gop_bytes + 4096);
+        let mut out = BytesMut::new();
         // Which tracks will come is not known; readers go by the tags.
         Header {
             audio: true,
@@ -217,7 +201,7 @@ impl Inner {
         }
         .write(&mut out);
         // Headers of long ago would make the time line jump.
-        let start = self.gop.first().map(|(timestamp, _)| *timestamp);
+        let start = self.gop.tags().first().map(|keyframe| keyframe.timestamp);
         for tag in [&self.metadata, &self.video_header, &self.audio_header]
             .into_iter()
             .flatten()
@@ -227,9 +211,6 @@ impl Inner {
                 ..tag.clone()
             }
             .write(&mut out);
-        }
-        for (_, bytes) in &self.gop {
-            out.put_slice(bytes);
         }
         out.freeze()
     }
@@ -242,17 +223,18 @@ enum Offered {
 }
 
 impl Reader {
-    fn offer(&mut self, bytes: &Bytes, role: Role) -> Offered {
+    fn offer(&mut self, tag: &Tag, role: Role) -> Offered {
         match role {
             Role::Keyframe => self.awaits_keyframe = false,
             Role::Video if self.awaits_keyframe => return Offered::Taken,
             _ => {}
         }
-        let queued = self.queued_bytes.fetch_add(bytes.len(), Ordering::Relaxed);
-        if queued + bytes.len() > RING_BYTES {
+        let size = tag.data.len();
+        let queued = self.queued_bytes.fetch_add(size, Ordering::Relaxed);
+        if queued + size > RING_BYTES {
             return Offered::Behind;
         }
-        match self.tags.try_send(bytes.clone()) {
+        match self.tags.try_send(tag.clone()) {
             Ok(()) => Offered::Taken,
             Err(mpsc::error::TrySendError::Closed(_)) => Offered::Gone,
             Err(mpsc::error::TrySendError::Full(_)) => Offered::Behind,
@@ -339,7 +321,7 @@ mod tests {
             Role::Video => (TagKind::Video, &[0x27, 1, 0, 0, 0]),
             Role::Audio | Role::Nothing => (TagKind::Audio, &[0xaf, 1]),
         };
-        hub.push(A, &tag(kind, timestamp, data), role);
+        hub.push(A, tag(kind, timestamp, data), role);
     }
 
     /// What waits for the reader, as role letter and time.
@@ -347,7 +329,8 @@ mod tests {
         let mut flv = FlvReader::new();
         let mut tags = Vec::new();
         let mut headed = false;
-        while subscription.prelude.is_some() || !subscription.tags.is_empty() {
+        while subscription.prelude.is_some() || !subscription.gop.as_slice().is_empty() || !subscription.tags.is_empty()
+        {
             let bytes = subscription.next().await.unwrap();
             if !headed && !bytes.starts_with(b"FLV") {
                 let mut header = BytesMut::new();
@@ -425,7 +408,7 @@ mod tests {
         let expected = [('m', 10), ('V', 10), ('A', 10), ('k', 10)];
         assert_eq!(taken(&mut reader).await, expected);
         let second = tag(TagKind::Video, 0, &[0x17, 0, 0, 0, 0]);
-        hub.push(ConnectionId(2), &second, Role::VideoHeader);
+        hub.push(ConnectionId(2), second, Role::VideoHeader);
         assert_eq!(taken(&mut reader).await, [('V', 0)]);
     }
 
@@ -445,25 +428,6 @@ mod tests {
             waiting += 1;
         }
         assert_eq!(waiting, RING_TAGS + 1, "it gets what waited, then the end");
-    }
-
-    #[test]
-    fn the_cache_is_bounded_in_bytes_and_tags() {
-        let hub = headed();
-        push(&hub, 0, Role::Keyframe);
-        for timestamp in 0..GOP_TAGS as u32 {
-            push(&hub, timestamp, Role::Audio);
-        }
-        assert!(hub.inner().gop.is_empty());
-        let big = tag(TagKind::Video, 0, &vec![0x17; GOP_BYTES / 2]);
-        hub.push(A, &big, Role::Keyframe);
-        assert_eq!(hub.inner().gop.len(), 1);
-        hub.push(A, &big, Role::Video);
-        let kept = |inner: &Inner| (inner.gop.len(), inner.gop_bytes);
-        assert_eq!(kept(&hub.inner()), (0, 0));
-        // Audio alone keeps nothing.
-        push(&hub, 0, Role::Audio);
-        assert!(hub.inner().gop.is_empty());
     }
 
     #[tokio::test]

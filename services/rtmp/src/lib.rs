@@ -12,6 +12,7 @@
 mod app;
 mod config;
 mod connection;
+mod gop;
 mod guard;
 mod http;
 mod hub;
@@ -23,6 +24,7 @@ mod refused;
 mod server;
 pub mod session;
 pub mod state;
+mod threads;
 mod tls;
 
 pub use app::{Running, run, start};

@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::{connection, server::Server};
+use crate::{connection, server::Server, threads::Threads};
 
 /// Wait after the system refuses to accept, as it does when descriptors run out.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
@@ -75,6 +75,7 @@ pub(crate) async fn listen(
     tls: Option<TlsAcceptor>,
     server: Arc<Server>,
     guests: Arc<Guests>,
+    threads: Arc<Threads>,
 ) -> anyhow::Result<()> {
     loop {
         let accepted = tokio::select! {
@@ -94,10 +95,15 @@ pub(crate) async fn listen(
             continue;
         };
         let (tls, accepting) = (tls.clone(), server.clone());
-        server.tasks.spawn(async move {
-            serve(stream, peer, tls, accepting).await;
+        let serving = async move {
+            // Another thread will wait for its bytes.
+            match stream.into_std().and_then(TcpStream::from_std) {
+                Ok(stream) => serve(stream, peer, tls, accepting).await,
+                Err(error) => tracing::warn!(%peer, error = %error, "cannot serve a connection"),
+            }
             drop(place);
-        });
+        };
+        server.tasks.spawn_on(serving, threads.next());
     }
 }
 

@@ -16,7 +16,7 @@ use castlog_log::{BroadcastId, Draft, Entry, Kind, Log, Publisher, ReadError, Se
 use castlog_rtmp_core::StreamName;
 use castlog_service::Shutdown;
 use chrono::{DateTime, Utc};
-use tokio::sync::oneshot;
+use tokio::{runtime::Handle, sync::oneshot, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument as _, field};
 
@@ -72,7 +72,10 @@ pub(crate) struct Server {
     pub(crate) log: Log,
     pub(crate) publisher: Publisher,
     pub(crate) shutdown: Shutdown,
+    /// Connections, and what is done for them.
     pub(crate) tasks: TaskTracker,
+    /// Where everything runs but the connections.
+    runtime: Handle,
     /// Fires when the time to finish is over.
     pub(crate) abandon: CancellationToken,
     pub(crate) rejections: RejectionBudget,
@@ -92,6 +95,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Server {
     /// `ingest_base` is the URL of the HTTP-FLV listener.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
     pub(crate) fn new(config: Config, log: &Log, shutdown: &Shutdown, ingest_base: String) -> Self {
         Self {
             config,
@@ -99,6 +105,7 @@ impl Server {
             publisher: Publisher::new(log, "rtmp"),
             shutdown: shutdown.clone(),
             tasks: TaskTracker::new(),
+            runtime: Handle::current(),
             abandon: CancellationToken::new(),
             rejections: RejectionBudget::default(),
             keys: RwLock::default(),
@@ -122,6 +129,11 @@ impl Server {
     /// Forgets a connection.
     pub(crate) fn unregister(&self, connection: ConnectionId) {
         lock(&self.cuts).remove(&connection);
+    }
+
+    /// Starts a task away from the threads of the connections.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        self.tasks.spawn_on(task, &self.runtime)
     }
 
     /// Takes an entry into the key table, and cuts whom it cuts.
@@ -175,7 +187,7 @@ impl Server {
         let server = self.clone();
         let span = begin_trace(broadcast);
         let publish = async move { server.publish(broadcast, Pending { asker, reply }).await };
-        self.tasks.spawn(publish.instrument(span.clone()));
+        self.spawn(publish.instrument(span.clone()));
         let decision = match tokio::time::timeout(LOG_TIMEOUT, decision).await {
             Ok(Ok(decision)) => decision,
             Ok(Err(_)) => Err(unavailable("the server is shutting down")),
@@ -220,9 +232,9 @@ impl Server {
     }
 
     /// Takes an event in, in its turn.
-    pub(crate) fn submit(self: &Arc<Self>, broadcast: BroadcastId, event: Event) -> tokio::task::JoinHandle<()> {
+    pub(crate) fn submit(self: &Arc<Self>, broadcast: BroadcastId, event: Event) -> JoinHandle<()> {
         let server = self.clone();
-        self.tasks.spawn(async move {
+        self.spawn(async move {
             let slot = server.slot(broadcast);
             let mut slot = slot.lock().await;
             server.carry_out(broadcast, &mut slot, event, None).await;
@@ -403,7 +415,7 @@ impl Server {
 
     fn wake(self: &Arc<Self>, broadcast: BroadcastId, at: DateTime<Utc>) {
         let server = self.clone();
-        self.tasks.spawn(async move {
+        self.spawn(async move {
             let delay = (at - Utc::now()).to_std().unwrap_or_default();
             tokio::select! {
                 () = tokio::time::sleep(delay) => { server.submit(broadcast, Event::Woken); }

@@ -111,3 +111,21 @@ pub(crate) fn run<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Event>
     });
     (events, session, result)
 }
+
+/// What [`run`] does, by [`Session::receive`].
+pub(crate) fn run_received<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Event>, Session, Result<(), Error>) {
+    let mut session = Session::new(Limits::default(), 7);
+    let mut events = Vec::new();
+    let result = chunks.into_iter().try_for_each(|mut chunk| {
+        while let Some(event) = session.receive(&mut chunk)? {
+            if matches!(event, Event::ConnectRequested(_) | Event::PublishRequested(_)) {
+                assert!(chunk.is_empty(), "{} bytes wait outside for an answer", chunk.len());
+                session.accept();
+            }
+            events.push(event);
+        }
+        assert!(chunk.is_empty(), "{} bytes are left", chunk.len());
+        Ok(())
+    });
+    (events, session, result)
+}
