@@ -27,7 +27,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use crate::usage::{Who, cpu, resident};
+use castlog_tests::usage::{Who, cpu, resident};
 
 /// How long anything may take that takes a moment.
 const SOON: Duration = Duration::from_secs(60);

@@ -9,7 +9,6 @@ mod publish;
 mod replay;
 mod segments;
 mod transcode;
-mod usage;
 
 use clap::Parser;
 

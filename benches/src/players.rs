@@ -20,7 +20,10 @@ use std::{
 use anyhow::{Context as _, ensure};
 use castlog_log::{ConnectConfig, Followed, Log, Secret};
 use castlog_testkit::until;
-use castlog_tests::{Encoder, SOON, System};
+use castlog_tests::{
+    Encoder, SOON, System,
+    usage::{Who, cpu, resident},
+};
 use serde_json::json;
 use tokio::{
     process::Command,
@@ -28,11 +31,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use crate::{
-    http::Http,
-    percentiles::Percentiles,
-    usage::{Who, cpu, resident},
-};
+use crate::{http::Http, percentiles::Percentiles};
 
 const RENDITIONS: [&str; 2] = ["source", "audio"];
 /// Until all players have come and the window has filled.

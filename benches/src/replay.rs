@@ -11,7 +11,7 @@ use castlog_testkit::{
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
-use crate::usage::resident;
+use castlog_tests::usage::resident;
 
 /// Broadcasts that the entries are of: all live, so that each has a document.
 const BROADCASTS: u32 = 1000;

@@ -11,13 +11,13 @@ use std::{
 use anyhow::{Context as _, ensure};
 use castlog_log::{BroadcastId, Draft, SessionId, pb};
 use castlog_testkit::{NatsOptions, Nginx, Process, TestLog, tools, until};
-use castlog_tests::SOON;
-use tokio::{task::JoinSet, time::Instant};
-
-use crate::{
-    http::Http,
+use castlog_tests::{
+    SOON,
     usage::{Who, cpu},
 };
+use tokio::{task::JoinSet, time::Instant};
+
+use crate::http::Http;
 
 /// Two seconds of 2.5 Mbit/s.
 const SEGMENT_BYTES: usize = 625_000;

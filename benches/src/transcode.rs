@@ -17,7 +17,7 @@ use castlog_pipeline::{folder, plan::Limits, transcode::Settings};
 use castlog_testkit::tools;
 use tokio::process::Command;
 
-use crate::usage::{Who, cpu};
+use castlog_tests::usage::{Who, cpu};
 
 /// Runs of each.
 const ROUNDS: usize = 3;

@@ -3,6 +3,7 @@
 
 mod browser;
 pub mod player;
+pub mod usage;
 
 use std::{
     collections::BTreeMap,

@@ -13,7 +13,7 @@ use anyhow::{Context as _, ensure};
 use castlog_playlist::check::{self, Media};
 use castlog_service::Shutdown;
 use castlog_testkit::until;
-use castlog_tests::{Browser, Encoder, SOON, System};
+use castlog_tests::{Browser, Encoder, SOON, System, usage};
 use rand::RngExt as _;
 use serde_json::json;
 use tokio::{task::JoinSet, time::Instant};
@@ -189,13 +189,8 @@ fn together(renditions: &[(&str, Media)]) -> anyhow::Result<()> {
 fn resident(system: &System) -> anyhow::Result<BTreeMap<String, u64>> {
     let mut found = BTreeMap::new();
     for name in system.processes()? {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", system.pid(&name)?))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib: u64 = line
-            .and_then(|line| line.split_whitespace().next())
-            .with_context(|| format!("no memory of {name}"))?
-            .parse()?;
-        found.insert(name, kib * 1024);
+        let memory = usage::resident(&system.pid(&name)?.to_string())?;
+        found.insert(name, memory);
     }
     Ok(found)
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 /// Whose CPU time.
-#[derive(Clone, Copy)]
-pub(crate) enum Who {
+#[derive(Debug, Clone, Copy)]
+pub enum Who {
+    /// The process's own.
     Itself,
     /// Those of its children that have ended.
     Children,
@@ -14,7 +15,10 @@ pub(crate) enum Who {
 
 /// User and system CPU time of a process (`self`, or its id), from its `stat` (fields
 /// 14 to 17, in ticks of 10 ms).
-pub(crate) fn cpu(process: &str, who: Who) -> anyhow::Result<Duration> {
+///
+/// # Errors
+/// There is no such process, or this system has no proc(5).
+pub fn cpu(process: &str, who: Who) -> anyhow::Result<Duration> {
     const TICK: Duration = Duration::from_millis(10);
     let path = format!("/proc/{process}/stat");
     let stat = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
@@ -35,7 +39,10 @@ pub(crate) fn cpu(process: &str, who: Who) -> anyhow::Result<Duration> {
 }
 
 /// Resident memory of a process (`self`, or its id) in bytes: `VmRSS` of its `status`.
-pub(crate) fn resident(process: &str) -> anyhow::Result<u64> {
+///
+/// # Errors
+/// As those of [`cpu`].
+pub fn resident(process: &str) -> anyhow::Result<u64> {
     let path = format!("/proc/{process}/status");
     let status = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
