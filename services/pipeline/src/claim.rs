@@ -3,12 +3,19 @@
 //! the session's renditions, each time behind what it said before: the session is in
 //! the hands of whoever said so last, and one that learns of another stops.
 
+use std::time::Duration;
+
 use castlog_log::{
     BroadcastId, Draft, Entry, EntryId, Event, Kind, Log, PublishError, Publisher, ReadError, SessionId,
     pb::{Metadata, metadata},
 };
 
+use tokio::time::sleep;
+
 use crate::store::publish;
+
+/// Before the log is read again for what came in between.
+const REREAD_DELAY: Duration = Duration::from_millis(50);
 
 /// The session is another worker's.
 #[derive(Debug, thiserror::Error)]
@@ -77,8 +84,10 @@ impl Claim {
                 Err(PublishError::Conflict { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
+            // A replica may answer that does not have it yet.
+            sleep(REREAD_DELAY).await;
             let Some(newest) = self.newest().await? else {
-                return Err(Lost.into());
+                continue;
             };
             if self.is_lost_by(&newest) {
                 return Err(Lost.into());
