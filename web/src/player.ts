@@ -226,6 +226,9 @@ export class Player {
       maxBufferLength: 20,
       // The picture box is often smaller than the source.
       capLevelToPlayerSize: false,
+      // Titles come from the API. As cues they would need an empty track by a data: URL,
+      // which the page's policy rightly does not load.
+      enableDateRangeMetadataCues: false,
     });
     this.hls = hls;
     window.__castlog = { hls, video: this.video };

@@ -19,7 +19,13 @@ export class Preview {
     if (this.hls) return this.seek();
     const { default: Engine } = await import("hls.js");
     if (this.destroyed || this.hls || !Engine.isSupported()) return;
-    const hls = new Engine({ autoStartLoad: false, maxBufferLength: 2, maxMaxBufferLength: 4, backBufferLength: 10 });
+    const hls = new Engine({
+      autoStartLoad: false,
+      maxBufferLength: 2,
+      maxMaxBufferLength: 4,
+      backBufferLength: 10,
+      enableDateRangeMetadataCues: false,
+    });
     this.hls = hls;
     hls.on(Engine.Events.MANIFEST_PARSED, () => {
       const heights = hls.levels.map(({ height }) => height || Infinity);
