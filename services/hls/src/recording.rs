@@ -12,6 +12,7 @@ use castlog_log::{
 use castlog_playlist::media;
 use chrono::TimeDelta;
 use moka::future::Cache;
+use tokio::sync::Mutex;
 
 use crate::{
     error::Problem,
@@ -29,6 +30,13 @@ const LONGEST: usize = 300_000;
 const IDLE: Duration = Duration::from_secs(600);
 /// How long a recording may take to be read: an hour takes less than a second.
 const PATIENCE: Duration = Duration::from_secs(25);
+/// From one look into the log to the next: each leaves readers that the server holds for
+/// half a minute, of which it takes so many. Whoever asks for one after the other waits.
+const PACE: Duration = Duration::from_millis(100);
+/// How long the sessions of a broadcast that are over are taken as they were read.
+const SESSIONS_STAND: Duration = Duration::from_secs(5);
+/// Broadcasts whose sessions are held.
+const MAX_BROADCASTS: u64 = 10_000;
 /// How far the clocks of publishers may be apart, and the last segments behind the end.
 const SLACK: TimeDelta = TimeDelta::seconds(120);
 /// Seconds that a playlist may be kept: it never changes, but may be taken away.
@@ -92,6 +100,8 @@ pub(crate) struct Recordings {
     /// By session, and whether it is asked for with a token. The broadcast is one who asks
     /// may watch.
     held: Cache<(BroadcastId, SessionId, bool), Arc<Recording>>,
+    sessions: Cache<BroadcastId, Arc<Vec<PastSession>>>,
+    pace: Arc<Mutex<()>>,
 }
 
 impl Recordings {
@@ -105,6 +115,11 @@ impl Recordings {
                 .weigher(weight)
                 .time_to_idle(IDLE)
                 .build(),
+            sessions: Cache::builder()
+                .max_capacity(MAX_BROADCASTS)
+                .time_to_live(SESSIONS_STAND)
+                .build(),
+            pace: Arc::default(),
         }
     }
 
@@ -131,16 +146,30 @@ impl Recordings {
             .map_err(|problem| *problem)
     }
 
+    async fn in_turn(&self) {
+        let _turn = self.pace.lock().await;
+        tokio::time::sleep(PACE).await;
+    }
+
     async fn read(
         &self,
         broadcast: BroadcastId,
         id: SessionId,
         media_base: &str,
     ) -> Result<Option<Recording>, ReadError> {
-        let past = self.log.past_sessions(broadcast).await?;
-        let Some(past) = past.into_iter().find(|session| session.id == id && session.recorded) else {
+        let past = match self.sessions.get(&broadcast).await {
+            Some(past) => past,
+            None => {
+                self.in_turn().await;
+                let past = Arc::new(self.log.past_sessions(broadcast).await?);
+                self.sessions.insert(broadcast, Arc::clone(&past)).await;
+                past
+            }
+        };
+        let Some(past) = past.iter().find(|session| session.id == id && session.recorded) else {
             return Ok(None);
         };
+        self.in_turn().await;
         let mut session = Session::default();
         let mut count = 0;
         for kind in [Kind::Metadata, Kind::Segment] {
@@ -156,7 +185,7 @@ impl Recordings {
                 if entry.time > past.ended_at + SLACK {
                     break;
                 }
-                count += usize::from(take(&mut session, broadcast, &past, &entry));
+                count += usize::from(take(&mut session, broadcast, past, &entry));
                 if count == LONGEST {
                     tracing::warn!(broadcast_id = %broadcast, session_id = %id, segments = LONGEST, "recording is cut off");
                     break;

@@ -69,7 +69,7 @@ async fn worker(world: &World, part_target_ms: u32) -> Worker {
 /// The worker that has a session in work, by its part target.
 async fn worker_of(cast: &Cast) -> u32 {
     until("a worker has the job", PATIENCE, || async {
-        Some(cast.metadata().await.last()?.part_target_ms)
+        Some(cast.said().await?.part_target_ms)
     })
     .await
     .unwrap()
@@ -92,7 +92,7 @@ async fn two_workers_share_the_jobs_and_a_job_waits_for_room() {
     let taken = until("two jobs are in work", PATIENCE, || async {
         let mut taken = BTreeMap::new();
         for (n, cast) in casts.iter().enumerate() {
-            if let Some(said) = cast.metadata().await.last() {
+            if let Some(said) = cast.said().await {
                 taken.insert(n, said.part_target_ms);
             }
         }

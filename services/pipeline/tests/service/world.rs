@@ -180,6 +180,15 @@ impl Cast {
         self.entries(Kind::Segment).await.into_iter().filter_map(of).collect()
     }
 
+    /// What was said last. Leaves no reader on the server, so that it can be asked again and again.
+    pub(crate) async fn said(&self) -> Option<metadata::Produced> {
+        let newest = self.log.last(Kind::Metadata, self.broadcast).await.ok()??;
+        match newest.event {
+            Event::Metadata(metadata) => metadata.event.map(|metadata::Event::Produced(produced)| produced),
+            _ => None,
+        }
+    }
+
     pub(crate) async fn metadata(&self) -> Vec<metadata::Produced> {
         let of = |event| match event {
             Event::Metadata(metadata) => metadata.event.map(|metadata::Event::Produced(produced)| produced),
