@@ -137,38 +137,10 @@ impl Log {
         }
     }
 
-    /// Every entry on a subject that can be read, the oldest first. For subjects with
-    /// few entries: all of them are in memory at once.
-    ///
-    /// A view that starts from the last entry of each subject reads it where that one
-    /// says nothing that is known: what was said before stands.
-    ///
-    /// # Errors
-    /// The log cannot be reached; a failure takes a short delay.
-    pub async fn history(&self, subject: Subject) -> Result<Vec<Entry>, ReadError> {
-        let mut follow = self.follow(subject.kind.stream(), &[&subject.to_string()], From::Beginning);
-        let mut entries = Vec::new();
-        loop {
-            match follow.next().await? {
-                Followed::Entry(entry) => entries.push(*entry),
-                Followed::Undecodable(_) => {}
-                Followed::CaughtUp => return Ok(entries),
-            }
-        }
-    }
-
-    /// As [`Self::history`], however long the log cannot be read.
-    pub async fn history_at_last(&self, subject: Subject) -> Vec<Entry> {
-        loop {
-            match self.history(subject).await {
-                Ok(entries) => return entries,
-                Err(error) => tracing::warn!(subject = %subject, error = %error, "log cannot be read, trying again"),
-            }
-        }
-    }
-
-    /// Reads entries of a stream in order, without a trace on the server: first
-    /// what is there, then [`Followed::CaughtUp`] once, then what comes.
+    /// Reads entries of a stream in order: first what is there, then
+    /// [`Followed::CaughtUp`] once, then what comes. The server keeps a consumer for it,
+    /// until half a minute after its last use, and takes only so many: what is read once
+    /// and to its end is read by [`Self::scan`].
     ///
     /// Nothing is read before the first call of [`Follow::next`].
     #[must_use]

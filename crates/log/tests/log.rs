@@ -7,6 +7,7 @@ use castlog_log::{
     provision,
 };
 use castlog_testkit::{NatsServer, events::title, until};
+use futures::TryStreamExt as _;
 
 /// Longer than the ack wait, so that what comes late is seen as late.
 const WITHIN: Duration = Duration::from_secs(75);
@@ -147,6 +148,55 @@ async fn the_newest_of_many_subjects() -> anyhow::Result<()> {
     assert_eq!(sequence.collect::<Vec<_>>(), [sequences[&ids[1]]]);
     assert_eq!(log.newest(&[Kind::Tags.of(ids[1])]).await?.len(), 0);
     assert_eq!(log.newest(&[]).await?.len(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_stands_on_a_subject_is_read_by_pages_and_leaves_no_reader() -> anyhow::Result<()> {
+    let nats = NatsServer::start().await?;
+    let log = connect(&nats).await?;
+    provision::apply(&log, provision::Plan::default()).await?;
+    let publisher = Publisher::new(&log, "test");
+    let [id, other] = [(); 2].map(|()| BroadcastId::generate());
+    let subject = Kind::Title.of(id);
+    // More than a page, the entries of another broadcast between them.
+    let drafts = (0..1200).flat_map(|n: u32| {
+        let of = |id| Draft::new(id, title(&n.to_string()));
+        [of(id), of(other)]
+    });
+    let published: Vec<_> = drafts.map(|draft| publisher.publish(draft)).collect();
+    futures::future::try_join_all(published).await?;
+    let garbage = log.jetstream().publish(subject.to_string(), "garbage".into());
+    garbage.await?.await?;
+    publisher.publish(Draft::new(id, title("last"))).await?;
+
+    let history = log.history(subject).await?;
+    let mut said: Vec<_> = history.iter().map(|entry| text(&entry.event)).collect();
+    assert_eq!(said.pop().unwrap(), "last");
+    said.sort_by_key(|n| n.parse::<u32>().unwrap());
+    let all: Vec<_> = (0..1200).map(|n| n.to_string()).collect();
+    assert_eq!(said, all);
+    assert!(history.iter().is_sorted_by_key(castlog_log::Entry::sequence));
+    assert_eq!(log.history(Kind::Tags.of(id)).await?.len(), 0);
+
+    let stream = log.jetstream().get_stream("BROAD_INFO").await?;
+    let stored_at = stream.get_raw_message(history[1199].sequence()).await?.time;
+    let since = chrono::DateTime::from_timestamp_nanos(i64::try_from(stored_at.unix_timestamp_nanos())?);
+    let newer: Vec<_> = log.scan(subject, Some(since)).try_collect().await?;
+    assert!((2..1200).contains(&newer.len()), "{}", newer.len());
+    assert_eq!(text(&newer.last().unwrap().event), "last");
+    let later = since + chrono::TimeDelta::hours(1);
+    assert_eq!(log.scan(subject, Some(later)).try_collect::<Vec<_>>().await?.len(), 0);
+
+    let info = log.jetstream().get_stream("BROAD_INFO").await?.get_info().await?;
+    assert_eq!(
+        info.state.consumer_count,
+        provision::durables()
+            .iter()
+            .filter(|(of, _)| of == "BROAD_INFO")
+            .count(),
+        "only the durable consumers"
+    );
     Ok(())
 }
 

@@ -4,7 +4,8 @@
 //! Parts of complete segments are told from the entries of the segments, so that
 //! every edge tells the same; only those of the segment in the making come from
 //! the stream of parts, which holds seconds. Nothing behind that segment is told
-//! before its entry is here: should its worker die, the number is used again.
+//! before its entry is here: should its worker die with its parts, the number is used
+//! again.
 
 use std::{ops::Range, time::Duration};
 

@@ -4,15 +4,13 @@
 //! consists of, as long as it keeps the entries of segments; over reconnects of its
 //! encoder a session is one, and so is its recording.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 
-use castlog_log::{
-    BroadcastId, Entry, Event, Followed, From, Kind, Log, ReadError, SessionId, pb, session::PastSession,
-};
+use castlog_log::{BroadcastId, Entry, Event, Kind, Log, ReadError, SessionId, pb, session::PastSession};
 use castlog_playlist::media;
 use chrono::TimeDelta;
+use futures::TryStreamExt as _;
 use moka::future::Cache;
-use tokio::sync::Mutex;
 
 use crate::{
     error::Problem,
@@ -30,9 +28,6 @@ const LONGEST: usize = 300_000;
 const IDLE: Duration = Duration::from_secs(600);
 /// How long a recording may take to be read: an hour takes less than a second.
 const PATIENCE: Duration = Duration::from_secs(25);
-/// From one look into the log to the next: each leaves readers that the server holds for
-/// half a minute, of which it takes so many. Whoever asks for one after the other waits.
-const PACE: Duration = Duration::from_millis(100);
 /// How long the sessions of a broadcast that are over are taken as they were read.
 const SESSIONS_STAND: Duration = Duration::from_secs(5);
 /// Broadcasts whose sessions are held.
@@ -101,7 +96,6 @@ pub(crate) struct Recordings {
     /// may watch.
     held: Cache<(BroadcastId, SessionId, bool), Arc<Recording>>,
     sessions: Cache<BroadcastId, Arc<Vec<PastSession>>>,
-    pace: Arc<Mutex<()>>,
 }
 
 impl Recordings {
@@ -119,7 +113,6 @@ impl Recordings {
                 .max_capacity(MAX_BROADCASTS)
                 .time_to_live(SESSIONS_STAND)
                 .build(),
-            pace: Arc::default(),
         }
     }
 
@@ -146,11 +139,6 @@ impl Recordings {
             .map_err(|problem| *problem)
     }
 
-    async fn in_turn(&self) {
-        let _turn = self.pace.lock().await;
-        tokio::time::sleep(PACE).await;
-    }
-
     async fn read(
         &self,
         broadcast: BroadcastId,
@@ -160,7 +148,6 @@ impl Recordings {
         let past = match self.sessions.get(&broadcast).await {
             Some(past) => past,
             None => {
-                self.in_turn().await;
                 let past = Arc::new(self.log.past_sessions(broadcast).await?);
                 self.sessions.insert(broadcast, Arc::clone(&past)).await;
                 past
@@ -169,19 +156,11 @@ impl Recordings {
         let Some(past) = past.iter().find(|session| session.id == id && session.recorded) else {
             return Ok(None);
         };
-        self.in_turn().await;
         let mut session = Session::default();
         let mut count = 0;
         for kind in [Kind::Metadata, Kind::Segment] {
-            let subject = kind.of(broadcast).to_string();
-            let start = From::Time(past.started_at - SLACK);
-            let mut follow = self.log.follow(kind.stream(), &[&subject], start);
-            loop {
-                let entry = match follow.next().await? {
-                    Followed::Entry(entry) => entry,
-                    Followed::Undecodable(_) => continue,
-                    Followed::CaughtUp => break,
-                };
+            let mut entries = pin!(self.log.scan(kind.of(broadcast), Some(past.started_at - SLACK)));
+            while let Some(entry) = entries.try_next().await? {
                 if entry.time > past.ended_at + SLACK {
                     break;
                 }

@@ -17,9 +17,6 @@ use object_store::{Error, ObjectStore as _, path::Path};
 
 /// Between two sweeps.
 const INTERVAL: Duration = Duration::from_secs(3600);
-/// Between two broadcasts: each is read by readers that the server holds for half a
-/// minute, of which it takes so many.
-const PACE: Duration = Duration::from_millis(200);
 /// Before the first, so that a start is not slower for it.
 const DELAY: Duration = Duration::from_secs(60);
 
@@ -52,7 +49,6 @@ pub async fn run(keep: TimeDelta, context: Context) -> anyhow::Result<()> {
 pub async fn sweep(log: &Log, store: &MediaStore, keep: TimeDelta, now: DateTime<Utc>) -> anyhow::Result<usize> {
     let mut deleted = 0;
     for (broadcast, folder) in folders::<BroadcastId>(store, None).await? {
-        tokio::time::sleep(PACE).await;
         let sessions = folders::<SessionId>(store, Some(&folder)).await?;
         let gone = matches!(
             log.last(Kind::Registration, broadcast).await?.map(|entry| entry.event),

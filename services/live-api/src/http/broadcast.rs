@@ -1,7 +1,7 @@
 //! What the log says of one broadcast over time: its titles, its recordings, and the
 //! health of its encoder.
 
-use std::sync::Arc;
+use std::{future::ready, sync::Arc};
 
 use axum::{
     Json,
@@ -9,10 +9,11 @@ use axum::{
     http::request::Parts,
 };
 use castlog_log::{
-    BroadcastId, Entry, Event, Followed, From, Kind, pb,
+    Entry, Event, Kind, pb,
     session::{PastSession, RECORDINGS_KEPT},
 };
 use chrono::{TimeDelta, Utc};
+use futures::TryStreamExt as _;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -233,21 +234,12 @@ pub(crate) async fn health(
     Id(id): Id,
     since: Since,
 ) -> Result<Json<Health>, Problem> {
-    let mut samples = samples(&api, id, since.minutes).await?;
+    let since = Utc::now() - TimeDelta::minutes(since.minutes);
+    let entries = api.log.scan(Kind::Health.of(id), Some(since));
+    let mut samples: Vec<HealthSample> = entries
+        .try_filter_map(|entry| ready(Ok(HealthSample::of(&entry))))
+        .try_collect()
+        .await?;
     samples.drain(..samples.len().saturating_sub(MAX_SAMPLES));
     Ok(Json(Health { samples }))
-}
-
-async fn samples(api: &Api, id: BroadcastId, minutes: i64) -> Result<Vec<HealthSample>, Problem> {
-    let subject = Kind::Health.of(id).to_string();
-    let from = From::Time(Utc::now() - TimeDelta::minutes(minutes));
-    let mut follow = api.log.follow(Kind::Health.stream(), &[&subject], from);
-    let mut samples = Vec::new();
-    loop {
-        match follow.next().await? {
-            Followed::Entry(entry) => samples.extend(HealthSample::of(&entry)),
-            Followed::Undecodable(_) => {}
-            Followed::CaughtUp => return Ok(samples),
-        }
-    }
 }
