@@ -33,6 +33,7 @@ dockerTools.buildLayeredImage {
     WorkingDir = "/var/lib/castlog";
     Env = [
       "CASTLOG_RTMP__DEV_CERT_DIR=/var/lib/castlog/rtmps"
+      "CASTLOG_HLS__DEV_CERT_DIR=/var/lib/castlog/https"
       "CASTLOG_ADMIN__LISTEN=0.0.0.0:9640"
       "CASTLOG_HLS__LISTEN=0.0.0.0:8081"
       "CASTLOG_LIVE_API__LISTEN=0.0.0.0:8080"

@@ -25,7 +25,10 @@
     description = "Serves playlists and media to viewers";
     adminPort = 9642;
     media = "read";
-    public = [ "listen" ];
+    public = [
+      "listen"
+      "tls_listen"
+    ];
     secrets.CASTLOG_PLAYBACK__KEY = "playback-key";
   };
   live-info = {

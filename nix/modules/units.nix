@@ -131,6 +131,7 @@ let
         CASTLOG_ADMIN__LISTEN = "${cfg.adminAddress}:${toString adminPort}";
       }
       // lib.optionalAttrs (name == "rtmp") { CASTLOG_RTMP__DEV_CERT_DIR = "/var/lib/${unit}"; }
+      // lib.optionalAttrs (name == "hls") { CASTLOG_HLS__DEV_CERT_DIR = "/var/lib/${unit}"; }
       // lib.optionalAttrs (service.compiles or false) {
         # GStreamer's list of plugins.
         XDG_CACHE_HOME = "/var/cache/${unit}";
@@ -177,7 +178,7 @@ let
 
   # --- ports ---
 
-  listens = service: keys: map (key: effective.${section service}.${key}) keys;
+  listens = service: keys: map (key: effective.${section service}.${key} or "") keys;
   isLocal = listen: lib.hasPrefix "127." listen || lib.hasPrefix "[::1]" listen;
   port = listen: lib.toInt (lib.last (lib.splitString ":" listen));
   portsOf =

@@ -53,6 +53,9 @@ fn wanted(config: &Config) -> Vec<Wanted> {
         Some(rtmp.flv_listen),
         &address(rtmp.flv_listen, "rtmp.flv_listen"),
     );
+    if let Some(tls) = config.hls.tls_listen {
+        add("HTTPS for viewers", Some(tls), &address(tls, "hls.tls_listen"));
+    }
     add("HLS", config.hls.listen.parse().ok(), "hls.listen=127.0.0.1:PORT");
     add(
         "Live API",

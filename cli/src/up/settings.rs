@@ -156,6 +156,9 @@ pub(super) fn local(mut config: config::Config, folder: &Folder, credentials: &C
     if config.rtmp.dev_cert_dir == default.rtmp.dev_cert_dir {
         config.rtmp.dev_cert_dir = folder.path().join("rtmps");
     }
+    if config.hls.dev_cert_dir == default.hls.dev_cert_dir {
+        config.hls.dev_cert_dir = folder.path().join("https");
+    }
 
     let api = &mut config.live_api;
     if api.admin_token.expose().is_empty() {

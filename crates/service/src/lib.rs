@@ -14,18 +14,20 @@ mod shutdown;
 mod store;
 mod supervise;
 mod telemetry;
+mod tls;
 
 pub use admin::AdminConfig;
 pub use config::{ConfigError, load};
 pub use context::{Context, connect_log};
 pub use health::Health;
-pub use listener::{Bounded, Connection, Peer};
+pub use listener::{Bounded, Connection, Peer, Places};
 pub use shutdown::{Shutdown, on_signals};
 pub use store::{
     MediaAccess, MediaStore, MediaStoreConfig, MediaStoreError, media_store_ready, no_media_store, open_media_store,
 };
 pub use supervise::Tasks;
 pub use telemetry::{LogFormat, Telemetry, TelemetryConfig, init as init_telemetry, init_traced};
+pub use tls::{Certificate, CertificateFiles, Https};
 
 /// Exit code for a configuration that cannot be used (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: i32 = 64;

@@ -3,11 +3,12 @@
 //! a while is cut, so that silent peers cannot hold the places of others.
 
 use std::{
+    future::poll_fn,
     io,
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -15,31 +16,81 @@ use axum::{
     extract::connect_info::Connected,
     serve::{IncomingStream, Listener},
 };
+use tls_listener::{AsyncAccept, AsyncListener};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, Sleep},
 };
+use tokio_util::sync::PollSemaphore;
+
+/// Wait after a connection could not be accepted, for want of file descriptors as a rule.
+const ACCEPT_DELAY: Duration = Duration::from_secs(1);
+
+/// Places for connections, which listeners may share.
+#[derive(Debug, Clone)]
+pub struct Places(Arc<Semaphore>);
+
+impl Places {
+    /// So many at a time.
+    #[must_use]
+    pub fn new(connections: usize) -> Self {
+        Self(Arc::new(Semaphore::new(connections)))
+    }
+}
 
 /// A listener with a bound on its connections.
 #[derive(Debug)]
 pub struct Bounded {
     listener: TcpListener,
-    places: Arc<Semaphore>,
+    places: PollSemaphore,
+    /// The place of the next connection.
+    place: Option<OwnedSemaphorePermit>,
     idle: Duration,
 }
 
 impl Bounded {
-    /// At most `connections` at a time; one is cut when no byte has come or gone
-    /// for `idle`, which must be longer than any answer takes.
+    /// As many connections at a time as there are `places`; one is cut when no byte has
+    /// come or gone for `idle`, which must be longer than any answer takes.
     #[must_use]
-    pub fn new(listener: TcpListener, connections: usize, idle: Duration) -> Self {
+    pub fn new(listener: TcpListener, places: Places, idle: Duration) -> Self {
         Self {
             listener,
-            places: Arc::new(Semaphore::new(connections)),
+            places: PollSemaphore::new(places.0),
+            place: None,
             idle,
         }
+    }
+}
+
+impl AsyncAccept for Bounded {
+    type Connection = Connection;
+    type Address = SocketAddr;
+    type Error = io::Error;
+
+    fn poll_accept(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<(Connection, SocketAddr)>> {
+        if self.place.is_none() {
+            // The semaphore is never closed, so there is always a place in the end.
+            self.place = ready!(self.places.poll_acquire(cx));
+        }
+        let (stream, address) = ready!(self.listener.poll_accept(cx))?;
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(error = %error, "cannot set TCP_NODELAY");
+        }
+        let connection = Connection {
+            stream,
+            idle: self.idle,
+            end: Box::pin(tokio::time::sleep(self.idle)),
+            _place: self.place.take(),
+        };
+        Poll::Ready(Ok((connection, address)))
+    }
+}
+
+impl AsyncListener for Bounded {
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
     }
 }
 
@@ -58,24 +109,28 @@ impl Listener for Bounded {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
-        // The semaphore is never closed, so there is always a place in the end.
-        let place = Arc::clone(&self.places).acquire_owned().await.ok();
-        let (stream, address) = Listener::accept(&mut self.listener).await;
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(error = %error, "cannot set TCP_NODELAY");
+        loop {
+            match poll_fn(|cx| Pin::new(&mut *self).poll_accept(cx)).await {
+                Ok(accepted) => return accepted,
+                Err(error) => refused(&error).await,
+            }
         }
-        let connection = Connection {
-            stream,
-            idle: self.idle,
-            end: Box::pin(tokio::time::sleep(self.idle)),
-            _place: place,
-        };
-        (connection, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
+}
+
+/// After a connection could not be accepted.
+pub(crate) async fn refused(error: &io::Error) {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    // The peer was gone before its turn came.
+    if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
+        return;
+    }
+    tracing::warn!(error = %error, "cannot accept a connection, trying again");
+    tokio::time::sleep(ACCEPT_DELAY).await;
 }
 
 /// A connection, which counts until it is dropped.

@@ -3,8 +3,12 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
+use axum::{
+    extract::connect_info::Connected,
+    serve::{IncomingStream, Listener},
+};
 use castlog_log::Publisher;
-use castlog_service::{Bounded, Context, Shutdown, Tasks};
+use castlog_service::{Bounded, Certificate, Context, Https, Peer, Places, Shutdown, Tasks};
 use chrono::Utc;
 use tokio::net::TcpListener;
 
@@ -28,6 +32,7 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Running {
     address: SocketAddr,
+    https: Option<SocketAddr>,
     tasks: Tasks,
 }
 
@@ -36,6 +41,12 @@ impl Running {
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address that viewers connect to by HTTPS, if it is on.
+    #[must_use]
+    pub const fn https(&self) -> Option<SocketAddr> {
+        self.https
     }
 
     /// Waits until the server has finished after a shutdown.
@@ -50,16 +61,27 @@ impl Running {
 /// Starts the HLS server. It answers at once, with 503 until it has read what is live.
 ///
 /// # Errors
-/// The configuration cannot be used, or the address is taken.
+/// The configuration cannot be used, an address is taken, or the certificate unusable.
 pub async fn start(config: Config, ctx: Context) -> anyhow::Result<Running> {
     let problems = config.validate();
     if !problems.is_empty() {
         bail!("{}", problems.join("\n"));
     }
-    let listener = TcpListener::bind(&config.listen)
-        .await
-        .with_context(|| format!("cannot listen on hls.listen = {}", config.listen))?;
+    let listener = bind("hls.listen", &config.listen).await?;
     let address = listener.local_addr()?;
+    let places = Places::new(config.max_connections);
+    let listener = Bounded::new(listener, places.clone(), IDLE);
+    let https = match config.tls_listen {
+        None => None,
+        Some(address) => {
+            let listener = bind("hls.tls_listen", &address.to_string()).await?;
+            let certificate = Certificate::open("HTTPS", config.certificate())?;
+            Some((
+                Https::new(Bounded::new(listener, places, IDLE), &certificate)?,
+                certificate,
+            ))
+        }
+    };
     let shared = Shared::new(config.rules());
     let audience = Arc::new(Audience::default());
     let edge = Edge::new(
@@ -91,15 +113,35 @@ pub async fn start(config: Config, ctx: Context) -> anyhow::Result<Running> {
             }
         }
     });
-    let listener = Bounded::new(listener, config.max_connections, IDLE);
     let (publisher, shutdown) = (Publisher::new(&ctx.log, "hls"), ctx.shutdown.clone());
     tasks.spawn("viewers", async move {
         viewers::publish(&audience, &publisher, &config.edge, &shutdown).await;
         Ok(())
     });
-    tasks.spawn("http", serve(listener, edge, ctx.shutdown.clone()));
-    tracing::info!(address = %address, "hls listens");
-    Ok(Running { address, tasks })
+    let service = http::service(edge);
+    let mut https_address = None;
+    if let Some((listener, certificate)) = https {
+        https_address = Some(Listener::local_addr(&listener)?);
+        let shutdown = ctx.shutdown.clone();
+        tasks.spawn("https certificate", async move {
+            certificate.follow(&shutdown).await;
+            Ok(())
+        });
+        tasks.spawn("https", serve(listener, service.clone(), ctx.shutdown.clone()));
+    }
+    tasks.spawn("http", serve(listener, service, ctx.shutdown.clone()));
+    tracing::info!(address = %address, https = ?https_address, "hls listens");
+    Ok(Running {
+        address,
+        https: https_address,
+        tasks,
+    })
+}
+
+async fn bind(name: &str, address: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {name} = {address}"))
 }
 
 /// Runs the HLS server until the shutdown.
@@ -110,10 +152,13 @@ pub async fn run(config: Config, ctx: Context) -> anyhow::Result<()> {
     start(config, ctx).await?.wait().await
 }
 
-async fn serve(listener: Bounded, edge: Edge, shutdown: Shutdown) -> anyhow::Result<()> {
+async fn serve<L>(listener: L, service: http::Service, shutdown: Shutdown) -> anyhow::Result<()>
+where
+    L: Listener<Addr = SocketAddr>,
+    Peer: for<'a> Connected<IncomingStream<'a, L>>,
+{
     let begun = shutdown.clone();
-    let server =
-        axum::serve(listener, http::service(edge)).with_graceful_shutdown(async move { begun.cancelled().await });
+    let server = axum::serve(listener, service).with_graceful_shutdown(async move { begun.cancelled().await });
     let too_late = async {
         shutdown.cancelled().await;
         tokio::time::sleep(GRACE).await;

@@ -1,7 +1,8 @@
 //! Configuration of the HLS server.
 
-use std::time::Duration;
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use castlog_service::CertificateFiles;
 use serde::{Deserialize, Serialize};
 
 /// Shortest DVR window in seconds: a live playlist must not fall below three
@@ -14,6 +15,17 @@ pub(crate) const MIN_DVR_WINDOW_S: u32 = 20;
 pub struct Config {
     /// Address that viewers connect to. Default `127.0.0.1:8081`.
     pub listen: String,
+    /// Address that viewers connect to by HTTPS: HTTP/2, or HTTP/1.1 for who does not
+    /// speak it. Default none: TLS is left to a proxy in front.
+    pub tls_listen: Option<SocketAddr>,
+    /// PEM file with the certificate chain for HTTPS, read again when it or the key has
+    /// been written. Default none: a self-signed development certificate is made in
+    /// `dev_cert_dir`.
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file with the private key of `tls_cert`.
+    pub tls_key: Option<PathBuf>,
+    /// Folder of the development certificate. Default `.castlog/https`.
+    pub dev_cert_dir: PathBuf,
     /// Name of this edge in the log; every edge needs its own. 1 to 64 characters. Default `edge`.
     pub edge: String,
     /// Where media is served, as playlists name it: a path of this server, or
@@ -36,7 +48,7 @@ pub struct Config {
     pub max_broadcasts: usize,
     /// Bytes of media kept in memory. 0 = none; at most 1 TiB. Default 268435456 (256 MiB).
     pub cache_bytes: u64,
-    /// Most connections of viewers at a time. 1 to 1000000. Default 10000.
+    /// Most connections of viewers at a time, of both listeners together. 1 to 1000000. Default 10000.
     pub max_connections: usize,
     /// The key of the tokens with which private broadcasts are watched.
     pub playback: castlog_playback::Config,
@@ -46,6 +58,10 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:8081".to_owned(),
+            tls_listen: None,
+            tls_cert: None,
+            tls_key: None,
+            dev_cert_dir: PathBuf::from(".castlog/https"),
             edge: "edge".to_owned(),
             media_base: "/media".to_owned(),
             dvr_window_s: 60,
@@ -83,11 +99,14 @@ impl Config {
         within("max_broadcasts", self.max_broadcasts as u64, 1, 100_000);
         within("cache_bytes", self.cache_bytes, 0, 1 << 40);
         within("max_connections", self.max_connections as u64, 1, 1_000_000);
-        if self.listen.parse::<std::net::SocketAddr>().is_err() {
+        if self.listen.parse::<SocketAddr>().is_err() {
             problems.push(format!(
                 "hls.listen = {:?} is not an address like 127.0.0.1:8081",
                 self.listen
             ));
+        }
+        if self.tls_cert.is_some() != self.tls_key.is_some() {
+            problems.push("hls.tls_cert and hls.tls_key go together: one of them is missing".to_owned());
         }
         if !(1..=64).contains(&self.edge.chars().count()) {
             problems.push(format!("hls.edge = {:?} is not 1 to 64 characters long", self.edge));
@@ -101,6 +120,14 @@ impl Config {
         }
         problems.extend(self.playback.validate("hls.playback"));
         problems
+    }
+
+    /// Where the certificate of HTTPS comes from.
+    pub(crate) fn certificate(&self) -> CertificateFiles<'_> {
+        CertificateFiles {
+            files: self.tls_cert.as_deref().zip(self.tls_key.as_deref()),
+            dev_dir: &self.dev_cert_dir,
+        }
     }
 
     pub(crate) fn rules(&self) -> crate::state::Rules {
@@ -131,6 +158,7 @@ mod tests {
         let config = Config {
             listen: "here".to_owned(),
             edge: String::new(),
+            tls_cert: Some("certificate.pem".into()),
             media_base: "media/".to_owned(),
             dvr_window_s: 5,
             max_dvr_window_s: 5,
@@ -143,7 +171,8 @@ mod tests {
                 key: Secret::new("short".to_owned()),
                 ..Default::default()
             },
+            ..Config::default()
         };
-        assert_eq!(config.validate().len(), 11, "{:#?}", config.validate());
+        assert_eq!(config.validate().len(), 12, "{:#?}", config.validate());
     }
 }

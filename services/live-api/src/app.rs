@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
-use castlog_service::{Bounded, Context, Shutdown, Tasks};
+use castlog_service::{Bounded, Context, Places, Shutdown, Tasks};
 use tokio::{net::TcpListener, sync::Semaphore};
 
 use crate::{
@@ -73,7 +73,11 @@ pub async fn start(config: Config, ctx: Context) -> anyhow::Result<Running> {
         event_readers: Arc::new(Semaphore::new(config.max_event_readers)),
         config,
     });
-    let listener = Bounded::new(listener, api.config.max_connections, api.config.idle_timeout());
+    let listener = Bounded::new(
+        listener,
+        Places::new(api.config.max_connections),
+        api.config.idle_timeout(),
+    );
     let mut tasks = Tasks::new(&ctx.shutdown);
     tasks.spawn("http", serve(listener, api, ctx.shutdown.clone()));
     tasks.spawn("statistics", statistics.follow(ctx.log.clone(), ctx.shutdown.clone()));

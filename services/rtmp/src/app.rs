@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, ensure};
-use castlog_service::{Context, Tasks};
+use castlog_service::{Certificate, Context, Tasks};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -12,7 +12,6 @@ use crate::{
     log, refused,
     server::Server,
     threads::Threads,
-    tls::Certificate,
 };
 
 /// How long live sessions get at the end to be logged as interrupted.
@@ -62,7 +61,10 @@ pub async fn start(config: Config, ctx: Context) -> anyhow::Result<Running> {
 
     let rtmp_listener = bind("rtmp.listen", config.listen).await?;
     let rtmps_listener = match config.tls_listen {
-        Some(address) => Some((bind("rtmp.tls_listen", address).await?, Certificate::open(&config)?)),
+        Some(address) => Some((
+            bind("rtmp.tls_listen", address).await?,
+            Certificate::open("RTMPS", config.certificate())?,
+        )),
         None => None,
     };
     let flv_listener = bind("rtmp.flv_listen", config.flv_listen).await?;
@@ -89,7 +91,7 @@ pub async fn start(config: Config, ctx: Context) -> anyhow::Result<Running> {
         listen::listen(rtmp_listener, None, server.clone(), guests.clone(), threads.clone()),
     );
     if let Some((listener, certificate)) = rtmps_listener {
-        let tls = certificate.acceptor()?;
+        let tls = certificate.acceptor(&[])?;
         let shutdown = ctx.shutdown.clone();
         tasks.spawn("rtmps certificate", async move {
             certificate.follow(&shutdown).await;

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use castlog_service::CertificateFiles;
 use serde::{Deserialize, Serialize};
 
 /// Configuration of the RTMP server.
@@ -89,6 +90,14 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Where the certificate of RTMPS comes from.
+    pub(crate) fn certificate(&self) -> CertificateFiles<'_> {
+        CertificateFiles {
+            files: self.tls_cert.as_deref().zip(self.tls_key.as_deref()),
+            dev_dir: &self.dev_cert_dir,
+        }
+    }
+
     /// Everything that is wrong with the values, one sentence each.
     #[must_use]
     pub fn validate(&self) -> Vec<String> {

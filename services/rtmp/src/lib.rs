@@ -25,7 +25,6 @@ mod server;
 pub mod session;
 pub mod state;
 mod threads;
-mod tls;
 
 pub use app::{Running, run, start};
 pub use config::Config;
