@@ -3,10 +3,11 @@
 
 use std::{collections::BTreeMap, process::ExitCode};
 
-use castlog_live_info::Outbox;
+use castlog_live_info::{Newest, Outbox};
 use castlog_log::{
-    ConsumerStatus, Log, StreamStatus, dead_letter,
+    BroadcastId, ConsumerStatus, Event, Kind, Log, StreamStatus, dead_letter,
     lease::{self, Standing},
+    pb::{metadata, status},
     provision,
 };
 use chrono::{DateTime, Utc};
@@ -21,6 +22,8 @@ use crate::{
 /// Holds its entries for as long as a broadcast lasts: that is its work, and only
 /// what nobody has taken waits.
 const QUEUE: &str = "pipeline";
+/// Most live sessions that are looked at.
+const MAX_JOBS: usize = 10_000;
 
 pub(crate) async fn status(global: &Global, args: &Status) -> anyhow::Result<ExitCode> {
     let config = config::load(global)?;
@@ -49,6 +52,8 @@ struct Picture {
     archive: Vec<Archived>,
     /// What waits for the change feed; `None` when Redis does not tell.
     outbox: Option<Outbox>,
+    /// The jobs of pipelines; `None` when LiveInfo does not tell.
+    jobs: Option<Jobs>,
     /// Dead letters by stream and consumer, also those of consumers that are no more.
     dead: BTreeMap<(String, String), usize>,
     problems: Vec<String>,
@@ -65,6 +70,58 @@ struct Archived {
     oldest: Option<DateTime<Utc>>,
 }
 
+/// The sessions that are live, of which each is a job.
+#[derive(Debug, Default)]
+struct Jobs {
+    /// Those that a pipeline has taken.
+    running: usize,
+    /// Those that none has, with the time when their encoders came.
+    waiting: Vec<(BroadcastId, DateTime<Utc>)>,
+}
+
+impl Jobs {
+    async fn look(config: &Config) -> anyhow::Result<Self> {
+        let live = castlog_live_info::Reader::new(&config.live_info.redis)?;
+        Ok(Self::of(live.live(MAX_JOBS).await?))
+    }
+
+    fn of(live: Vec<(BroadcastId, Newest)>) -> Self {
+        let mut jobs = Self::default();
+        for (broadcast, newest) in live {
+            let Some((session, since)) = newest.get(&Kind::Status).and_then(|(event, _)| open(event)) else {
+                continue;
+            };
+            let taken = match newest.get(&Kind::Metadata) {
+                Some((Event::Metadata(said), _)) => matches!(
+                    &said.event,
+                    Some(metadata::Event::Produced(produced)) if produced.session_id == session
+                ),
+                _ => false,
+            };
+            match taken {
+                true => jobs.running += 1,
+                false => jobs.waiting.push((broadcast, since)),
+            }
+        }
+        jobs.waiting.sort_unstable_by_key(|(_, since)| *since);
+        jobs
+    }
+}
+
+/// The session that a status leaves open, and since when it is.
+fn open(event: &Event) -> Option<(String, DateTime<Utc>)> {
+    let Event::Status(said) = event else { return None };
+    let session = match said.event.as_ref()? {
+        status::Event::Started(status::Started { session })
+        | status::Event::Interrupted(status::Interrupted { session, .. })
+        | status::Event::Resumed(status::Resumed { session }) => session.as_ref()?,
+        status::Event::Ended(_) => return None,
+    };
+    let since = session.started_at?;
+    let since = DateTime::from_timestamp(since.seconds, u32::try_from(since.nanos).ok()?)?;
+    Some((session.session_id.clone(), since))
+}
+
 impl Picture {
     async fn take(config: &Config, log: &Log, max_age_s: u64) -> anyhow::Result<Self> {
         let (streams, consumers) = log.status().await?;
@@ -73,6 +130,7 @@ impl Picture {
             leases: Vec::new(),
             archive: Vec::new(),
             outbox: None,
+            jobs: None,
             dead: BTreeMap::new(),
             problems: Vec::new(),
             streams,
@@ -91,6 +149,10 @@ impl Picture {
         match castlog_live_info::outbox(&config.live_info).await {
             Ok(outbox) => picture.outbox = Some(outbox),
             Err(error) => picture.problems.push(format!("change feed: {error:#}")),
+        }
+        match Jobs::look(config).await {
+            Ok(jobs) => picture.jobs = Some(jobs),
+            Err(error) => picture.problems.push(format!("jobs: {error:#}")),
         }
         let archive = &config.log_sink.archive;
         if archive.enabled
@@ -159,6 +221,7 @@ impl Picture {
                 ));
             }
         }
+        let mut late = Vec::new();
         let relayed = self.outbox.and_then(|outbox| outbox.oldest);
         let age = relayed.map_or(0, |since| self.age(since));
         if age > max_age_s {
@@ -166,6 +229,16 @@ impl Picture {
                 "change feed: the oldest change has waited for {age} s, which is over {max_age_s} s"
             ));
         }
+        for (broadcast, since) in self.waiting() {
+            let age = self.age(*since);
+            if age > max_age_s {
+                late.push(format!(
+                    "broadcast {broadcast} has waited for a pipeline for {age} s, which is over {max_age_s} s: \
+                     start another one, or see its log for what it has no room for"
+                ));
+            }
+        }
+        self.problems.extend(late);
         let letters = self.letters();
         if letters > 0 {
             self.problems
@@ -173,12 +246,8 @@ impl Picture {
         }
     }
 
-    /// Jobs that nobody has taken, and those that somebody has.
-    fn jobs(&self) -> (u64, u64) {
-        let queues = self.consumers.iter().filter(|consumer| consumer.name == QUEUE);
-        queues.fold((0, 0), |(waiting, running), queue| {
-            (waiting + queue.backlog.pending, running + queue.backlog.unacked)
-        })
+    fn waiting(&self) -> &[(BroadcastId, DateTime<Utc>)] {
+        self.jobs.as_ref().map_or(&[], |jobs| &jobs.waiting)
     }
 
     fn letters(&self) -> usize {
@@ -247,14 +316,20 @@ impl Picture {
         let outbox = self
             .outbox
             .map(|outbox| json!({ "waiting": outbox.waiting, "oldest_s": outbox.oldest.map(|since| self.age(since)) }));
-        let (waiting, running) = self.jobs();
+        let jobs = self.jobs.as_ref().map(|jobs| {
+            let waiting = jobs
+                .waiting
+                .iter()
+                .map(|(broadcast, since)| json!({ "broadcast": broadcast.to_string(), "waits_s": self.age(*since) }));
+            json!({ "running": jobs.running, "waiting": waiting.collect::<Vec<_>>() })
+        });
         json!({
             "streams": streams.collect::<Vec<_>>(),
             "consumers": consumers.collect::<Vec<_>>(),
             "leases": leases.collect::<Vec<_>>(),
             "archive": archive.collect::<Vec<_>>(),
             "change_feed": outbox,
-            "jobs": { "waiting": waiting, "running": running },
+            "jobs": jobs,
             "dead_letters": self.letters(),
             "problems": self.problems,
         })
@@ -320,8 +395,12 @@ impl Picture {
         if let Some(outbox) = self.outbox {
             println!("changes that wait for the change feed: {}", outbox.waiting);
         }
-        let (waiting, running) = self.jobs();
-        println!("jobs: {waiting} waiting, {running} running");
+        if let Some(jobs) = &self.jobs {
+            println!("jobs: {} waiting, {} running", jobs.waiting.len(), jobs.running);
+            for (broadcast, since) in &jobs.waiting {
+                println!("  {broadcast} has waited for a pipeline for {} s", self.age(*since));
+            }
+        }
         println!("dead letters: {}", self.letters());
         for problem in &self.problems {
             println!("problem: {problem}");
@@ -331,7 +410,7 @@ impl Picture {
 
 #[cfg(test)]
 mod tests {
-    use castlog_log::Backlog;
+    use castlog_log::{Backlog, pb};
     use chrono::TimeDelta;
 
     use super::*;
@@ -352,6 +431,45 @@ mod tests {
     }
 
     #[test]
+    fn a_session_waits_until_a_pipeline_has_taken_it() {
+        let [ours, former] = [(); 2].map(|()| castlog_log::SessionId::generate().to_string());
+        let session = Some(status::Session {
+            session_id: ours.clone(),
+            started_at: Some(pb::Timestamp {
+                seconds: 1_800_000_000,
+                nanos: 0,
+            }),
+            ..Default::default()
+        });
+        let status_of = |event| (Kind::Status, (Event::Status(pb::Status { event: Some(event) }), 7));
+        let started = || {
+            status_of(status::Event::Started(status::Started {
+                session: session.clone(),
+            }))
+        };
+        let produced = |session_id: &str| {
+            let produced = metadata::Produced {
+                session_id: session_id.to_owned(),
+                ..Default::default()
+            };
+            let event = Some(metadata::Event::Produced(produced));
+            (Kind::Metadata, (Event::Metadata(pb::Metadata { event }), 8))
+        };
+        let counts = |newest: Vec<(Kind, (Event, u64))>| {
+            let jobs = Jobs::of(vec![(BroadcastId::generate(), newest.into_iter().collect())]);
+            (jobs.waiting.len(), jobs.running)
+        };
+        assert_eq!(counts(vec![started()]), (1, 0));
+        assert_eq!(counts(vec![started(), produced(&former)]), (1, 0));
+        assert_eq!(counts(vec![started(), produced(&ours)]), (0, 1));
+        let ended = status::Event::Ended(status::Ended {
+            session: session.clone(),
+            ..Default::default()
+        });
+        assert_eq!(counts(vec![status_of(ended), produced(&ours)]), (0, 0));
+    }
+
+    #[test]
     fn what_is_stuck_is_told() {
         let now = Utc::now();
         let mut picture = Picture {
@@ -366,6 +484,7 @@ mod tests {
             leases: Vec::new(),
             archive: Vec::new(),
             outbox: None,
+            jobs: None,
             dead: BTreeMap::new(),
             problems: Vec::new(),
         };
@@ -383,7 +502,18 @@ mod tests {
         picture.consumers = vec![consumer(QUEUE, now, 9000, Some(61))];
         picture.judge(&[], 60, 300);
         assert_eq!(picture.problems.len(), 2, "{:?}", picture.problems);
-        assert_eq!(picture.jobs(), (1, 1));
+        let waiting = |age| Jobs {
+            running: 3,
+            waiting: vec![(BroadcastId::generate(), now - TimeDelta::seconds(age))],
+        };
+        (picture.dead, picture.consumers) = (BTreeMap::new(), Vec::new());
+        for (age, problems) in [(60, 0), (61, 1)] {
+            picture.problems.clear();
+            picture.jobs = Some(waiting(age));
+            picture.judge(&[], 60, 300);
+            assert_eq!(picture.problems.len(), problems, "{:?}", picture.problems);
+        }
+        picture.jobs = None;
 
         // The archive is late by intent.
         let archived = |age| Archived {

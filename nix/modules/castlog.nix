@@ -46,8 +46,9 @@ let
           type = types.ints.between 1 64;
           default = 1;
           description = ''
-            How many processes transcode, each up to `settings.pipeline.max_jobs`
-            sessions. One that dies takes only its own sessions with it. Those
+            How many processes transcode. Each takes as many sessions as fit into
+            `settings.pipeline.cpu_percent` of the processors, so several share that
+            out among them. One that dies takes only its own sessions with it. Those
             after the first have their health endpoints on `adminPort` + 9 and on.
           '';
         };

@@ -102,6 +102,8 @@ impl System {
             format!("rtmp.flv_listen=127.0.0.1:{flv}"),
             format!("hls.listen=127.0.0.1:{hls}"),
             format!("live_api.listen=127.0.0.1:{api}"),
+            // However small the machine is: a job that does not get its share is late.
+            "pipeline.cpu_percent=0".to_owned(),
         ];
         settings.extend(more.iter().map(|&setting| setting.to_owned()));
         let [rtmps] = free_ports()?;

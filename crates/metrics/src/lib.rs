@@ -114,6 +114,8 @@ pub struct Metrics {
     pub rtmp_refusals: Family<Refusal, Counter>,
     /// Transcoding jobs in work.
     pub pipeline_jobs: Gauge,
+    /// Times that a job was offered to a worker that had no room for it.
+    pub pipeline_jobs_refused: Counter,
     /// Answers to viewers.
     pub hls_answers: Family<Answer, Counter>,
     /// Viewers of all broadcasts, as last counted.
@@ -159,6 +161,7 @@ impl Metrics {
             rtmp_gop_bytes: Gauge::default(),
             rtmp_refusals: Family::default(),
             pipeline_jobs: Gauge::default(),
+            pipeline_jobs_refused: Counter::default(),
             hls_answers: Family::default(),
             hls_viewers: Gauge::default(),
             spans_exported: Counter::default(),
@@ -211,6 +214,8 @@ impl Metrics {
         let help = "Encoders that were refused or cut, by the code of the reason";
         r.register("rtmp_refusals", help, this.rtmp_refusals.clone());
         r.register("pipeline_jobs", "Transcoding jobs in work", this.pipeline_jobs.clone());
+        let help = "Times that a job was offered to a worker that had no room for it";
+        r.register("pipeline_jobs_refused", help, this.pipeline_jobs_refused.clone());
         r.register("hls_answers", "Answers to viewers", this.hls_answers.clone());
         let help = "Viewers of all broadcasts, as last counted";
         r.register("hls_viewers", help, this.hls_viewers.clone());

@@ -21,8 +21,12 @@ const PRESETS: [&str; 9] = [
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Most sessions transcoded at a time by this process. 1 to 64. Default 2.
+    /// Most sessions transcoded at a time by this process. 1 to 64. Default 16.
     pub max_jobs: usize,
+    /// Percent of the machine's processors that sessions may take together: another one is
+    /// taken while it is expected to fit, by what those in work are measured to take; the
+    /// first always is. 10 to 100, or 0: `max_jobs` alone counts. Default 85.
+    pub cpu_percent: u32,
     /// Duration in milliseconds that segments aim at. 1000 to 10000. Default 2000.
     pub segment_target_ms: u32,
     /// Duration in milliseconds that no part exceeds. 100 to 1000, and less than
@@ -49,7 +53,8 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            max_jobs: 2,
+            max_jobs: 16,
+            cpu_percent: 85,
             segment_target_ms: 2000,
             part_target_ms: 250,
             preset: "veryfast".to_owned(),
@@ -74,6 +79,7 @@ impl Config {
         };
         let Self {
             max_jobs,
+            cpu_percent,
             segment_target_ms: segment,
             part_target_ms: part,
             preset,
@@ -86,6 +92,10 @@ impl Config {
         check(
             (1..=64).contains(max_jobs),
             format!("pipeline.max_jobs is {max_jobs}, allowed are 1 to 64"),
+        );
+        check(
+            *cpu_percent == 0 || (10..=100).contains(cpu_percent),
+            format!("pipeline.cpu_percent is {cpu_percent}, allowed are 0 and 10 to 100"),
         );
         check(
             (1000..=10_000).contains(segment),
@@ -135,6 +145,7 @@ mod tests {
     fn every_problem_is_named() {
         let config = Config {
             max_jobs: 0,
+            cpu_percent: 101,
             segment_target_ms: 1,
             part_target_ms: 5000,
             preset: "warp".to_owned(),
@@ -144,6 +155,6 @@ mod tests {
             progress_ms: 0,
             thumbnails: false,
         };
-        assert_eq!(config.validate().len(), 8);
+        assert_eq!(config.validate().len(), 9);
     }
 }

@@ -6,7 +6,9 @@
 
 use std::{
     collections::HashSet,
+    num::NonZeroUsize,
     sync::{Arc, Mutex, OnceLock, PoisonError},
+    thread,
     time::Duration,
 };
 
@@ -19,7 +21,7 @@ use castlog_log::{
 use castlog_metrics::{Counted, metrics};
 use castlog_service::Context;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    sync::{mpsc, watch},
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
@@ -33,6 +35,7 @@ use crate::{
     inherit,
     media::Micros,
     plan::Limits,
+    room::{Meter, Room},
     store::Live,
     target::Target,
     transcode::{self, Settings},
@@ -47,6 +50,9 @@ const PACKETS: usize = 256;
 
 /// When a job that no worker has room for is offered again.
 const BUSY_DELAY: Duration = Duration::from_secs(2);
+
+/// How often it is measured what the jobs take of the processors.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Longest wait before a failed job is tried again.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
@@ -98,10 +104,39 @@ struct Worker {
     config: Config,
     context: Context,
     client: reqwest::Client,
-    slots: Arc<Semaphore>,
+    room: Mutex<Room>,
     /// Sessions in work here: a job that is offered again while its old
     /// delivery is still held must not run twice.
     running: Mutex<HashSet<SessionId>>,
+}
+
+/// The place of a job that is in work here; given back when it is dropped.
+struct Place {
+    worker: Arc<Worker>,
+    session: SessionId,
+    since: Instant,
+}
+
+impl Place {
+    /// `None`: there is no room for it.
+    fn take(worker: &Arc<Worker>, session: SessionId) -> Option<Self> {
+        let since = Instant::now();
+        worker.room().enter(since).then(|| {
+            worker.running().insert(session);
+            Self {
+                worker: Arc::clone(worker),
+                session,
+                since,
+            }
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.worker.running().remove(&self.session);
+        self.worker.room().leave(self.since);
+    }
 }
 
 /// Takes jobs until the shutdown, then lets the running ones finish.
@@ -111,8 +146,10 @@ pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
         .no_proxy()
         .build()
         .context("cannot make an HTTP client")?;
+    // One when the system does not tell: the first job always fits.
+    let processors = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let worker = Arc::new(Worker {
-        slots: Arc::new(Semaphore::new(config.max_jobs)),
+        room: Mutex::new(Room::new(config.max_jobs, config.cpu_percent, processors)),
         config,
         client,
         running: Mutex::default(),
@@ -121,6 +158,9 @@ pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
     let shutdown = worker.context.shutdown.clone();
     let mut queue = worker.context.log.durable(Kind::Status.stream(), CONSUMER, 1);
     let mut jobs = JoinSet::new();
+    let meter = Meter::default();
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let delivery = tokio::select! {
             delivery = queue.next() => delivery,
@@ -128,6 +168,13 @@ pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
                 if let Err(error) = joined {
                     // Its entry is not acknowledged: it comes again.
                     tracing::error!(error = %error, "a job panicked");
+                }
+                continue;
+            }
+            _ = looks.tick() => {
+                let now = Instant::now();
+                if let Some(used) = meter.look(now) {
+                    worker.room().measured(used, now);
                 }
                 continue;
             }
@@ -179,14 +226,20 @@ impl Worker {
             tracing::debug!(%broadcast, %session, "job of a session that is over");
             return Ok(delivery.ack().await?);
         };
-        let Ok(permit) = Arc::clone(&self.slots).try_acquire_owned() else {
-            tracing::debug!(%broadcast, %session, "no room for the job");
-            return Ok(delivery.nak(BUSY_DELAY).await?);
-        };
-        if !self.running().insert(session) {
+        if self.running().contains(&session) {
             tracing::warn!(%broadcast, %session, "job is in work here already");
             return Ok(delivery.nak(BUSY_DELAY).await?);
         }
+        let Some(place) = Place::take(&self, session) else {
+            let room = self.room().describe();
+            metrics().pipeline_jobs_refused.inc();
+            if delivery.delivered == 1 {
+                tracing::warn!(%broadcast, %session, room, "no room for the job: it waits for a worker");
+            } else {
+                tracing::debug!(%broadcast, %session, room, "no room for the job");
+            }
+            return Ok(delivery.nak(BUSY_DELAY).await?);
+        };
         let span = tracing::info_span!("job", broadcast_id = %broadcast, session_id = %session);
         // It ends when the first segments are in the log; a job takes hours.
         let opening = match &delivery.entry {
@@ -196,12 +249,16 @@ impl Worker {
         let worker = Arc::clone(&self);
         jobs.spawn(
             async move {
-                worker.hold(delivery, broadcast, session, state, permit, opening).await;
-                worker.running().remove(&session);
+                worker.hold(delivery, broadcast, session, state, opening).await;
+                drop(place);
             }
             .instrument(span),
         );
         Ok(())
+    }
+
+    fn room(&self) -> std::sync::MutexGuard<'_, Room> {
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn running(&self) -> std::sync::MutexGuard<'_, HashSet<SessionId>> {
@@ -215,7 +272,6 @@ impl Worker {
         broadcast: BroadcastId,
         session: SessionId,
         state: Session,
-        _permit: OwnedSemaphorePermit,
         opening: Span,
     ) {
         let _counted = Counted::new(&metrics().pipeline_jobs);

@@ -28,6 +28,7 @@ pub mod probe;
 mod recent;
 pub mod report;
 pub mod retention;
+mod room;
 pub mod segmenter;
 pub mod store;
 pub mod target;

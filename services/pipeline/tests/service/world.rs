@@ -82,7 +82,12 @@ impl World {
     }
 
     pub(crate) async fn worker(&self) -> Worker {
-        self.worker_with(Config::default()).await
+        let config = Config {
+            // Other tests are in this process.
+            cpu_percent: 0,
+            ..Config::default()
+        };
+        self.worker_with(config).await
     }
 
     pub(crate) async fn worker_with(&self, config: Config) -> Worker {
