@@ -22,9 +22,11 @@
   rclone,
   nginx,
   nodejs,
+  obs-studio,
   python3,
   ffmpeg,
   chromium,
+  xorg-server,
   curl,
   git,
   just,
@@ -102,8 +104,14 @@ let
       # The cache in front of an edge, and what the benchmarks compare with.
       nginx
     ]
-    # Plays the streams in the end-to-end tests; there is none for macOS.
-    ++ lib.optional stdenv.hostPlatform.isLinux chromium;
+    ++ lib.optionals stdenv.hostPlatform.isLinux [
+      # Plays the streams in the end-to-end tests; there is none for macOS.
+      chromium
+      # An encoder of the tests, and its display; it draws by the machine's Mesa, which
+      # NixOS has in /run/opengl-driver.
+      obs-studio
+      xorg-server
+    ];
   };
 
   offer = lib.concatStrings (

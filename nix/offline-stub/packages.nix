@@ -24,6 +24,7 @@
     "nixfmt"
     "nixfmt-tree"
     "nodejs"
+    "obs-studio"
     "openssl"
     "pkg-config"
     "procps"
@@ -38,6 +39,7 @@
     "systemd"
     "util-linux"
     "versitygw"
+    "xorg-server"
   ];
 
   # In the set gst_all_1.

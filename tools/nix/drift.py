@@ -28,6 +28,8 @@ DEBIAN = {
     "gstreamer1.0-libav": "gst-libav",
     "gstreamer1.0-tools": "gstreamer",
     "nginx-light": "nginx",
+    "obs-studio": "obs-studio",
+    "xvfb": "xorg-server",
     "ffmpeg": "ffmpeg",
     "chromium": "chromium",
     # Letters on the pages that a person looks at after a failed test.

@@ -1,6 +1,7 @@
-//! The RTMP server against a real log, with ffmpeg as its encoder.
+//! The RTMP server against a real log, with real encoders.
 
 mod clients;
 mod common;
 mod hostile;
+mod obs;
 mod publish;
