@@ -34,6 +34,7 @@ dockerTools.buildLayeredImage {
     Env = [
       "CASTLOG_RTMP__DEV_CERT_DIR=/var/lib/castlog/rtmps"
       "CASTLOG_HLS__DEV_CERT_DIR=/var/lib/castlog/https"
+      "CASTLOG_PIPELINE__SPOOL__PATH=/var/lib/castlog/spool"
       "CASTLOG_ADMIN__LISTEN=0.0.0.0:9640"
       "CASTLOG_HLS__LISTEN=0.0.0.0:8081"
       "CASTLOG_LIVE_API__LISTEN=0.0.0.0:8080"

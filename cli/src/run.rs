@@ -69,6 +69,11 @@ impl Service {
         }
     }
 
+    /// Whether it does its work while the media store is away.
+    const fn outlasts_store(self) -> bool {
+        !matches!(self, Self::LogSink)
+    }
+
     fn run(self, config: Config, ctx: Context) -> Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>> {
         match self {
             Self::Rtmp => Box::pin(castlog_rtmp::run(config.rtmp, ctx)),
@@ -134,14 +139,12 @@ async fn serve(config: &Config, services: Vec<Service>) -> anyhow::Result<ExitCo
     let Some(first) = logs.first() else {
         return Ok(ExitCode::SUCCESS);
     };
-    let media = match media_access(&services, config) {
-        None => castlog_service::no_media_store(),
+    let (media, away) = match media_access(&services, config) {
+        None => (castlog_service::no_media_store(), false),
         Some(access) => {
             let store = castlog_service::open_media_store(&config.media)?;
-            if !castlog_service::media_store_ready(&config.media, &store, access, &shutdown).await? {
-                return Ok(ExitCode::SUCCESS);
-            }
-            store
+            let answers = castlog_service::media_store_answers(&config.media, &store, access).await?;
+            (store, !answers)
         }
     };
     let ctx = Context::start(first.clone(), media, shutdown.clone(), &config.admin).await?;
@@ -151,7 +154,21 @@ async fn serve(config: &Config, services: Vec<Service>) -> anyhow::Result<ExitCo
             log: log.clone(),
             ..ctx.clone()
         };
-        tasks.spawn(service.name(), service.run(config.clone(), ctx));
+        let access = service.media(config).filter(|_| away);
+        let run = service.run(config.clone(), ctx.clone());
+        let media = config.media.clone();
+        tasks.spawn(service.name(), async move {
+            let Some(access) = access else {
+                return run.await;
+            };
+            // Once the server answers, it may refuse: that ends the service, as it does at a start.
+            let waits = castlog_service::media_store_ready(&media, &ctx.media, access, &ctx.shutdown);
+            if service.outlasts_store() {
+                let waits = async { Ok(waits.await.map(drop)?) };
+                return tokio::try_join!(waits, run).map(drop);
+            }
+            if waits.await? { run.await } else { Ok(()) }
+        });
     }
     tasks.wait().await?;
     // Also what nobody waited for, such as the entry of a request that was cut off.

@@ -132,6 +132,10 @@ let
       }
       // lib.optionalAttrs (name == "rtmp") { CASTLOG_RTMP__DEV_CERT_DIR = "/var/lib/${unit}"; }
       // lib.optionalAttrs (name == "hls") { CASTLOG_HLS__DEV_CERT_DIR = "/var/lib/${unit}"; }
+      # One for all instances, which take over what another has left.
+      // lib.optionalAttrs (name == "pipeline") {
+        CASTLOG_PIPELINE__SPOOL__PATH = "/var/lib/castlog-pipeline";
+      }
       // lib.optionalAttrs (service.compiles or false) {
         # GStreamer's list of plugins.
         XDG_CACHE_HOME = "/var/cache/${unit}";
@@ -157,6 +161,10 @@ let
         }
         // lib.optionalAttrs (name == "rtmp") {
           StateDirectory = unit;
+          StateDirectoryMode = "0700";
+        }
+        // lib.optionalAttrs (name == "pipeline") {
+          StateDirectory = "castlog-pipeline";
           StateDirectoryMode = "0700";
         }
         // lib.optionalAttrs (service.compiles or false) {

@@ -153,6 +153,9 @@ pub(super) fn local(mut config: config::Config, folder: &Folder, credentials: &C
     if config.media.url.is_empty() && config.media.path == default.media.path {
         config.media.path = folder.path().join("media");
     }
+    if config.pipeline.spool.path == default.pipeline.spool.path {
+        config.pipeline.spool.path = folder.path().join("spool");
+    }
     if config.rtmp.dev_cert_dir == default.rtmp.dev_cert_dir {
         config.rtmp.dev_cert_dir = folder.path().join("rtmps");
     }

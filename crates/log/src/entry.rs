@@ -44,6 +44,8 @@ pub mod header {
     pub const SEGMENT_TIME: &str = "Castlog-Segment-Time";
     /// Object key of that segment's media initialization section.
     pub const INIT_OBJECT_KEY: &str = "Castlog-Init-Object-Key";
+    /// The media initialization section itself, in base64; of the first part of a segment.
+    pub const INIT_SECTION: &str = "Castlog-Init-Section";
 }
 
 /// Media type of entry payloads.

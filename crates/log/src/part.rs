@@ -2,6 +2,7 @@
 //! what is to be known of it stands in headers.
 
 use async_nats::HeaderMap;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
@@ -35,6 +36,10 @@ pub struct PartHeader {
     pub segment_time: DateTime<Utc>,
     /// Object key of the segment's media initialization section.
     pub init_object_key: String,
+    /// The section itself, less than a kilobyte, with the first part of each segment:
+    /// edges can show a segment whose objects are still on their way to the store.
+    /// Empty for the other parts, and of older pipelines.
+    pub init_section: Bytes,
 }
 
 /// A media part as it stands in the log.
@@ -61,6 +66,9 @@ impl PartHeader {
         put(header::DISCONTINUITY_SEQUENCE, &self.discontinuity_sequence.to_string());
         put(header::SEGMENT_TIME, &rfc3339(self.segment_time));
         put(header::INIT_OBJECT_KEY, &self.init_object_key);
+        if !self.init_section.is_empty() {
+            put(header::INIT_SECTION, &STANDARD.encode(&self.init_section));
+        }
     }
 
     fn read(broadcast: BroadcastId, headers: &HeaderMap) -> Result<Self, DecodeError> {
@@ -75,8 +83,19 @@ impl PartHeader {
             discontinuity_sequence: parsed(headers, header::DISCONTINUITY_SEQUENCE)?,
             segment_time: parsed(headers, header::SEGMENT_TIME)?,
             init_object_key: text(headers, header::INIT_OBJECT_KEY)?.to_owned(),
+            init_section: section(headers)?,
         })
     }
+}
+
+fn section(headers: &HeaderMap) -> Result<Bytes, DecodeError> {
+    let Some(value) = headers.get(header::INIT_SECTION) else {
+        return Ok(Bytes::new());
+    };
+    let decoded = STANDARD.decode(value.as_str());
+    decoded
+        .map(Bytes::from)
+        .map_err(|_| DecodeError::Header(header::INIT_SECTION))
 }
 
 fn parsed<T: std::str::FromStr>(headers: &HeaderMap, name: &'static str) -> Result<T, DecodeError> {
@@ -148,6 +167,7 @@ mod tests {
             discontinuity_sequence: 2,
             segment_time: DateTime::from_timestamp_micros(1_800_000_000_123_456).unwrap(),
             init_object_key: "b/s/720p/init-2.mp4".to_owned(),
+            init_section: Bytes::from_static(b"\0ftyp"),
         }
     }
 
@@ -166,6 +186,22 @@ mod tests {
         let subject = Kind::Part.of(part.broadcast).to_string();
         let read = read(&subject, &headers).unwrap();
         assert_eq!((read.header, read.payload.as_ref()), (part, &b"chunk"[..]));
+    }
+
+    #[test]
+    fn a_part_may_come_without_its_initialization_section() {
+        let mut part = header();
+        part.init_section = Bytes::new();
+        let mut headers = HeaderMap::new();
+        part.write(&mut headers);
+        let subject = Kind::Part.of(part.broadcast).to_string();
+        assert!(headers.get(header::INIT_SECTION).is_none());
+        assert_eq!(read(&subject, &headers).unwrap().header, part);
+        headers.insert(header::INIT_SECTION, "no base64!");
+        assert!(matches!(
+            read(&subject, &headers),
+            Err(DecodeError::Header(header::INIT_SECTION))
+        ));
     }
 
     #[test]

@@ -54,6 +54,13 @@ pub struct Refusal {
     pub code: String,
 }
 
+/// Why a media object is lost.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Loss {
+    /// `spool_full` or `spool_failed`.
+    pub reason: &'static str,
+}
+
 /// An answer to a viewer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Answer {
@@ -116,6 +123,16 @@ pub struct Metrics {
     pub pipeline_jobs: Gauge,
     /// Times that a job was offered to a worker that had no room for it.
     pub pipeline_jobs_refused: Counter,
+    /// Bytes that wait on the disk for the media store.
+    pub spool_bytes: Gauge,
+    /// Objects that wait on the disk for the media store.
+    pub spool_objects: Gauge,
+    /// Objects that had to wait on the disk.
+    pub spooled_objects: Counter,
+    /// Attempts to store an object that failed and are repeated.
+    pub store_failures: Counter,
+    /// Objects that neither the media store nor the disk has.
+    pub lost_objects: Family<Loss, Counter>,
     /// Answers to viewers.
     pub hls_answers: Family<Answer, Counter>,
     /// Viewers of all broadcasts, as last counted.
@@ -162,6 +179,11 @@ impl Metrics {
             rtmp_refusals: Family::default(),
             pipeline_jobs: Gauge::default(),
             pipeline_jobs_refused: Counter::default(),
+            spool_bytes: Gauge::default(),
+            spool_objects: Gauge::default(),
+            spooled_objects: Counter::default(),
+            store_failures: Counter::default(),
+            lost_objects: Family::default(),
             hls_answers: Family::default(),
             hls_viewers: Gauge::default(),
             spans_exported: Counter::default(),
@@ -216,6 +238,16 @@ impl Metrics {
         r.register("pipeline_jobs", "Transcoding jobs in work", this.pipeline_jobs.clone());
         let help = "Times that a job was offered to a worker that had no room for it";
         r.register("pipeline_jobs_refused", help, this.pipeline_jobs_refused.clone());
+        let help = "Bytes that wait on the disk for the media store";
+        r.register("pipeline_spool_bytes", help, this.spool_bytes.clone());
+        let help = "Objects that wait on the disk for the media store";
+        r.register("pipeline_spool_objects", help, this.spool_objects.clone());
+        let help = "Objects that had to wait on the disk for the media store";
+        r.register("pipeline_spooled_objects", help, this.spooled_objects.clone());
+        let help = "Attempts to store a media object that failed and are repeated";
+        r.register("pipeline_store_failures", help, this.store_failures.clone());
+        let help = "Media objects that neither the store nor the disk has";
+        r.register("pipeline_lost_objects", help, this.lost_objects.clone());
         r.register("hls_answers", "Answers to viewers", this.hls_answers.clone());
         let help = "Viewers of all broadcasts, as last counted";
         r.register("hls_viewers", help, this.hls_viewers.clone());
@@ -226,6 +258,9 @@ impl Metrics {
         // A rate needs a zero to begin with.
         for reason in ["queue_full", "not_taken"] {
             this.spans_dropped.get_or_create(&Dropped { reason }).inc_by(0);
+        }
+        for reason in ["spool_full", "spool_failed"] {
+            this.lost_objects.get_or_create(&Loss { reason }).inc_by(0);
         }
         this
     }

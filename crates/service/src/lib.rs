@@ -23,7 +23,8 @@ pub use health::Health;
 pub use listener::{Bounded, Connection, Peer, Places};
 pub use shutdown::{Shutdown, on_signals};
 pub use store::{
-    MediaAccess, MediaStore, MediaStoreConfig, MediaStoreError, media_store_ready, no_media_store, open_media_store,
+    MediaAccess, MediaStore, MediaStoreConfig, MediaStoreError, media_store_answers, media_store_ready, no_media_store,
+    open_media_store,
 };
 pub use supervise::Tasks;
 pub use telemetry::{LogFormat, Telemetry, TelemetryConfig, init as init_telemetry, init_traced};

@@ -46,6 +46,26 @@ pub fn no_media_store() -> MediaStore {
     Arc::new(InMemory::new())
 }
 
+/// Asks the bucket of the media store once; `false`: it does not answer in a few seconds.
+///
+/// # Errors
+/// The server answers and refuses, or cannot do what castlog needs.
+pub async fn media_store_answers(
+    config: &MediaStoreConfig,
+    store: &MediaStore,
+    access: MediaAccess,
+) -> Result<bool, MediaStoreError> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    if config.url.is_empty() {
+        return Ok(true);
+    }
+    match tokio::time::timeout(PATIENCE, check::check(config, store, access)).await {
+        Ok(Ok(())) => Ok(true),
+        Ok(Err(MediaStoreError::Unreachable { .. })) | Err(_) => Ok(false),
+        Ok(Err(refused)) => Err(refused),
+    }
+}
+
 /// Waits until the bucket of the media store answers and grants what `access` needs;
 /// `false` when the shutdown came first. A local folder has been tried by opening it.
 ///

@@ -13,6 +13,7 @@ use chrono::Utc;
 use tokio::net::TcpListener;
 
 use crate::{
+    cache::Cache,
     config::Config,
     follow::{self, Shared},
     http::{self, Edge},
@@ -82,7 +83,7 @@ pub async fn start(config: Config, ctx: Context) -> anyhow::Result<Running> {
             ))
         }
     };
-    let shared = Shared::new(config.rules());
+    let shared = Shared::new(config.rules(), Cache::new(config.cache_bytes));
     let audience = Arc::new(Audience::default());
     let edge = Edge::new(
         shared.clone(),

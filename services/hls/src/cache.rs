@@ -1,5 +1,9 @@
-//! Recent media in memory, bounded in bytes; the least recently used goes
-//! first. Viewers who ask for the same object at once cause one read.
+//! Recent media in memory, bounded in bytes. Viewers who ask for the same object at once
+//! cause one read.
+//!
+//! What has been asked for goes when it is the least recently used. What came by itself,
+//! out of the parts, and nobody has asked for yet, goes in the order in which it came;
+//! it may take half of the memory before anything else goes for it.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,6 +18,8 @@ use tokio::sync::OnceCell;
 const OVERHEAD: u64 = 512;
 /// An object may take this part of the whole cache; larger ones are not kept.
 const LARGEST: u64 = 8;
+/// What nobody has asked for may take this part of the whole cache from what somebody has.
+const UNASKED: u64 = 2;
 
 #[derive(Debug)]
 pub(crate) struct Cache {
@@ -24,16 +30,18 @@ pub(crate) struct Cache {
 #[derive(Debug, Default)]
 struct Inner {
     slots: HashMap<Arc<str>, Slot>,
-    /// Keys by the time of their last use.
-    order: BTreeMap<u64, Arc<str>>,
+    /// Keys by whether they were asked for and the time of their last use.
+    order: BTreeMap<(bool, u64), Arc<str>>,
     clock: u64,
     weight: u64,
+    /// Of that, what nobody has asked for.
+    unasked: u64,
 }
 
 #[derive(Debug)]
 struct Slot {
     cell: Arc<OnceCell<Bytes>>,
-    used: u64,
+    used: (bool, u64),
     weight: u64,
 }
 
@@ -68,6 +76,15 @@ impl Cache {
         }
     }
 
+    /// Takes in an object that came by itself, unless it is here. `make` puts it together.
+    pub(crate) fn fill(&self, key: &str, size: u64, make: impl FnOnce() -> Bytes) {
+        if size > self.largest() || self.lock().refresh(key) {
+            return;
+        }
+        let bytes = make();
+        self.lock().add(key, bytes, self.capacity);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -75,30 +92,63 @@ impl Cache {
 
 impl Inner {
     fn touch(&mut self, key: &str) -> Arc<OnceCell<Bytes>> {
-        self.clock += 1;
-        let clock = self.clock;
-        if let Some((key, _)) = self.slots.get_key_value(key) {
-            let key = Arc::clone(key);
-            if let Some(slot) = self.slots.get_mut(&key) {
-                self.order.remove(&slot.used);
-                slot.used = clock;
-                self.order.insert(clock, key);
-                return Arc::clone(&slot.cell);
-            }
+        if let Some(cell) = self.use_again(key, true) {
+            return cell;
         }
-        let key: Arc<str> = key.into();
         let cell = Arc::<OnceCell<Bytes>>::default();
-        self.slots.insert(
-            Arc::clone(&key),
-            Slot {
-                cell: Arc::clone(&cell),
-                used: clock,
-                weight: OVERHEAD,
-            },
-        );
-        self.order.insert(clock, key);
-        self.weight += OVERHEAD;
+        self.insert(key, &cell, true, OVERHEAD);
         cell
+    }
+
+    /// Whether `key` is here, or on its way; nobody has asked for it, but it is of use.
+    fn refresh(&mut self, key: &str) -> bool {
+        let asked = self.slots.get(key).is_some_and(|slot| slot.used.0);
+        asked || self.use_again(key, false).is_some()
+    }
+
+    fn add(&mut self, key: &str, bytes: Bytes, capacity: u64) {
+        if self.slots.contains_key(key) {
+            return;
+        }
+        let weight = OVERHEAD + bytes.len() as u64;
+        self.insert(key, &Arc::new(OnceCell::new_with(Some(bytes))), false, weight);
+        self.make_room(capacity);
+    }
+
+    fn use_again(&mut self, key: &str, asked: bool) -> Option<Arc<OnceCell<Bytes>>> {
+        let slot = self.slots.get_mut(key)?;
+        self.clock += 1;
+        let used = (asked, self.clock);
+        if let Some(key) = self.order.remove(&slot.used) {
+            self.order.insert(used, key);
+        }
+        if asked && !slot.used.0 {
+            self.unasked -= slot.weight;
+        }
+        slot.used = used;
+        Some(Arc::clone(&slot.cell))
+    }
+
+    fn insert(&mut self, key: &str, cell: &Arc<OnceCell<Bytes>>, asked: bool, weight: u64) {
+        self.clock += 1;
+        let (key, used): (Arc<str>, _) = (key.into(), (asked, self.clock));
+        let slot = Slot {
+            cell: Arc::clone(cell),
+            used,
+            weight,
+        };
+        self.slots.insert(Arc::clone(&key), slot);
+        self.order.insert(used, key);
+        self.weight += weight;
+        self.unasked += if asked { 0 } else { weight };
+    }
+
+    fn remove(&mut self, used: (bool, u64)) {
+        let slot = self.order.remove(&used).and_then(|key| self.slots.remove(&key));
+        if let Some(slot) = slot {
+            self.weight -= slot.weight;
+            self.unasked -= if slot.used.0 { 0 } else { slot.weight };
+        }
     }
 
     /// Counts the bytes of a loaded object, and makes room.
@@ -106,26 +156,29 @@ impl Inner {
         if let Some(slot) = self.slots.get_mut(key)
             && Arc::ptr_eq(&slot.cell, cell)
         {
+            // It was asked for.
             self.weight = self.weight - slot.weight + OVERHEAD + bytes;
             slot.weight = OVERHEAD + bytes;
         }
+        self.make_room(capacity);
+    }
+
+    fn make_room(&mut self, capacity: u64) {
         while self.weight > capacity {
-            let Some((_, oldest)) = self.order.pop_first() else {
-                return;
+            let asked = self.order.range((true, 0)..).next();
+            let goes = match asked {
+                Some(asked) if self.unasked <= capacity / UNASKED => Some(asked),
+                _ => self.order.first_key_value(),
             };
-            if let Some(slot) = self.slots.remove(&oldest) {
-                self.weight -= slot.weight;
-            }
+            let Some((&used, _)) = goes else { return };
+            self.remove(used);
         }
     }
 
     fn drop_empty(&mut self, key: &str, cell: &Arc<OnceCell<Bytes>>) {
-        let empty = |slot: &Slot| Arc::ptr_eq(&slot.cell, cell) && !slot.cell.initialized();
-        if self.slots.get(key).is_some_and(empty)
-            && let Some(slot) = self.slots.remove(key)
-        {
-            self.order.remove(&slot.used);
-            self.weight -= slot.weight;
+        let empty = |slot: &&Slot| Arc::ptr_eq(&slot.cell, cell) && !slot.cell.initialized();
+        if let Some(used) = self.slots.get(key).filter(empty).map(|slot| slot.used) {
+            self.remove(used);
         }
     }
 }
@@ -167,6 +220,66 @@ mod tests {
         assert!(inner.weight <= cache.capacity);
         assert_eq!(inner.slots.len(), inner.order.len());
         assert_eq!(inner.weight, inner.slots.values().map(|s| s.weight).sum::<u64>());
+    }
+
+    fn fill(cache: &Cache, key: &str, size: usize) -> bool {
+        let mut made = false;
+        cache.fill(key, size as u64, || {
+            made = true;
+            vec![1; size].into()
+        });
+        made
+    }
+
+    #[tokio::test]
+    async fn what_came_by_itself_is_there_before_it_is_asked_for() {
+        let (cache, loads) = (Cache::new(10 * (1000 + OVERHEAD)), AtomicUsize::new(0));
+        assert!(fill(&cache, "a", 1000));
+        assert!(!fill(&cache, "a", 1000), "it is put together once");
+        assert!(!fill(&cache, "large", 10_000), "it is too large to be kept");
+        assert_eq!(load(&cache, "a", 1000, &loads).await, vec![1; 1000]);
+        assert_eq!(load(&cache, "b", 1000, &loads).await, vec![0; 1000]);
+        assert!(!fill(&cache, "b", 1000));
+        assert_eq!(loads.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_asks_for_leaves_half_to_what_somebody_has() {
+        let (cache, loads) = (Cache::new(10 * (1000 + OVERHEAD)), AtomicUsize::new(0));
+        for key in 0..10 {
+            load(&cache, &format!("asked {key}"), 1000, &loads).await;
+        }
+        for key in 0..20 {
+            assert!(fill(&cache, &format!("came {key}"), 1000));
+            // It is of use, as a section is while there are segments of it.
+            fill(&cache, "section", 10);
+        }
+        let held: Vec<bool> = {
+            let inner = cache.lock();
+            assert!(inner.weight <= cache.capacity);
+            let slots = inner.slots.values();
+            assert_eq!(inner.weight, slots.clone().map(|s| s.weight).sum::<u64>());
+            assert_eq!(
+                inner.unasked,
+                slots.filter(|s| !s.used.0).map(|s| s.weight).sum::<u64>()
+            );
+            let held = |key: &str| inner.slots.contains_key(key);
+            [
+                "asked 4", "asked 5", "asked 9", "came 15", "came 16", "came 19", "section",
+            ]
+            .map(held)
+            .into()
+        };
+        assert_eq!(held, [false, true, true, false, true, true, true]);
+        // Asked for, they stay; and where nothing comes, they may have all of it.
+        for key in (16..20)
+            .map(|n| format!("came {n}"))
+            .chain((0..5).map(|n| format!("new {n}")))
+        {
+            load(&cache, &key, 1000, &loads).await;
+        }
+        assert_eq!(loads.load(Ordering::Relaxed), 15);
+        assert!(cache.lock().slots.contains_key("came 16"));
     }
 
     #[tokio::test]

@@ -6,7 +6,8 @@
 //! as far back as the longest DVR window of a broadcast that is live or lingers,
 //! and only once it is known which those are; so are titles and statuses, for what
 //! happened in those windows. Parts are kept for seconds, and all
-//! are read; an edge is not kept from its work when they cannot be.
+//! are read; an edge is not kept from its work when they cannot be. What they make up,
+//! whole segments and initialization sections, goes into memory as well.
 
 use std::{
     sync::{
@@ -16,12 +17,17 @@ use std::{
     time::Duration,
 };
 
-use castlog_log::{Entry, Event, Follow, Followed, From, Kind, Log, Part, ReadError, Subject, pb};
+use bytes::Bytes;
+use castlog_log::{
+    BroadcastId, Entry, Event, Follow, Followed, From, Kind, Log, Part, ReadError, SessionId, Subject, pb,
+};
 use castlog_service::Health;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::watch;
 
 use crate::{
+    cache::Cache,
+    key::{File, MediaKey},
     rooms::Rooms,
     state::{Outcome, Rules, State},
 };
@@ -40,14 +46,16 @@ pub(crate) const PART: &str = "hls";
 pub(crate) struct Shared {
     state: Arc<RwLock<State>>,
     rooms: Arc<Rooms>,
+    cache: Arc<Cache>,
     caught_up: Arc<AtomicBool>,
 }
 
 impl Shared {
-    pub(crate) fn new(rules: Rules) -> Self {
+    pub(crate) fn new(rules: Rules, cache: Cache) -> Self {
         Self {
             state: Arc::new(RwLock::new(State::new(rules))),
             rooms: Arc::default(),
+            cache: Arc::new(cache),
             caught_up: Arc::default(),
         }
     }
@@ -66,6 +74,11 @@ impl Shared {
         &self.rooms
     }
 
+    /// Media in memory.
+    pub(crate) fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
     pub(crate) fn expire(&self, now: DateTime<Utc>) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         state.expire(now);
@@ -75,14 +88,45 @@ impl Shared {
     fn apply(&self, entry: &Entry) {
         // A rendition of its own is what a segment changes; other kinds say
         // something of all.
-        let rendition = match &entry.event {
+        let stored = match &entry.event {
             Event::Segment(pb::Segment {
                 event: Some(pb::segment::Event::Stored(stored)),
-            }) => Some(stored.rendition.as_str()),
+            }) => Some(stored),
             _ => None,
         };
+        let rendition = stored.map(|stored| stored.rendition.as_str());
         let outcome = self.change(entry.subject, rendition, |state| state.apply(entry, Utc::now()));
         tell(outcome, entry.subject, entry.sequence());
+        let of = entry.subject.broadcast.zip(stored);
+        if let (Outcome::Applied, Some((broadcast, stored))) = (outcome, of)
+            && let Ok(session) = stored.session_id.parse()
+        {
+            self.keep(broadcast, session, &stored.rendition, stored.media_sequence);
+        }
+    }
+
+    /// Keeps a segment in memory when all of its parts are: its object may still be on
+    /// its way to the store, or the store be away when viewers ask for it.
+    fn keep(&self, broadcast: BroadcastId, session: SessionId, rendition: &str, sequence: u64) {
+        let (key, pieces) = match self.read().whole(broadcast, session, rendition, sequence) {
+            Some((key, pieces)) => (key.to_owned(), pieces),
+            None => return,
+        };
+        let size = pieces.iter().map(|piece| piece.len() as u64).sum();
+        self.cache.fill(&key, size, || joined(&pieces));
+    }
+
+    /// A segment out of the parts in memory.
+    pub(crate) fn whole(&self, key: &MediaKey) -> Option<Bytes> {
+        let File::Segment { number, .. } = key.file else {
+            return None;
+        };
+        let pieces = {
+            let state = self.read();
+            let (name, pieces) = state.whole(key.broadcast, key.session, &key.rendition, number)?;
+            (name == key.to_string()).then_some(pieces)?
+        };
+        Some(joined(&pieces))
     }
 
     fn apply_part(&self, part: &Part) {
@@ -90,6 +134,22 @@ impl Shared {
         let change = |state: &mut State| state.apply_part(part, Utc::now());
         let outcome = self.change(subject, Some(&part.header.rendition), change);
         tell(outcome, subject, part.position.sequence);
+        if outcome != Outcome::Applied {
+            return;
+        }
+        let header = &part.header;
+        if !header.init_section.is_empty() {
+            let section = &header.init_section;
+            self.cache
+                .fill(&header.init_object_key, section.len() as u64, || section.clone());
+        }
+        // It may be the last one of a segment whose entry was quicker.
+        self.keep(
+            header.broadcast,
+            header.session,
+            &header.rendition,
+            header.media_sequence,
+        );
     }
 
     /// Changes the state and wakes who waits for it. What is rendered of the state
@@ -102,6 +162,10 @@ impl Shared {
         }
         outcome
     }
+}
+
+fn joined(pieces: &[Bytes]) -> Bytes {
+    pieces.concat().into()
 }
 
 fn tell(outcome: Outcome, subject: Subject, seq: u64) {
@@ -206,9 +270,13 @@ pub(crate) async fn follow(log: Log, shared: Shared, health: Health) {
     let (known, mut known_read) = watch::channel(0_u8);
     let (media, mut media_read) = watch::channel(0_u8);
     let (parts, mut parts_read) = watch::channel(0_u8);
+    let mut parts_before = parts.subscribe();
     let segments = async {
         // The senders live as long as this future.
         let _open = known_read.wait_for(|readers| *readers == 2).await.is_ok();
+        // Parts first: out of them come the segments that are not in the store yet.
+        let parts = parts_before.wait_for(|readers| *readers == 1);
+        let _in_time = tokio::time::timeout(PARTS_PATIENCE, parts).await.is_ok();
         let start = since(&shared.read(), Utc::now()).map_or(From::Beginning, From::Time);
         let filter = Kind::Segment.filter();
         let follow = log.follow(Kind::Segment.stream(), &[&filter], start);

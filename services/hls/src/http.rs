@@ -26,7 +26,6 @@ use tower_http::{
 };
 
 use crate::{
-    cache::Cache,
     config::Config,
     error::Problem,
     follow::Shared,
@@ -71,7 +70,6 @@ pub(crate) struct Edge {
     pub(crate) shutdown: Shutdown,
     pub(crate) recordings: Recordings,
     store: MediaStore,
-    cache: Cache,
     audience: Arc<Audience>,
     keys: castlog_playback::Config,
 }
@@ -90,7 +88,6 @@ impl Edge {
             shutdown,
             recordings,
             store,
-            cache: Cache::new(config.cache_bytes),
             audience,
             keys: config.playback.clone(),
         }
@@ -265,8 +262,21 @@ async fn part(edge: &Edge, asked: Asked, key: &MediaKey) -> Result<Bytes, Proble
 
 /// An object from memory, or into memory.
 async fn cached(edge: &Edge, key: &MediaKey) -> Result<Bytes, Unread> {
-    let text = key.to_string();
-    edge.cache.get(&text, || read(edge, key, edge.cache.largest())).await
+    let (text, cache) = (key.to_string(), edge.shared.cache());
+    let load = || async {
+        match edge.shared.whole(key) {
+            Some(bytes) => Ok(bytes),
+            None => read(edge, key, cache.largest()).await,
+        }
+    };
+    match cache.get(&text, load).await {
+        // What a playlist names is there soon.
+        Err(Unread::Problem(Problem::NoMedia)) if edge.shared.read().names(key) => {
+            tracing::debug!(key = %key, "media object is not in the store yet");
+            Err(Unread::Problem(Problem::Store))
+        }
+        outcome => outcome,
+    }
 }
 
 /// Why an object is not in memory.

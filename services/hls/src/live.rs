@@ -245,6 +245,34 @@ impl Session {
         }
     }
 
+    /// The key and the bytes of a segment all of whose parts are in memory.
+    pub(crate) fn whole(&self, rendition: &str, sequence: u64) -> Option<(&str, Vec<Bytes>)> {
+        let stored = self.track(rendition)?.get(sequence).filter(|stored| !stored.gap)?;
+        let row = self.parts.row(rendition, sequence)?;
+        if stored.parts.is_empty() || row.line.0 != stored.discontinuity_sequence {
+            return None;
+        }
+        let pieces = row.whole(stored.parts.iter().map(|part| part.bytes))?;
+        let size: u64 = stored.parts.iter().map(|part| part.bytes).sum();
+        (size == stored.bytes).then_some((&stored.key, pieces))
+    }
+
+    /// Whether a playlist names an object, which then is in the store or on its way.
+    pub(crate) fn names(&self, key: &MediaKey) -> bool {
+        let Some(track) = self.track(&key.rendition) else {
+            return false;
+        };
+        let text = key.to_string();
+        match key.file {
+            File::Segment { number, .. } => track.get(number).is_some_and(|s| !s.gap && s.key == text),
+            File::Init(_) => {
+                let mut maps = track.segments.iter().filter_map(|s| s.map.as_deref());
+                maps.any(|map| map == text)
+            }
+            File::Part { .. } | File::Thumbnail => false,
+        }
+    }
+
     /// Where a part is.
     pub(crate) fn piece(&self, key: &MediaKey) -> Piecewise {
         let File::Part { segment, line, index } = key.file else {

@@ -23,6 +23,8 @@ use crate::{
 const MAX_PARTS: usize = 4096;
 /// Most bytes of parts of a session: 40 s of a ladder of 12 Mbit/s.
 const MAX_BYTES: usize = 64 << 20;
+/// Largest initialization section in bytes: most have less than a thousand.
+const MAX_SECTION: usize = 64 << 10;
 /// Most parts of a segment: a minute of the shortest ones.
 const MAX_INDEX: u32 = 1024;
 
@@ -69,6 +71,9 @@ pub(crate) fn check(part: &Part, longest: Duration) -> Result<(), &'static str> 
     if part.payload.is_empty() {
         return Err("part is empty");
     }
+    if header.init_section.len() > MAX_SECTION {
+        return Err("part has an initialization section of more than 64 KiB");
+    }
     let init: Option<MediaKey> = header.init_object_key.parse().ok();
     let own = init.is_some_and(|k| {
         let of = (k.broadcast, k.session, k.rendition.as_str());
@@ -85,6 +90,19 @@ impl Row {
     /// The parts from the first on, as far as none is missing.
     pub(crate) fn contiguous(&self) -> impl Iterator<Item = &Piece> {
         (0..).map_while(|index| self.pieces.get(&index))
+    }
+
+    /// The bytes of all parts, if those are all and each is as large as is said.
+    pub(crate) fn whole(&self, sizes: impl ExactSizeIterator<Item = u64>) -> Option<Vec<Bytes>> {
+        if sizes.len() != self.pieces.len() {
+            return None;
+        }
+        let mut pieces = self.contiguous();
+        let fits = |size: u64| {
+            let piece = pieces.next()?;
+            (piece.bytes.len() as u64 == size).then(|| piece.bytes.clone())
+        };
+        sizes.map(fits).collect()
     }
 
     fn bytes(&self) -> usize {

@@ -415,9 +415,15 @@ async fn a_store_that_is_away_is_told_and_does_not_keep_viewers_away_after() -> 
     assert_eq!(code(response).await?, away);
     s3.process().resume()?;
     fine(2).await?;
-    // The control: what the bucket does not have is no trouble with it.
+    // What a playlist names is on its way; what none names is not there.
     std::fs::remove_file(s3.folder().join(show.key("480p", "3.m4s")))?;
-    let response = edge.get(&path(3)).await?;
-    assert_eq!(code(response).await?, (StatusCode::NOT_FOUND, "H05".to_owned()));
+    assert_eq!(code(edge.get(&path(3)).await?).await?, away);
+    let init = |line: u64| format!("/media/{}", show.key("480p", &format!("init-{line}.mp4")));
+    std::fs::remove_file(s3.folder().join(show.key("480p", "init-0.mp4")))?;
+    assert_eq!(code(edge.get(&init(0)).await?).await?, away);
+    let absent = (StatusCode::NOT_FOUND, "H05".to_owned());
+    for other in [path(4), init(1)] {
+        assert_eq!(code(edge.get(&other).await?).await?, absent);
+    }
     edge.stop().await
 }

@@ -14,7 +14,11 @@ use anyhow::Context as _;
 use castlog_hls::Config;
 use castlog_playlist::check;
 use castlog_testkit::until;
-use futures::future::{join_all, try_join_all};
+use futures::{
+    TryStreamExt as _,
+    future::{join_all, try_join_all},
+};
+use object_store::{ObjectStore as _, ObjectStoreExt as _};
 use reqwest::Response;
 use support::{Edge, PARTS, PATIENCE, RENDITIONS, Show, Stage, holds};
 
@@ -276,4 +280,64 @@ async fn parts_come_again_after_their_stream_was_lost() -> anyhow::Result<()> {
     let after = edge.text_with(&show.playlist("480p"), tells("10-0-2")).await?;
     assert_eq!(check::reload(&before, &after), []);
     edge.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_store_does_not_have_yet_is_served_out_of_the_parts() -> anyhow::Result<()> {
+    let stage = Stage::build().await?;
+    let early = stage.edge(Config::default()).await?;
+    early.ready().await?;
+    let show = live(&stage).await?;
+    // Of one segment a part is missing, and nothing of it is in the store either.
+    for index in 2..PARTS - 1 {
+        try_join_all(RENDITIONS.map(|r| show.part(&stage, r, 10, 0, index))).await?;
+    }
+    for rendition in RENDITIONS {
+        show.announce_parts(&stage, rendition, 10, 0).await?;
+    }
+    for rendition in RENDITIONS {
+        let folder = show.key(rendition, "");
+        let mut objects = stage.store.list(Some(&folder.into()));
+        while let Some(object) = objects.try_next().await? {
+            stage.store.delete(&object.location).await?;
+        }
+    }
+    let late = stage.edge(Config::default()).await?;
+    let without_memory = stage
+        .edge(Config {
+            cache_bytes: 0,
+            ..Config::default()
+        })
+        .await?;
+    let media = |rendition: &str, name: &str| format!("/media/{}", show.key(rendition, name));
+    for (edge, first) in [(&early, 0), (&late, 0), (&without_memory, 8)] {
+        for rendition in RENDITIONS {
+            edge.text_with(&show.playlist(rendition), holds(10)).await?;
+            for n in first..10 {
+                let answer = edge.get(&media(rendition, &format!("{n}.m4s"))).await?;
+                let bytes = answer.error_for_status()?.bytes().await?;
+                let parts = (0..PARTS).map(|index| Show::part_bytes(rendition, n, 0, index));
+                assert_eq!(bytes, parts.collect::<Vec<_>>().concat(), "{rendition} {n}");
+            }
+            let gone = (503, "H07".to_owned());
+            assert_eq!(code(edge.get(&media(rendition, "10.m4s")).await?).await?, gone);
+        }
+    }
+    for edge in [&early, &late] {
+        let section = edge.get(&media("480p", "init-0.mp4")).await?;
+        assert_eq!(section.error_for_status()?.bytes().await?, "init");
+    }
+    // The last part comes after the entry.
+    try_join_all(RENDITIONS.map(|r| show.part(&stage, r, 10, 0, PARTS - 1))).await?;
+    for rendition in RENDITIONS {
+        until("the segment whose last part was late", PATIENCE, || async {
+            let answer = early.get(&media(rendition, "10.m4s")).await.ok()?;
+            (answer.status() == 200).then_some(())
+        })
+        .await?;
+    }
+    for edge in [early, late, without_memory] {
+        edge.stop().await?;
+    }
+    Ok(())
 }

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{LADDER, MAX_RUNGS};
+use crate::{
+    plan::{LADDER, MAX_RUNGS},
+    spool,
+};
 
 /// Speed presets of x264, fastest first.
 const PRESETS: [&str; 9] = [
@@ -48,6 +51,8 @@ pub struct Config {
     /// Milliseconds between the signs of life of a held job: a quarter of the
     /// consumer's ack wait. 100 to 60000. Default 500.
     pub progress_ms: u64,
+    /// Where media waits while the media store does not take it.
+    pub spool: spool::Config,
 }
 
 impl Default for Config {
@@ -63,6 +68,7 @@ impl Default for Config {
             thumbnails: true,
             keep_h: 24,
             progress_ms: 500,
+            spool: spool::Config::default(),
         }
     }
 }
@@ -87,6 +93,7 @@ impl Config {
             ladder_rungs,
             keep_h,
             progress_ms,
+            spool,
             ..
         } = self;
         check(
@@ -128,6 +135,14 @@ impl Config {
             (100..=60_000).contains(progress_ms),
             format!("pipeline.progress_ms is {progress_ms}, allowed are 100 to 60000"),
         );
+        let (least, most) = (spool::Config::RANGE.start(), spool::Config::RANGE.end());
+        check(
+            spool::Config::RANGE.contains(&spool.max_bytes),
+            format!(
+                "pipeline.spool.max_bytes is {}, allowed are {least} to {most}",
+                spool.max_bytes
+            ),
+        );
         problems
     }
 }
@@ -154,6 +169,10 @@ mod tests {
             keep_h: 0,
             progress_ms: 0,
             thumbnails: false,
+            spool: spool::Config {
+                max_bytes: 1,
+                ..spool::Config::default()
+            },
         };
         assert_eq!(config.validate().len(), 9);
     }

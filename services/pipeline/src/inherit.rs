@@ -150,6 +150,7 @@ mod tests {
                     discontinuity_sequence: line,
                     segment_time: DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
                     init_object_key: format!("{rendition}/init-{line}.mp4"),
+                    init_section: Bytes::new(),
                 },
                 payload: format!("{rendition}{media_sequence}.{line}.{part} ").into(),
                 position: Position {

@@ -36,6 +36,7 @@ use crate::{
     media::Micros,
     plan::Limits,
     room::{Meter, Room},
+    spool::Spool,
     store::Live,
     target::Target,
     transcode::{self, Settings},
@@ -66,7 +67,7 @@ const MISSED_SIGNS: u32 = 3;
 const LEGACY_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long jobs may take to store and log what they have once the shutdown has
-/// begun. Without the log or the store they would never be done.
+/// begun. Without the log they would never be done.
 const GRACE: Duration = Duration::from_secs(15);
 
 /// How a job ended.
@@ -103,6 +104,7 @@ fn state_of(status: &Status, session: SessionId) -> Session {
 struct Worker {
     config: Config,
     context: Context,
+    spool: Spool,
     client: reqwest::Client,
     room: Mutex<Room>,
     /// Sessions in work here: a job that is offered again while its old
@@ -140,7 +142,7 @@ impl Drop for Place {
 }
 
 /// Takes jobs until the shutdown, then lets the running ones finish.
-pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
+pub async fn run(config: Config, spool: Spool, context: Context) -> anyhow::Result<()> {
     let client = reqwest::Client::builder()
         // The ingest is near; a proxy has no business here.
         .no_proxy()
@@ -151,6 +153,7 @@ pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
     let worker = Arc::new(Worker {
         room: Mutex::new(Room::new(config.max_jobs, config.cpu_percent, processors)),
         config,
+        spool,
         client,
         running: Mutex::default(),
         context,
@@ -204,7 +207,9 @@ pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
         let client = worker.context.log.jetstream().client();
         client.flush().await.context("cannot flush the log")
     };
-    if let Ok(flushed) = timeout(GRACE, finished).await {
+    let finished = timeout(GRACE, finished).await;
+    worker.spool.finish().await;
+    if let Ok(flushed) = finished {
         return flushed;
     }
     tracing::warn!("jobs were not given back in time: each is another worker's after the ack wait");
@@ -400,7 +405,7 @@ impl Worker {
         (claim, said, opening): (Claim, Option<metadata::Produced>, Span),
     ) -> anyhow::Result<()> {
         let mut sink = Live::new(
-            self.context.media.clone(),
+            self.spool.clone(),
             Publisher::new(&self.context.log, "pipeline"),
             broadcast,
             session,

@@ -6,9 +6,10 @@
 //! a source), [`target`], [`clock`] and [`segmenter`] (where segments begin, parts and
 //! segments), [`report`] (what is said of it), [`inherit`] (what a worker that died
 //! has left). Edges: [`ingest`] and [`flv`]
-//! (HTTP-FLV in), [`gst`] (decoders and encoders), [`store`] (object store and
-//! log out), [`retention`] (old media away), [`jobs`] (the queue), [`claim`] (whose a session is). [`transcode`] joins them and needs neither
-//! the log nor a network: [`folder`] is a sink for tests and benches.
+//! (HTTP-FLV in), [`gst`] (decoders and encoders), [`store`] (media and log out), [`spool`] (the
+//! way to the object store), [`retention`] (old media away), [`jobs`] (the queue), [`claim`]
+//! (whose a session is). [`transcode`] joins them and needs neither the log nor a network:
+//! [`folder`] is a sink for tests and benches.
 
 pub mod app;
 pub mod claim;
@@ -30,6 +31,7 @@ pub mod report;
 pub mod retention;
 mod room;
 pub mod segmenter;
+pub mod spool;
 pub mod store;
 pub mod target;
 pub mod timeline;

@@ -1,7 +1,7 @@
-//! The sink of a live job: init sections, segments and thumbnails into the
-//! object store, parts and entries into the log. A segment's entry is
-//! published when the segments of all renditions with its number are stored,
-//! so that viewers and a worker that takes over see whole rows.
+//! The sink of a live job: init sections, segments and thumbnails on their way to the
+//! object store (see [`crate::spool`]), parts and entries into the log. A segment's entry
+//! is published when the segments of all renditions with its number are in the store or
+//! on the disk, so that viewers and a worker that takes over see whole rows.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,9 +14,7 @@ use castlog_log::{
     pb::{Segment, segment},
     trace,
 };
-use castlog_service::MediaStore;
 use futures::future::try_join_all;
-use object_store::{ObjectStore as _, PutMode, PutOptions, path::Path};
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument as _, Span};
 
@@ -26,6 +24,7 @@ use crate::{
     media::Micros,
     report::Report,
     segmenter::{Output, PartInfo},
+    spool::{Size, Spool},
     transcode::{Epoch, Sink},
 };
 
@@ -33,16 +32,8 @@ use crate::{
 /// fractions of a segment, so more means that one of them has fallen out.
 const MAX_ROWS: usize = 4;
 
-/// How long storing and publishing is tried again before the job is given up:
-/// meanwhile the encoders wait, and the ingest holds a few seconds for us.
+/// How long publishing is tried again before the job is given up: meanwhile the encoders wait, and the ingest holds a few seconds for us.
 const PATIENCE: Duration = Duration::from_secs(45);
-
-/// How long the store may take for an object, before it is asked anew: more than a
-/// segment may take that is to be there before the next one.
-const STORE_ATTEMPT: Duration = Duration::from_secs(15);
-
-/// How long the storing of a thumbnail is waited for.
-const THUMBNAIL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long the publishing of a part is waited for: later, its segment is near.
 const PART_PATIENCE: Duration = Duration::from_secs(1);
@@ -52,13 +43,15 @@ const PART_PAUSE: Duration = Duration::from_secs(5);
 
 /// Where a job delivers.
 pub struct Live {
-    store: MediaStore,
+    spool: Spool,
     publisher: Publisher,
     broadcast: BroadcastId,
     session: SessionId,
     part_target_ms: u32,
     claim: Claim,
     report: Option<Report>,
+    /// The initialization sections of the epoch, by track.
+    sections: Vec<Bytes>,
     rows: BTreeMap<u64, Vec<segment::Stored>>,
     /// No parts are published before this.
     parts_from: Instant,
@@ -71,7 +64,7 @@ pub struct Live {
 impl Live {
     /// The sink of one session, whose job is being taken in the span `opening`.
     pub fn new(
-        store: MediaStore,
+        spool: Spool,
         publisher: Publisher,
         broadcast: BroadcastId,
         session: SessionId,
@@ -80,13 +73,14 @@ impl Live {
         opening: Span,
     ) -> Self {
         Self {
-            store,
+            spool,
             publisher,
             broadcast,
             session,
             part_target_ms,
             claim,
             report: None,
+            sections: Vec::new(),
             rows: BTreeMap::new(),
             parts_from: Instant::now(),
             job: trace::traceparent(&opening),
@@ -96,32 +90,6 @@ impl Live {
 
     fn key(&self, rendition: &str, name: &str) -> String {
         format!("{}/{}/{rendition}/{name}", self.broadcast, self.session)
-    }
-
-    async fn put(&self, key: &str, bytes: Bytes, mode: PutMode) -> object_store::Result<()> {
-        let path = Path::from(key);
-        let attempt = || async {
-            let options = PutOptions::from(mode.clone());
-            within(STORE_ATTEMPT, self.store.put_opts(&path, bytes.clone().into(), options)).await
-        };
-        let attempts = attempt
-            .retry(backoff())
-            .when(|error: &object_store::Error| !matches!(error, object_store::Error::AlreadyExists { .. }))
-            .notify(|error, delay| tracing::warn!(key, error = %error, ?delay, "storing again"));
-        within(PATIENCE, attempts).await.map(drop)
-    }
-
-    /// Stores a segment. A key that exists is of a worker that stored it and
-    /// died before it could say so: no entry names it, so it may be replaced.
-    async fn put_segment(&self, key: &str, bytes: Bytes) -> anyhow::Result<()> {
-        match self.put(key, bytes.clone(), PutMode::Create).await {
-            Err(object_store::Error::AlreadyExists { .. }) => {
-                tracing::warn!(key, "segment replaced that no entry names");
-                self.put(key, bytes, PutMode::Overwrite).await
-            }
-            outcome => outcome,
-        }
-        .with_context(|| format!("cannot store {key}"))
     }
 
     async fn publish(&self, draft: Draft) -> anyhow::Result<()> {
@@ -141,7 +109,7 @@ impl Live {
     /// the first discontinuity sequence number of the worker that goes on.
     ///
     /// # Errors
-    /// They cannot be stored or published.
+    /// They cannot be published.
     pub async fn inherit(&mut self, rows: &[Row], renditions: &[String], heir: u64) -> anyhow::Result<()> {
         for row in rows {
             let mut segments = Vec::new();
@@ -153,7 +121,7 @@ impl Live {
                     let init = init_name(row.discontinuity_sequence());
                     stored.init_object_key = self.key(&stored.rendition, &init);
                 } else {
-                    self.put_segment(&stored.object_key, bytes).await?;
+                    self.spool.put(&stored.object_key, bytes, Size::Bounded).await;
                 }
                 segments.push(stored);
             }
@@ -247,7 +215,8 @@ impl Live {
         let object_key = self.key(rendition, &segment_name(media_sequence, epoch.discontinuity_sequence));
         let duration: Micros = parts.iter().map(|part| part.duration).sum();
         let size = bytes.len() as u64;
-        self.put_segment(&object_key, bytes).await?;
+        // Where it is lost to the store, viewers still have its parts: the broadcast goes on.
+        self.spool.put(&object_key, bytes, Size::Bounded).await;
         if let Some(report) = &mut self.report {
             report.measure(track, size, duration);
         }
@@ -293,12 +262,12 @@ impl Live {
 
 impl Sink for Live {
     async fn start(&mut self, epoch: &Epoch) -> anyhow::Result<()> {
+        self.sections.clear();
         for rendition in &epoch.renditions {
             let key = self.key(&rendition.name, &init_name(epoch.discontinuity_sequence));
-            let init = cmaf::init_section(&rendition.config)?;
-            self.put(&key, init, PutMode::Overwrite)
-                .await
-                .with_context(|| format!("cannot store {key}"))?;
+            let init = cmaf::init_section(&rendition.config).with_context(|| format!("cannot make {key}"))?;
+            self.sections.push(init.clone());
+            self.spool.put(&key, init, Size::Small).await;
         }
         self.report = Some(Report::new(epoch));
         let opening = self.opening.clone();
@@ -327,6 +296,10 @@ impl Sink for Live {
                     discontinuity_sequence: epoch.discontinuity_sequence,
                     segment_time: epoch.program_date_time(start),
                     init_object_key: self.key(rendition, &init_name(epoch.discontinuity_sequence)),
+                    init_section: match index {
+                        0 => self.sections.get(track).cloned().unwrap_or_default(),
+                        _ => Bytes::new(),
+                    },
                 };
                 self.part(header, bytes).await;
                 Ok(())
@@ -343,12 +316,7 @@ impl Sink for Live {
 
     async fn thumbnail(&mut self, jpeg: Bytes) -> anyhow::Result<()> {
         let key = self.key("thumb", "latest.jpg");
-        let path = Path::from(key.as_str());
-        // The next one comes in seconds: not worth holding anything up.
-        let put = self.store.put_opts(&path, jpeg.into(), PutOptions::default());
-        if let Err(error) = within(THUMBNAIL_PATIENCE, put).await {
-            tracing::warn!(key, error = %error, "thumbnail not stored");
-        }
+        self.spool.put(&key, jpeg, Size::Bounded).await;
         Ok(())
     }
 
@@ -378,16 +346,6 @@ pub(crate) async fn publish(publisher: &Publisher, draft: Draft) -> Result<Recei
         .when(PublishError::is_retryable)
         .notify(|error, delay| tracing::warn!(error = %error, ?delay, "publishing again"))
         .await
-}
-
-/// What the store makes of a request, if it does so in time.
-async fn within<T>(limit: Duration, request: impl Future<Output = object_store::Result<T>>) -> object_store::Result<T> {
-    timeout(limit, request).await.unwrap_or_else(|_| {
-        Err(object_store::Error::Generic {
-            store: "media",
-            source: format!("no answer within {} s", limit.as_secs()).into(),
-        })
-    })
 }
 
 fn backoff() -> ExponentialBuilder {

@@ -1,5 +1,6 @@
 //! What viewers ask the state: playlists, how far they are, and parts.
 
+use bytes::Bytes;
 use castlog_log::{BroadcastId, SessionId};
 use castlog_playback::Refusal;
 use castlog_playlist::{date_range::DateRange, media, multivariant};
@@ -224,6 +225,25 @@ impl State {
         let live = self.live.get(&broadcast);
         let session = live.and_then(|live| live.sessions.get(session));
         session.is_some_and(|session| session.track(rendition).is_some())
+    }
+
+    /// The key and the bytes of a segment all of whose parts are in memory.
+    pub(crate) fn whole(
+        &self,
+        broadcast: BroadcastId,
+        session: SessionId,
+        rendition: &str,
+        sequence: u64,
+    ) -> Option<(&str, Vec<Bytes>)> {
+        let live = self.live.get(&broadcast)?;
+        live.sessions.get(session)?.whole(rendition, sequence)
+    }
+
+    /// Whether a playlist of a live session names an object.
+    pub(crate) fn names(&self, key: &MediaKey) -> bool {
+        let live = self.live.get(&key.broadcast);
+        let session = live.and_then(|live| live.sessions.get(key.session));
+        session.is_some_and(|session| session.names(key))
     }
 
     /// Where a part of a segment is.

@@ -230,6 +230,7 @@ impl Scene {
                     "{}/{}/{rendition}/init-{discontinuity}.mp4",
                     self.broadcast, self.session
                 ),
+                init_section: bytes::Bytes::new(),
             },
             payload: vec![seed; 12_500].into(),
             position: Position {

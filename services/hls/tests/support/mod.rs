@@ -18,6 +18,7 @@ use tempfile::TempDir;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Parts of a segment that has been worked on.
 pub(crate) const PARTS: u32 = 8;
+const PART_SIZE: u64 = 500;
 pub(crate) const RENDITIONS: [&str; 3] = ["source", "480p", "audio"];
 
 pub(crate) struct Stage {
@@ -292,9 +293,14 @@ impl Show {
         self.announce(stage, rendition, n, discontinuity, size_bytes).await
     }
 
+    /// The initialization section that a part brings.
+    fn section(index: u32) -> bytes::Bytes {
+        bytes::Bytes::from_static(if index == 0 { b"init" } else { b"" })
+    }
+
     pub(crate) fn part_bytes(rendition: &str, n: u64, line: u64, index: u32) -> Vec<u8> {
         let seed = u8::try_from((n + line * 50 + u64::from(index) * 7 + rendition.len() as u64) % 251).unwrap();
-        vec![seed; 500]
+        vec![seed; PART_SIZE as usize]
     }
 
     /// Publishes a part as the pipeline does.
@@ -317,6 +323,7 @@ impl Show {
             discontinuity_sequence: line,
             segment_time: self.time(n),
             init_object_key: self.key(rendition, &format!("init-{line}.mp4")),
+            init_section: Self::section(index),
         };
         let bytes = Self::part_bytes(rendition, n, line, index);
         Ok(stage.publisher.publish_part(&header, bytes.into()).await?.sequence)
@@ -331,26 +338,36 @@ impl Show {
             let bytes: Vec<u8> = (0..PARTS)
                 .flat_map(|i| Self::part_bytes(rendition, n, line, i))
                 .collect();
-            let size = bytes.len() as u64;
             let key = self.key(rendition, &format!("{n}.m4s"));
             stage.store.put(&key.into(), PutPayload::from(bytes)).await?;
-            let parts = vec![
-                pb::segment::Part {
-                    duration_us: 250_000,
-                    size_bytes: size / u64::from(PARTS),
-                    independent: false,
-                };
-                PARTS as usize
-            ];
-            let mut stored = self.stored(rendition, n, line, size);
-            (stored.parts, stored.duration_us) = (parts, 2_000_000);
-            stored.parts[0].independent = true;
-            let event = pb::Segment {
-                event: Some(pb::segment::Event::Stored(stored)),
-            };
-            stage.publish(self.broadcast, event).await?;
+            self.announce_parts(stage, rendition, n, line).await?;
         }
         Ok(())
+    }
+
+    /// Puts a segment with parts into the log only.
+    pub(crate) async fn announce_parts(
+        &self,
+        stage: &Stage,
+        rendition: &str,
+        n: u64,
+        line: u64,
+    ) -> anyhow::Result<u64> {
+        let parts = vec![
+            pb::segment::Part {
+                duration_us: 250_000,
+                size_bytes: PART_SIZE,
+                independent: false,
+            };
+            PARTS as usize
+        ];
+        let mut stored = self.stored(rendition, n, line, PART_SIZE * u64::from(PARTS));
+        (stored.parts, stored.duration_us) = (parts, 2_000_000);
+        stored.parts[0].independent = true;
+        let event = pb::Segment {
+            event: Some(pb::segment::Event::Stored(stored)),
+        };
+        stage.publish(self.broadcast, event).await
     }
 
     fn time(&self, n: u64) -> DateTime<Utc> {

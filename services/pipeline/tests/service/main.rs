@@ -4,6 +4,7 @@
 
 mod groups;
 mod ingest;
+mod outage;
 mod retention;
 #[path = "../support/mod.rs"]
 mod support;
@@ -15,7 +16,7 @@ use castlog_log::{
     Draft, Publisher,
     pb::{Metadata, metadata, options},
 };
-use castlog_testkit::{S3Server, until};
+use castlog_testkit::until;
 use ingest::Ingest;
 use support::{AAC, h264, picture, tone};
 use world::{World, assert_parts, parts};
@@ -200,43 +201,6 @@ async fn the_log_may_be_away_for_a_while() {
         .all(|stored| stored.discontinuity_sequence == 0);
     assert!(whole, "nobody else was there to take it over");
     worker.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_bucket_may_be_away_for_a_while() {
-    let mut s3 = S3Server::start().await.unwrap();
-    let world = World::new_on(&s3).await;
-    let ingest = Ingest::start(&source(60)).await;
-    let worker = world.worker().await;
-    world.started(&ingest.url).await;
-    world.wait_for_segments(2).await;
-    s3.kill9();
-    // In its place somebody who hangs up, and tells how often a segment was tried.
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", s3.port())).await.unwrap();
-    for _ in 0..4 {
-        tokio::time::timeout(PATIENCE, listener.accept())
-            .await
-            .unwrap()
-            .unwrap();
-    }
-    drop(listener);
-    let before = world.segments().await.len();
-    s3.restart().await.unwrap();
-    world.wait_for_segments(before / 4 + 3).await;
-    world.ended().await;
-    ingest.over.store(true, Ordering::SeqCst);
-    world.wait_for_empty_queue().await;
-    let renditions = world.check().await;
-    let whole = renditions["source"]
-        .iter()
-        .all(|stored| stored.discontinuity_sequence == 0);
-    assert!(whole, "nothing is missing in between");
-    worker.stop().await;
-    // The control: one that is not in the bucket is missed.
-    let lost = &renditions["source"][0].object_key;
-    std::fs::remove_file(s3.folder().join(lost)).unwrap();
-    let missed = tokio::spawn(async move { world.check().await }).await;
-    assert!(missed.is_err_and(|error| error.is_panic()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

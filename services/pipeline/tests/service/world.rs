@@ -11,8 +11,8 @@ use castlog_log::{
     pb::{Segment, Status, metadata, segment, status},
     provision,
 };
-use castlog_pipeline::Config;
-use castlog_service::{AdminConfig, Context, MediaStoreConfig, Shutdown, open_media_store};
+use castlog_pipeline::{Config, spool};
+use castlog_service::{AdminConfig, Context, Health, MediaStoreConfig, Shutdown, open_media_store};
 use castlog_testkit::{NatsOptions, NatsServer, S3Server, until};
 use tokio::task::JoinHandle;
 
@@ -23,6 +23,8 @@ pub(crate) struct World {
     pub(crate) nats: NatsServer,
     pub(crate) folder: tempfile::TempDir,
     media: MediaStoreConfig,
+    /// Where media waits for the store.
+    spool: tempfile::TempDir,
     first: Cast,
 }
 
@@ -33,6 +35,7 @@ pub(crate) struct Cast {
     pub(crate) session: SessionId,
     /// The folder of all media.
     root: PathBuf,
+    spool: PathBuf,
 }
 
 impl Deref for World {
@@ -45,6 +48,7 @@ impl Deref for World {
 
 pub(crate) struct Worker {
     shutdown: Shutdown,
+    health: Health,
     task: JoinHandle<anyhow::Result<()>>,
 }
 
@@ -68,17 +72,19 @@ impl World {
             .unwrap();
         let log = connect(&nats, "test").await;
         provision::apply(&log, provision::Plan::default()).await.unwrap();
+        let spool = tempfile::tempdir().unwrap();
         Self {
-            first: Cast::new(log, root),
+            first: Cast::new(log, root, spool.path().to_owned()),
             nats,
             folder,
             media,
+            spool,
         }
     }
 
     /// Another broadcast.
     pub(crate) fn another(&self) -> Cast {
-        Cast::new(self.log.clone(), self.root.clone())
+        Cast::new(self.log.clone(), self.root.clone(), self.spool.path().to_owned())
     }
 
     pub(crate) async fn worker(&self) -> Worker {
@@ -99,10 +105,15 @@ impl World {
             .unwrap();
         let config = Config {
             preset: "ultrafast".to_owned(),
+            spool: spool::Config {
+                path: self.spool.path().to_owned(),
+                ..config.spool
+            },
             ..config
         };
         Worker {
             shutdown,
+            health: context.health.clone(),
             task: tokio::spawn(castlog_pipeline::run(config, context)),
         }
     }
@@ -120,13 +131,36 @@ impl World {
 }
 
 impl Cast {
-    fn new(log: Log, root: PathBuf) -> Self {
+    fn new(log: Log, root: PathBuf, spool: PathBuf) -> Self {
         Self {
             log,
             broadcast: BroadcastId::generate(),
             session: SessionId::generate(),
             root,
+            spool,
         }
+    }
+
+    /// The objects that wait for the store.
+    pub(crate) fn waiting(&self) -> Vec<String> {
+        let folders = std::fs::read_dir(&self.spool).unwrap();
+        let files = folders.flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap());
+        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.contains('+')).collect()
+    }
+
+    /// Whether a worker has taken its folder of the spool.
+    pub(crate) fn spool_is_there(&self) -> bool {
+        self.spool.join("0/lock").is_file()
+    }
+
+    /// Waits until the store has all that it was given.
+    pub(crate) async fn stored(&self) {
+        until("an empty spool", PATIENCE, || async {
+            self.waiting().is_empty().then_some(())
+        })
+        .await
+        .unwrap();
     }
 
     async fn status(&self, event: fn(status::Session) -> status::Event, url: &str) {
@@ -234,6 +268,7 @@ impl Cast {
     /// discontinuity numbers never fall; every object is there and as large as
     /// its entry says. Answers the segments by rendition.
     pub(crate) async fn check(&self) -> BTreeMap<String, Vec<segment::Stored>> {
+        self.stored().await;
         let mut renditions: BTreeMap<String, Vec<segment::Stored>> = BTreeMap::new();
         for stored in self.segments().await {
             renditions.entry(stored.rendition.clone()).or_default().push(stored);
@@ -290,6 +325,10 @@ impl Cast {
 }
 
 impl Worker {
+    pub(crate) fn ready(&self) -> bool {
+        self.health.is_ready()
+    }
+
     pub(crate) async fn stop(self) {
         self.shutdown.begin();
         self.task.await.unwrap().unwrap();
