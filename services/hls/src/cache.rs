@@ -85,6 +85,23 @@ impl Cache {
         self.lock().add(key, bytes, self.capacity);
     }
 
+    /// Puts an object in the place of the one before; nobody has asked for it.
+    pub(crate) fn replace(&self, key: &str, bytes: Bytes) {
+        if bytes.len() as u64 > self.largest() {
+            return;
+        }
+        let mut inner = self.lock();
+        if let Some(used) = inner.slots.get(key).map(|slot| slot.used) {
+            inner.remove(used);
+        }
+        inner.add(key, bytes, self.capacity);
+    }
+
+    /// An object that is in memory.
+    pub(crate) fn held(&self, key: &str) -> Option<Bytes> {
+        self.lock().slots.get(key)?.cell.get().cloned()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -241,6 +258,18 @@ mod tests {
         assert_eq!(load(&cache, "b", 1000, &loads).await, vec![0; 1000]);
         assert!(!fill(&cache, "b", 1000));
         assert_eq!(loads.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn what_is_replaced_is_held_as_it_was_last() {
+        let cache = Cache::new(1 << 20);
+        assert_eq!(cache.held("a"), None);
+        for bytes in ["first", "second"] {
+            cache.replace("a", bytes.into());
+            assert_eq!(cache.held("a").unwrap(), bytes);
+        }
+        let inner = cache.lock();
+        assert_eq!((inner.weight, inner.unasked), (OVERHEAD + 6, OVERHEAD + 6));
     }
 
     #[tokio::test]

@@ -208,7 +208,7 @@ async fn media(
         .filter(|_| !headers.contains_key(header::IF_RANGE));
     let range = range.and_then(|value| value.to_str().ok());
     let mut response = match key.file {
-        File::Thumbnail => whole(read(&edge, &key, MAX_THUMBNAIL).await?, None)?,
+        File::Thumbnail => whole(thumbnail(&edge, &key).await?, None)?,
         File::Part { .. } => whole(part(&edge, asked, &key).await?, range)?,
         File::Segment { .. } | File::Init(_) => match cached(&edge, &key).await {
             Ok(bytes) => whole(bytes, range)?,
@@ -235,6 +235,19 @@ async fn media(
         },
     );
     Ok(response)
+}
+
+/// The newest thumbnail, or the one before it while the store is away.
+async fn thumbnail(edge: &Edge, key: &MediaKey) -> Result<Bytes, Problem> {
+    let (text, cache) = (key.to_string(), edge.shared.cache());
+    match read(edge, key, MAX_THUMBNAIL).await.map_err(Problem::from) {
+        Ok(picture) => {
+            cache.replace(&text, picture.clone());
+            Ok(picture)
+        }
+        Err(Problem::Store) => cache.held(&text).ok_or(Problem::Store),
+        Err(problem) => Err(problem),
+    }
 }
 
 /// The bytes of a part, as soon as it is there.

@@ -399,8 +399,18 @@ async fn a_store_that_is_away_is_told_and_does_not_keep_viewers_away_after() -> 
         anyhow::Ok(())
     };
     let away = (StatusCode::SERVICE_UNAVAILABLE, "H07".to_owned());
+    let picture = show.key("thumb", "latest.jpg");
+    stage.store.put(&picture.clone().into(), "older".into()).await?;
+    let shown = async || {
+        let response = edge.get(&format!("/media/{picture}")).await?.error_for_status()?;
+        anyhow::Ok(response.bytes().await?)
+    };
+    assert_eq!(shown().await?, "older");
+    stage.store.put(&picture.clone().into(), "newer".into()).await?;
+    assert_eq!(shown().await?, "newer");
     fine(0).await?;
     s3.kill9();
+    assert_eq!(shown().await?, "newer");
     let response = edge.get(&path(1)).await?;
     assert_eq!(header(&response, "cache-control"), "no-store");
     assert_eq!(header(&response, "retry-after"), "1");
