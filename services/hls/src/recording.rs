@@ -187,7 +187,8 @@ fn take(session: &mut Session, broadcast: BroadcastId, past: &PastSession, entry
         Event::Segment(pb::Segment {
             event: Some(pb::segment::Event::Stored(stored)),
         }) => match read_segment(broadcast, stored) {
-            Ok((of, segment)) if of == past.id => {
+            Ok((of, mut segment)) if of == past.id => {
+                segment.gap |= stored.object_lost;
                 session.insert(&stored.rendition, stored.media_sequence, segment, Duration::MAX)
             }
             _ => false,

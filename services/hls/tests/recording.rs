@@ -10,7 +10,7 @@ mod support;
 use castlog_hls::Config;
 use castlog_log::pb::Visibility;
 use castlog_playlist::check;
-use support::{RENDITIONS, Show, Stage};
+use support::{RENDITIONS, Show, Stage, holds};
 
 async fn refused(edge: &support::Edge, path: &str) -> anyhow::Result<String> {
     let answer = edge.get(path).await?;
@@ -28,7 +28,11 @@ async fn a_session_that_is_over_is_there_as_a_whole() -> anyhow::Result<()> {
     stage.publish(show.broadcast, record).await?;
     // More than a window holds, in two lines: an encoder that came back.
     show.store_all(&stage, 0..40, 0).await?;
-    show.store_all(&stage, 40..50, 1).await?;
+    show.store_all(&stage, 40..49, 1).await?;
+    // What the store was away for: live it was there.
+    for rendition in RENDITIONS {
+        show.lose(&stage, rendition, 49, 1).await?;
+    }
     let config = || Config {
         end_grace_s: 0,
         ..Config::default()
@@ -37,6 +41,8 @@ async fn a_session_that_is_over_is_there_as_a_whole() -> anyhow::Result<()> {
     edge.ready().await?;
     let index = show.recording("index.m3u8");
     assert_eq!(refused(&edge, &index).await?, "404 H16", "it is not over");
+    let live = edge.text_with(&show.playlist("480p"), holds(49)).await?;
+    assert!(!live.contains("#EXT-X-GAP"), "{live}");
     stage.publish(show.broadcast, show.ended()).await?;
     // The next one of the same broadcast is no part of it.
     let next = show.again();
@@ -55,6 +61,8 @@ async fn a_session_that_is_over_is_there_as_a_whole() -> anyhow::Result<()> {
         let numbers: Vec<u64> = media.segments.iter().map(|s| s.sequence).collect();
         assert_eq!(numbers, (0..50).collect::<Vec<u64>>());
         assert!(!text.contains("#EXT-X-PART"), "nobody waits for anything");
+        let gaps = media.segments.iter().filter(|s| s.gap).map(|s| s.sequence);
+        assert_eq!(gaps.collect::<Vec<_>>(), [49]);
         let lines = media.segments.iter().map(|s| s.discontinuity_sequence);
         assert_eq!(lines.collect::<Vec<_>>(), [vec![0; 40], vec![1; 10]].concat());
         texts.push(text);

@@ -24,7 +24,7 @@ use crate::{
     media::Micros,
     report::Report,
     segmenter::{Output, PartInfo},
-    spool::{Size, Spool},
+    spool::{Kept, Size, Spool},
     transcode::{Epoch, Sink},
 };
 
@@ -121,7 +121,8 @@ impl Live {
                     let init = init_name(row.discontinuity_sequence());
                     stored.init_object_key = self.key(&stored.rendition, &init);
                 } else {
-                    self.spool.put(&stored.object_key, bytes, Size::Bounded).await;
+                    let kept = self.spool.put(&stored.object_key, bytes, Size::Bounded).await;
+                    stored.object_lost = kept == Kept::Lost;
                 }
                 segments.push(stored);
             }
@@ -216,7 +217,7 @@ impl Live {
         let duration: Micros = parts.iter().map(|part| part.duration).sum();
         let size = bytes.len() as u64;
         // Where it is lost to the store, viewers still have its parts: the broadcast goes on.
-        self.spool.put(&object_key, bytes, Size::Bounded).await;
+        let kept = self.spool.put(&object_key, bytes, Size::Bounded).await;
         if let Some(report) = &mut self.report {
             report.measure(track, size, duration);
         }
@@ -239,6 +240,7 @@ impl Live {
                 })
                 .collect(),
             next_media_sequence: media_sequence + 1,
+            object_lost: kept == Kept::Lost,
         };
         let row = self.rows.entry(media_sequence).or_default();
         row.push(stored);

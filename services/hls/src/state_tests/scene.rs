@@ -177,6 +177,7 @@ impl Scene {
             size_bytes: 100_000,
             parts: Vec::new(),
             next_media_sequence: n + 1,
+            object_lost: false,
         };
         self.entry(
             at(start + 2),

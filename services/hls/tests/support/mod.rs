@@ -393,6 +393,16 @@ impl Show {
         stage.publish(self.broadcast, event).await
     }
 
+    /// Puts a segment into the log whose object is lost.
+    pub(crate) async fn lose(&self, stage: &Stage, rendition: &str, n: u64, discontinuity: u64) -> anyhow::Result<u64> {
+        let mut stored = self.stored(rendition, n, discontinuity, 4_000);
+        stored.object_lost = true;
+        let event = pb::Segment {
+            event: Some(pb::segment::Event::Stored(stored)),
+        };
+        stage.publish(self.broadcast, event).await
+    }
+
     fn stored(&self, rendition: &str, n: u64, discontinuity: u64, size_bytes: u64) -> pb::segment::Stored {
         pb::segment::Stored {
             session_id: self.session.to_string(),
@@ -406,6 +416,7 @@ impl Show {
             size_bytes,
             parts: Vec::new(),
             next_media_sequence: n + 1,
+            object_lost: false,
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, path::PathBuf, sync::atomic::Ordering};
 
+use castlog_log::pb::segment::Stored;
 use castlog_pipeline::{Config, spool};
 use castlog_testkit::{S3Server, until};
 
@@ -134,9 +135,10 @@ async fn a_full_spool_stops_no_broadcast() {
     // What is in the spool stays; what comes after it is lost, until there is room.
     let segments = world.segments().await;
     let video = segments.iter().filter(|stored| stored.rendition == "source");
-    let there: Vec<bool> = video
-        .map(|s| world.folder.path().join(&s.object_key).is_file())
-        .collect();
+    let is_there = |s: &Stored| world.folder.path().join(&s.object_key).is_file();
+    let there: Vec<bool> = video.map(is_there).collect();
     let runs: Vec<bool> = there.chunk_by(|a, b| a == b).map(|run| run[0]).collect();
     assert_eq!(runs, [true, false, true], "{there:?}");
+    // And the log says which.
+    assert!(segments.iter().all(|stored| stored.object_lost != is_there(stored)));
 }
