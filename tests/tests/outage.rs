@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, ensure};
@@ -66,6 +67,7 @@ impl Viewer {
         // As players do, from some segments behind the end on.
         let begin = newest.saturating_sub(3);
         self.next.store(begin, Ordering::SeqCst);
+        let (mut asked, mut longest) = (Instant::now(), Duration::ZERO);
         while !self.stop.load(Ordering::SeqCst) {
             let (playlist, broken) = check::read_media(&text);
             ensure!(broken.is_empty(), "{broken:?} in\n{text}");
@@ -108,7 +110,10 @@ impl Viewer {
             let broken = check::reload(&text, &after);
             ensure!(broken.is_empty(), "{broken:?}\n{text}\n{after}");
             text = after;
+            longest = longest.max(asked.elapsed());
+            asked = Instant::now();
         }
+        println!("{}: {longest:?} at most from one version to the next", self.url);
         Ok(played)
     }
 

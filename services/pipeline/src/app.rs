@@ -13,7 +13,12 @@ use crate::{config::Config, gst, jobs, retention, spool::Spool};
 /// GStreamer or one of its elements is missing, or the spool cannot be used.
 pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
     gst::init()?;
-    let spool = Spool::open(&config.spool, context.media.clone(), context.health.clone())?;
+    let spool = Spool::open(
+        &config.spool,
+        config.max_jobs,
+        context.media.clone(),
+        context.health.clone(),
+    )?;
     // The queue tells nothing while it is empty; to wait for work is to be ready.
     context.health.set("pipeline", true);
     let mut tasks = Tasks::new(&context.shutdown);

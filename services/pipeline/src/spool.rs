@@ -37,10 +37,12 @@ const DIRECT: Duration = Duration::from_millis(500);
 /// How long the store may take for an object that nobody waits for.
 const ATTEMPT: Duration = Duration::from_secs(15);
 
-/// Objects on their way to the store at a time: one after the other would be too slow
-/// for a store that is far away. One that the store refuses does not hold up the others,
-/// as long as fewer than these are.
-const ABREAST: usize = 4;
+/// Objects on their way to the store at a time, per job and in all: what was made while
+/// the store was away has to go faster than what is being made, also to a store that is
+/// far away. One that the store refuses does not hold up the others, as long as fewer
+/// than these are.
+const ABREAST: usize = 2;
+const ABREAST_RANGE: (usize, usize) = (4, 64);
 
 /// Waits between attempts at a store that is away: the first, and the longest.
 const DELAYS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -138,23 +140,26 @@ struct Inner {
     store: MediaStore,
     folder: Arc<Folder>,
     max_bytes: u64,
+    abreast: usize,
     state: Mutex<State>,
     filled: Notify,
     health: Health,
 }
 
 impl Spool {
-    /// Takes a folder of the spool, with what a process that died has left in it.
+    /// Takes a folder of the spool, with what a process that died has left in it, for a
+    /// process of so many jobs.
     ///
     /// # Errors
     /// The folder cannot be used.
-    pub fn open(config: &Config, store: MediaStore, health: Health) -> anyhow::Result<Self> {
+    pub fn open(config: &Config, jobs: usize, store: MediaStore, health: Health) -> anyhow::Result<Self> {
         let folder = Folder::claim(&config.path)?;
         let found = folder.objects()?;
         let this = Self(Arc::new(Inner {
             store,
             folder: Arc::new(folder),
             max_bytes: config.max_bytes,
+            abreast: (ABREAST * jobs).clamp(ABREAST_RANGE.0, ABREAST_RANGE.1),
             state: Mutex::default(),
             filled: Notify::new(),
             health,
@@ -257,7 +262,7 @@ impl Spool {
     async fn round(&self, told: &mut Option<Instant>) -> Round {
         let first: Vec<(u64, String, bool)> = {
             let state = self.lock();
-            let first = state.waiting.iter().take(ABREAST);
+            let first = state.waiting.iter().take(self.0.abreast);
             first
                 .map(|(order, object)| (*order, object.key.clone(), object.own))
                 .collect()

@@ -45,7 +45,7 @@ impl Stage {
         };
         // The store is opened while it is there, as a service does.
         let store = open_media_store(&MediaStoreConfig::folder(self.media())).unwrap();
-        Spool::open(&config, store, self.health.clone()).unwrap()
+        Spool::open(&config, 1, store, self.health.clone()).unwrap()
     }
 
     fn stored(&self, key: &str) -> Option<Vec<u8>> {
@@ -90,6 +90,10 @@ async fn what_the_store_does_not_take_waits_for_it() {
     stage.come_back();
     // What comes now stands in line.
     assert_eq!(put(&spool, "b/s/source/10-0.m4s", b"ten").await, Kept::Spooled);
+    // The oldest first.
+    assert_eq!(spool.round(&mut None).await, Round::Progress);
+    let there: Vec<bool> = keys.iter().map(|key| stage.stored(key).is_some()).collect();
+    assert_eq!(there, [[true; 4].as_slice(), &[false; 5]].concat());
     drain(&spool).await;
     for key in &keys {
         assert_eq!(stage.stored(key).unwrap(), b"waits");
