@@ -175,7 +175,11 @@ async fn sources_of_every_kind_play() -> anyhow::Result<()> {
         variants.sort_by_key(|variant| std::cmp::Reverse(variant.resolution));
         let sizes: Vec<_> = variants.iter().filter_map(|variant| variant.resolution).collect();
         assert_eq!(sizes, case.sizes, "{name}");
-        for variant in &variants {
+        let (pictures, sound): (Vec<_>, Vec<_>) = variants.iter().partition(|v| v.resolution.is_some());
+        let sound: Vec<_> = sound.iter().map(|variant| variant.codecs.join(",")).collect();
+        let wanted: &[&str] = if case.audio { &["mp4a.40.2"] } else { &[] };
+        assert_eq!(sound, wanted, "{name}");
+        for variant in pictures {
             let rate = variant.frame_rate.unwrap_or_default();
             assert!((rate - case.frame_rate).abs() < 0.01, "{name}: {rate} frames a second");
             let codecs = variant.codecs.iter().map(|codec| &codec[..4]).collect::<Vec<_>>();
@@ -198,6 +202,31 @@ async fn sources_of_every_kind_play() -> anyhow::Result<()> {
         encoder.stop().await?;
         system.reaches(&id, "ended").await?;
     }
+    system.stop().await
+}
+
+#[tokio::test]
+async fn a_broadcast_of_sound_alone_plays() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    let (id, key) = system.create(json!({ "title": "radio" })).await?;
+    let source = format!("{TONE} {AAC}");
+    let encoder = Encoder::start(
+        &source.split_whitespace().collect::<Vec<_>>(),
+        &format!("{}/{key}", system.rtmp),
+    )?;
+    let stream = Stream::of(&system, &id, 2).await?;
+    assert_eq!(stream.renditions.keys().collect::<Vec<_>>(), ["audio"]);
+    let [variant] = &stream.multivariant.variants[..] else {
+        anyhow::bail!("{:?}", stream.multivariant);
+    };
+    assert_eq!(
+        (&variant.codecs[..], &variant.audio),
+        (&["mp4a.40.2".to_owned()][..], &None)
+    );
+    let url = stream.renditions["audio"].as_str();
+    player::ffmpeg(url).await?;
+    player::hlsdemux(url, Track::Audio, 1).await?;
+    encoder.stop().await?;
     system.stop().await
 }
 

@@ -80,7 +80,7 @@ async fn from_an_encoder_to_a_search_result() -> anyhow::Result<()> {
     let names: Vec<&str> = stream.renditions.keys().map(String::as_str).collect();
     assert_eq!(names, ["360p", "480p", "audio", "source"]);
     let sizes: Vec<_> = stream.multivariant.variants.iter().map(|v| v.resolution).collect();
-    assert_eq!(sizes, [Some((1280, 720)), Some((854, 480)), Some((640, 360))]);
+    assert_eq!(sizes, [Some((1280, 720)), Some((854, 480)), Some((640, 360)), None]);
     for url in stream.renditions.values() {
         player::ffmpeg(url.as_str()).await?;
     }

@@ -1,6 +1,10 @@
 // Plays one HLS URL in one video element and reports what a page needs to show
 // about it. Knows hls.js and the browser's autoplay rules, nothing of the API.
 //
+// hls.js leaves the variant without a picture out where others have one. So it is
+// loaded here as a stream of its own: when the viewer picks it, or while the line is
+// too slow for any picture.
+//
 // hls.js comes first wherever it runs: some browsers claim to play HLS natively
 // and then do so without parts and without a seekable range. Its light build
 // lacks audio of its own playlist, which ours have.
@@ -12,16 +16,23 @@ import { keep, kept } from "./storage";
 export type Phase = "starting" | "playing" | "trouble" | "finished" | "unsupported";
 
 export interface Quality {
-  /** Index of the level in hls.js. */
+  /** Index of the level in hls.js, or `audioOnly`. */
   level: number;
+  /** Empty for `audioOnly`, which has a name in each language. */
   label: string;
+  height: number;
 }
+
+/** The quality that is the sound without any picture. */
+export const audioOnly = -2;
 
 export interface PlayerView {
   phase: Phase;
   qualities: Quality[];
   /** Level picked by the viewer; -1 = automatic. */
   picked: number;
+  /** Only the sound plays: the viewer wants that, or the line gives no more. */
+  listening: "no" | "picked" | "slow";
   /** What is on the screen, e.g. "720p"; empty until known. */
   current: string;
   /** "muted": the browser allowed no sound; "blocked": it allowed nothing. */
@@ -68,7 +79,17 @@ const mediaErrorWindowMs = 10_000;
 const behindLiveSeconds = 4;
 // Shorter waits for data are ordinary buffering.
 const stallMs = 4000;
+// Waits are forgotten this much slower than they add up: a picture that stands still
+// for a fifth of the time is none.
+const forgetting = 1 / 4;
+// The picture is tried again on a line that has been this much faster than it needs,
+// for this long; after each failure twice as long.
+const headroom = 1.5;
+const firstReturnMs = 15_000;
+const lastReturnMs = 300_000;
+const lookMs = 500;
 const qualityKey = "castlog.quality";
+const listened = "audio";
 const volumeKey = "castlog.volume";
 
 export class Player {
@@ -76,6 +97,7 @@ export class Player {
     phase: "starting",
     qualities: [],
     picked: auto,
+    listening: "no",
     current: "",
     autoplay: "ok",
     paused: true,
@@ -95,6 +117,17 @@ export class Player {
   private over = false;
   private failures = 0;
   private lastMediaError = -Infinity;
+  /** Height of the quality that is wanted, `listened`, or "auto". */
+  private wanted = kept(qualityKey) ?? "auto";
+  /** Playlist of the sound alone, where the stream has one beside its pictures. */
+  private soundUrl: string | undefined;
+  /** Bits per second of the lightest picture. */
+  private lightest = Infinity;
+  /** Since when a piece of media has been on its way. */
+  private loadingSince: number | undefined;
+  private waitedMs = 0;
+  private fastMs = 0;
+  private returnMs = firstReturnMs;
   private retryTimer: number | undefined;
   private stallTimer: number | undefined;
   private readonly listening = new AbortController();
@@ -133,7 +166,10 @@ export class Player {
       if (this.view.autoplay === "blocked") this.update({ autoplay: video.muted ? "muted" : "ok" });
     });
     // While paused nothing is timed, and the live edge moves on all the same.
-    const ticking = window.setInterval(() => this.look(), 500);
+    const ticking = window.setInterval(() => {
+      this.look();
+      this.mindTheLine();
+    }, lookMs);
     this.listening.signal.addEventListener("abort", () => window.clearInterval(ticking));
   }
 
@@ -161,8 +197,12 @@ export class Player {
   /** The viewer's choice, which holds on other pages and days too. */
   pick(level: number): void {
     if (!this.hls) return;
+    const quality = this.view.qualities.find((found) => found.level === level);
+    this.wanted = level === audioOnly ? listened : String(quality?.height || "auto");
+    keep(qualityKey, this.wanted);
+    if (level === audioOnly) return this.turn("picked");
+    if (this.view.listening !== "no") return this.turn("no");
     this.hls.nextLevel = level;
-    keep(qualityKey, level === auto ? "auto" : String(this.hls.levels[level]?.height ?? "auto"));
     this.update({ picked: level });
   }
 
@@ -234,20 +274,39 @@ export class Player {
     window.__castlog = { hls, video: this.video };
 
     hls.on(Engine.Events.MANIFEST_PARSED, () => {
+      void this.play();
+      if (this.view.listening !== "no") return;
       // The choice of another day, and of before a rebuild.
-      const height = Number(kept(qualityKey));
+      const height = Number(this.wanted);
       const level = hls.levels.findIndex((found) => height > 0 && found.height === height);
       if (level >= 0) hls.startLevel = hls.nextLevel = level;
       this.update({ picked: level });
       this.readQualities();
-      void this.play();
+    });
+    // Comes after the above, with what hls.js has left out.
+    hls.on(Engine.Events.MANIFEST_LOADED, (_, { levels }) => {
+      if (this.view.listening !== "no") return;
+      const pictures = levels.filter(({ videoCodec, height }) => videoCodec || height);
+      const sound = levels.find(({ audioCodec, videoCodec, height }) => audioCodec && !videoCodec && !height);
+      this.soundUrl = pictures.length > 0 ? sound?.url : undefined;
+      this.lightest = Math.min(...pictures.map(({ bitrate }) => bitrate));
+      this.readQualities();
+      // Not from within what hls.js is doing.
+      if (this.soundUrl && this.wanted === listened) window.setTimeout(() => this.turn("picked"));
     });
     hls.on(Engine.Events.LEVELS_UPDATED, () => this.readQualities());
     hls.on(Engine.Events.LEVEL_SWITCHED, (_, { level }) => this.update({ current: this.label(level) }));
+    hls.on(Engine.Events.FRAG_LOADING, (_, { frag }) => {
+      if (frag.type === "main") this.loadingSince = performance.now();
+    });
+    hls.on(Engine.Events.FRAG_LOADED, (_, { frag }) => {
+      if (frag.type === "main") this.loadingSince = undefined;
+    });
     hls.on(Engine.Events.FRAG_BUFFERED, () => {
       this.failures = 0;
     });
     hls.on(Engine.Events.ERROR, (_, { fatal, type }) => {
+      this.loadingSince = undefined;
       if (!fatal) return;
       const now = performance.now();
       if (type === Engine.ErrorTypes.MEDIA_ERROR && now - this.lastMediaError > mediaErrorWindowMs) {
@@ -257,8 +316,62 @@ export class Player {
       }
       this.retry();
     });
-    hls.loadSource(this.url);
+    this.loadSource();
     hls.attachMedia(this.video);
+  }
+
+  private loadSource(): void {
+    const slow = this.view.listening === "slow";
+    if (this.hls) {
+      // Parts of sound are too small to measure a line by, and each costs it a request.
+      this.hls.lowLatencyMode = !slow;
+      this.hls.loadSource((this.view.listening !== "no" && this.soundUrl) || this.url);
+    }
+  }
+
+  /** Goes over to the sound alone, or back to the picture, at the same moment of the stream. */
+  private turn(listening: PlayerView["listening"]): void {
+    const { hls } = this;
+    if (!hls || this.destroyed || listening === this.view.listening) return;
+    const back = this.view.behindLive || this.view.recorded ? hls.playingDate?.getTime() : undefined;
+    const same = listening !== "no" && this.view.listening !== "no";
+    this.waitedMs = this.fastMs = 0;
+    this.loadingSince = undefined;
+    this.update({ listening, picked: listening === "picked" ? audioOnly : auto });
+    if (same) {
+      hls.lowLatencyMode = listening !== "slow";
+      return;
+    }
+    if (back !== undefined && this.Hls) {
+      hls.once(this.Hls.Events.FRAG_BUFFERED, () => {
+        const date = hls.playingDate?.getTime();
+        if (date !== undefined) this.video.currentTime += (back - date) / 1000;
+      });
+    }
+    this.loadSource();
+  }
+
+  /** While the viewer leaves the quality to us: is there enough for a picture? */
+  private mindTheLine(): void {
+    const { hls, view, video } = this;
+    if (!hls || !this.soundUrl || this.over || video.paused || view.picked !== auto) {
+      this.waitedMs = this.fastMs = 0;
+      return;
+    }
+    const waits = video.readyState < HTMLMediaElement.HAVE_FUTURE_DATA;
+    if (view.listening === "slow") {
+      const fast = !waits && hls.bandwidthEstimate > this.lightest * headroom;
+      this.fastMs = fast ? this.fastMs + lookMs : 0;
+      if (this.fastMs < this.returnMs) return;
+      this.returnMs = Math.min(2 * this.returnMs, lastReturnMs);
+      this.turn("no");
+      return;
+    }
+    this.waitedMs = Math.max(0, this.waitedMs + (waits ? lookMs : -lookMs * forgetting));
+    if (this.waitedMs < stallMs) return;
+    // Nothing is on its way while the encoder is gone: the line is not to blame.
+    const stuck = this.loadingSince !== undefined && performance.now() - this.loadingSince > stallMs;
+    if (stuck || hls.bandwidthEstimate < this.lightest) this.turn("slow");
   }
 
   private attachNative(): void {
@@ -310,6 +423,7 @@ export class Player {
   }
 
   private readQualities(): void {
+    if (this.view.listening !== "no") return;
     const levels = this.hls?.levels ?? [];
     const seen = new Set<string>();
     const qualities = levels
@@ -317,7 +431,8 @@ export class Player {
       .sort((a, b) => b.height - a.height || b.bitrate - a.bitrate)
       // Levels that read the same (redundant or other codecs): the best of them.
       .filter(({ label }) => !seen.has(label) && seen.add(label))
-      .map(({ level, label }) => ({ level, label }));
+      .map(({ level, height, label }) => ({ level, height, label }));
+    if (this.soundUrl) qualities.push({ level: audioOnly, height: 0, label: "" });
     const known = this.view.picked < levels.length;
     this.update({ qualities, picked: known ? this.view.picked : auto });
   }

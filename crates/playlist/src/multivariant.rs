@@ -148,7 +148,16 @@ mod tests {
                 channels: 2,
                 uri: "audio/index.m3u8".to_owned(),
             }],
-            variants: vec![variant("source", 1080, 5_000_000), variant("720p", 720, 2_600_000)],
+            variants: vec![
+                variant("source", 1080, 5_000_000),
+                variant("720p", 720, 2_600_000),
+                Variant {
+                    codecs: vec!["mp4a.40.2".to_owned()],
+                    resolution: None,
+                    frame_rate_milli: 0,
+                    ..variant("audio", 0, 140_000)
+                },
+            ],
         };
         assert_eq!(check::multivariant(&playlist.render()), []);
         insta::assert_snapshot!(playlist.render());

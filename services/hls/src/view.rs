@@ -42,6 +42,9 @@ pub(crate) fn multivariant(id: SessionId, session: &Session) -> Option<Playlist>
             .enumerate()
             .map(|(index, r)| shared_audio(id, r, index))
             .collect();
+        playlist
+            .variants
+            .extend(audio.first().map(|r| sound_alone(id, session, r)));
     }
     if playlist.variants.is_empty() {
         return None;
@@ -89,6 +92,15 @@ fn variant(id: SessionId, session: &Session, rendition: &Rendition, audio: &[&Re
         resolution: (rendition.width > 0 && rendition.height > 0).then_some((rendition.width, rendition.height)),
         frame_rate_milli: rendition.frame_rate_milli,
         audio: (!audio.is_empty()).then(|| AUDIO_GROUP.to_owned()),
+    }
+}
+
+/// What is left of the broadcast on a line that is too slow for any picture. It is of the
+/// group like all variants, so that a player which knows languages keeps the one chosen.
+fn sound_alone(id: SessionId, session: &Session, audio: &Rendition) -> Variant {
+    Variant {
+        audio: Some(AUDIO_GROUP.to_owned()),
+        ..variant(id, session, audio, &[])
     }
 }
 

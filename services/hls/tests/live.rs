@@ -114,11 +114,12 @@ async fn everything_that_a_playlist_names_can_be_loaded() -> anyhow::Result<()> 
     assert_eq!(violations, []);
     assert_eq!(
         multivariant.variants.iter().map(|v| v.resolution).collect::<Vec<_>>(),
-        [Some((1280, 720)), Some((853, 480))]
+        [Some((1280, 720)), Some((853, 480)), None]
     );
     let uris: Vec<&String> = multivariant
         .variants
         .iter()
+        .filter(|v| v.resolution.is_some())
         .map(|v| &v.uri)
         .chain(multivariant.renditions.iter().filter_map(|r| r.uri.as_ref()))
         .collect();
@@ -146,9 +147,17 @@ async fn everything_that_a_playlist_names_can_be_loaded() -> anyhow::Result<()> 
         assert_eq!(media.segments.len(), 8);
         weights.push(samples);
     }
-    for (variant, samples) in multivariant.variants.iter().zip(&weights) {
-        assert_eq!(check::bandwidth(variant.bandwidth, &[samples, &weights[2]], 2), []);
+    let [source, lower, audio] = &weights[..] else {
+        panic!("{} renditions", weights.len())
+    };
+    // The last variant is the sound alone.
+    let together: [&[&[Sample]]; 3] = [&[source, audio], &[lower, audio], &[audio]];
+    for (variant, samples) in multivariant.variants.iter().zip(together) {
+        assert_eq!(check::bandwidth(variant.bandwidth, samples, 2), []);
     }
+    let listening = &multivariant.variants[2];
+    assert_eq!(Some(&listening.uri), multivariant.renditions[0].uri.as_ref());
+    assert_eq!(listening.codecs, ["mp4a.40.2"]);
     edge.stop().await
 }
 

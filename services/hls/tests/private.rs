@@ -104,7 +104,11 @@ async fn play(client: &reqwest::Client, start: &str) -> anyhow::Result<Vec<(Url,
             None => Some(line).filter(|line| !line.starts_with('#')),
         });
         for uri in uris {
-            wanted.push(url.join(uri)?);
+            let uri = url.join(uri)?;
+            // The sound is a rendition and a variant.
+            if !wanted.contains(&uri) && !loaded.iter().any(|(url, _)| *url == uri) {
+                wanted.push(uri);
+            }
         }
     }
     Ok(loaded)

@@ -160,6 +160,71 @@ test("13 the quality can be chosen, is the one on the screen, and stays", async 
   await page.context().close();
 });
 
+/** Which playlist plays: that of the whole stream, or of its sound alone. */
+const listens = (page) => page.evaluate(() => window.__castlog?.hls?.url?.includes("/audio/") ?? false);
+
+test("13 the sound alone is the last of the qualities, never the first choice, and stays once chosen", async () => {
+  const page = await open();
+  await watch(page, onAir.game.id);
+  const { playback_url } = await api("GET", `/v1/broadcasts/${onAir.game.id}`);
+  const variants = (await (await fetch(playback_url)).text()).split("\n").filter((line) => line.startsWith("#EXT-X-STREAM-INF"));
+  assert.deepEqual(variants.map((line) => line.includes("RESOLUTION=")), [true, true, false]);
+  const menu = page.locator("select[name=quality]");
+  const offered = await menu.locator("option").evaluateAll((options) => options.map(({ label }) => label));
+  assert.deepEqual([offered[1], offered[2], offered[3]], ["360p", "240p", "Audio only"]);
+  assert.equal(await listens(page), false);
+  assert.ok((await look(page)).height > 0);
+  await menu.selectOption({ label: "Audio only" });
+  const alone = async () => {
+    await until("only the sound plays", async () => ((await listens(page)) && (await look(page)).height === 0 ? true : undefined));
+    await plays(page);
+    const sound = () => page.locator(".picture video").evaluate((video) => video.webkitAudioDecodedByteCount);
+    const before = await sound();
+    await until("sound is decoded", async () => ((await sound()) > before ? true : undefined));
+    assert.equal(await menu.evaluate((select) => select.selectedOptions[0].label), "Audio only");
+  };
+  await alone();
+  await page.reload();
+  await alone();
+  // Who is behind goes on where they were, in the past of the broadcast.
+  await page.getByRole("slider", { name: "Position in the stream" }).press("Home");
+  const date = () => page.evaluate(() => window.__castlog.hls.playingDate?.getTime());
+  await page.getByRole("button", { name: "Go live" }).waitFor();
+  await plays(page);
+  const was = await date();
+  await menu.selectOption({ label: "240p" });
+  await until("the same moment of the broadcast", async () => ((await listens(page)) || !(Math.abs((await date()) - was) < 4000) ? undefined : true));
+  await until("the picture is back", async () => ((await look(page)).height === 240 ? true : undefined));
+  await plays(page);
+  await page.context().close();
+
+  const korean = await open({ locale: "ko-KR" });
+  await watch(korean, onAir.game.id);
+  await korean.locator("option", { hasText: "소리만" }).waitFor({ state: "attached" });
+  await korean.context().close();
+});
+
+test("13 a line too slow for a picture plays the sound, and the picture comes back with the line", async (t) => {
+  const page = await open();
+  await watch(page, onAir.game.id);
+  await plays(page);
+  const line = await page.context().newCDPSession(page);
+  const throughput = (bytes) => line.send("Network.emulateNetworkConditions", { offline: false, latency: 20, downloadThroughput: bytes, uploadThroughput: -1 });
+  // More than the sound takes, less than the smallest picture.
+  await throughput(18_000);
+  const from = performance.now();
+  await page.getByText("Only the sound plays for now.").waitFor();
+  t.diagnostic(`listens ${Math.round(performance.now() - from)} ms after the line has become slow`);
+  assert.equal(await listens(page), true);
+  await plays(page);
+  assert.equal(await page.locator("select[name=quality] option").first().innerText(), "Auto (Audio only)");
+  await throughput(-1);
+  await until("the picture is back", async () => ((await look(page)).height > 0 ? true : undefined));
+  assert.equal(await listens(page), false);
+  await plays(page);
+  await page.context().close();
+});
+
 test("14 keys do what the help says, and nothing where somebody types", async () => {
   const page = await open();
   await watch(page, onAir.game.id);
@@ -237,6 +302,9 @@ test("16 when the encoder drops, the page says so and plays on without a reload"
   const said = page.locator(".overlay:not([hidden])");
   await until("it says reconnecting", async () => ((await said.count()) && /Waiting for it to come back/.test(await said.innerText())) || undefined);
   assert.equal(await page.locator(".badge").innerText(), "Reconnecting");
+  // Longer than a slow line is borne with: this is none.
+  await page.waitForTimeout(7000);
+  assert.equal(await listens(page), false);
   const { at } = await look(page);
   const from = performance.now();
   encoder = push(drop.key);

@@ -2,7 +2,7 @@
 import { useEffect, useRef } from "react";
 import { elapsedSeconds } from "../format";
 import { useSpeech } from "../i18n";
-import type { Player, PlayerView } from "../player";
+import { audioOnly, type Player, type PlayerView } from "../player";
 import { type Command, commandOf } from "../shortcuts";
 import { Icon } from "./icon";
 
@@ -44,6 +44,7 @@ export function Controls({ player, view, onFullscreen }: Props) {
     return () => document.removeEventListener("keydown", press);
   }, [player, view.volume, onFullscreen]);
 
+  const current = view.listening === "no" ? view.current : t("watch.audio_only");
   const quality = (
     <label className="quality">
       <span className="quality-label">{t("watch.quality")}</span>
@@ -54,11 +55,11 @@ export function Controls({ player, view, onFullscreen }: Props) {
         onChange={(event) => player.pick(Number(event.target.value))}
       >
         <option value={-1}>
-          {view.picked === -1 && view.current ? t("watch.auto.now", { quality: view.current }) : t("watch.auto")}
+          {view.picked === -1 && current ? t("watch.auto.now", { quality: current }) : t("watch.auto")}
         </option>
         {view.qualities.map(({ level, label }) => (
           <option key={level} value={level}>
-            {label}
+            {level === audioOnly ? t("watch.audio_only") : label}
           </option>
         ))}
       </select>

@@ -51,6 +51,8 @@ export function Stage({ url, state, titles, recorded = false }: Props) {
     if (state === "interrupted" && !recorded) return t("watch.reconnecting");
     if (phase === "trouble") return t("watch.trouble");
     if (phase === "starting") return t("watch.preparing");
+    if (view?.listening === "slow") return t("watch.slow");
+    if (view?.listening === "picked") return t("watch.audio_only");
     return "";
   })();
   const origin = view?.origin;

@@ -341,7 +341,7 @@ fn bandwidth_covers_what_segments_weigh() {
     };
     let announced = bandwidth(&log);
     // Measured audio of 400 kbit/s is above the 128 kbit/s that were announced.
-    assert_eq!(announced, [3_400_000, 1_400_000]);
+    assert_eq!(announced, [3_400_000, 1_400_000, 400_000]);
     log.push(heavy);
     assert_eq!(bandwidth(&log)[0], 5_400_000, "4.94 Mbit/s of video and 0.4 of audio");
 }
