@@ -21,6 +21,12 @@ await run("recording.mjs WATCH_URL", 1, async ({ page }, url) => {
   await until("it is at its beginning", () => page.evaluate(() => window.__castlog.video.currentTime < 2 || undefined));
   const words = await timeline.getAttribute("aria-valuetext");
   check(/ of /.test(words), `the position reads ${words}`);
+  const box = await timeline.boundingBox();
+  await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
+  const picture = page.locator(".preview img");
+  await until("a picture of the storyboard", () =>
+    picture.evaluate((image) => (image.complete && image.naturalWidth === 800) || undefined),
+  );
   // The page of the recording itself can be shared.
   await page.goto(new URL(await link.getAttribute("href"), url).href);
   await page.locator('[data-player="playing"]').waitFor();

@@ -1,4 +1,4 @@
-// The picture at another moment of a stream: a second hls.js at the lowest
+// The picture at another moment of a stream that has no storyboard there: a second hls.js at the lowest
 // quality, which loads nothing before somebody points at the time line.
 import type Hls from "hls.js";
 

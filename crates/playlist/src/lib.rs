@@ -1,6 +1,6 @@
 //! HLS playlists: a snapshot goes in, the text of a playlist comes out.
 //!
-//! [`media`], [`low_latency`], [`date_range`] and [`multivariant`] render; [`bitrate`] measures what the
+//! [`media`], [`low_latency`], [`date_range`], [`multivariant`] and [`storyboard`] render; [`bitrate`] measures what the
 //! `BANDWIDTH` attribute promises; [`check`] is a strict validator that reads
 //! nothing but text, so that what a real server sends can be held against the
 //! specification. The specification is draft-pantos-hls-rfc8216bis (HLS 2nd
@@ -14,4 +14,5 @@ pub mod date_range;
 pub mod low_latency;
 pub mod media;
 pub mod multivariant;
+pub mod storyboard;
 mod write;

@@ -36,6 +36,7 @@ use crate::{
     recording::Recordings,
     rooms::{LONGEST_WAIT, Looked},
     state::{Absent, Asked},
+    storyboard::{self, Storyboards},
     token::{self, Ticket},
     viewers::Audience,
 };
@@ -53,7 +54,7 @@ const STORE_RETRIES: usize = 2;
 const STORE_DELAY: Duration = Duration::from_millis(50);
 /// How long a browser may remember that requests from anywhere are allowed.
 const PREFLIGHT_LIFETIME: Duration = Duration::from_secs(86_400);
-/// A segment or an initialization section never changes.
+/// A segment, an initialization section or a sheet of pictures never changes.
 const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 const YEAR_S: u64 = 31_536_000;
 /// Largest thumbnail in bytes: one is a small JPEG.
@@ -69,6 +70,7 @@ pub(crate) struct Edge {
     pub(crate) shared: Shared,
     pub(crate) shutdown: Shutdown,
     pub(crate) recordings: Recordings,
+    pub(crate) storyboards: Storyboards,
     store: MediaStore,
     audience: Arc<Audience>,
     keys: castlog_playback::Config,
@@ -87,6 +89,7 @@ impl Edge {
             shared,
             shutdown,
             recordings,
+            storyboards: Storyboards::new(store.clone(), &config.media_base),
             store,
             audience,
             keys: config.playback.clone(),
@@ -140,9 +143,14 @@ fn router(edge: Edge) -> Router {
         .route("/live/{broadcast}/access", get(access))
         .route("/live/{broadcast}/index.m3u8", get(playlists::multivariant))
         .route("/live/{broadcast}/{rendition}/index.m3u8", get(playlists::media))
+        .route("/live/{broadcast}/storyboard.vtt", get(storyboard::live))
         .route(
             "/recordings/{broadcast}/{session}/index.m3u8",
             get(playlists::recorded_multivariant),
+        )
+        .route(
+            "/recordings/{broadcast}/{session}/storyboard.vtt",
+            get(storyboard::of_recording),
         )
         .route(
             "/recordings/{broadcast}/{session}/{rendition}/index.m3u8",
@@ -210,13 +218,13 @@ async fn media(
     let mut response = match key.file {
         File::Thumbnail => whole(thumbnail(&edge, &key).await?, None)?,
         File::Part { .. } => whole(part(&edge, asked, &key).await?, range)?,
-        File::Segment { .. } | File::Init(_) => match cached(&edge, &key).await {
+        File::Segment { .. } | File::Init(_) | File::Sheet(_) => match cached(&edge, &key).await {
             Ok(bytes) => whole(bytes, range)?,
             Err(Unread::TooLarge { size }) => stream(&edge, &key, size, range).await?,
             Err(Unread::Problem(problem)) => return Err(problem),
         },
     };
-    if key.file != File::Thumbnail {
+    if !matches!(key.file, File::Thumbnail | File::Sheet(_)) {
         edge.watched(key.broadcast, peer, &headers);
     }
     let headers = response.headers_mut();

@@ -5,6 +5,8 @@ use std::{fmt, str::FromStr};
 
 use castlog_log::{BroadcastId, SessionId};
 
+use crate::storyboard::Sheet;
+
 /// Longest name of a rendition, in bytes: names are like `1080p` or `audio`.
 const MAX_RENDITION: usize = 32;
 
@@ -15,7 +17,7 @@ pub struct MediaKey {
     pub broadcast: BroadcastId,
     /// The session.
     pub session: SessionId,
-    /// Name of the rendition; `thumb` for thumbnails.
+    /// Name of the rendition; `thumb` for thumbnails and storyboards.
     pub rendition: String,
     /// What the object is.
     pub file: File,
@@ -46,6 +48,8 @@ pub enum File {
     },
     /// The newest thumbnail, which is replaced again and again.
     Thumbnail,
+    /// Pictures of a storyboard.
+    Sheet(Sheet),
 }
 
 /// Text that is not the key of a media object.
@@ -53,8 +57,8 @@ pub enum File {
 #[error("not the key of a media object")]
 pub struct InvalidKey;
 
-/// Folder of thumbnails, in the place of a rendition.
-const THUMB: &str = "thumb";
+/// Folder of thumbnails and storyboards, in the place of a rendition.
+pub(crate) const THUMB: &str = "thumb";
 const LATEST: &str = "latest.jpg";
 
 impl MediaKey {
@@ -62,7 +66,7 @@ impl MediaKey {
     #[must_use]
     pub fn content_type(&self) -> &'static str {
         match self.file {
-            File::Thumbnail => "image/jpeg",
+            File::Thumbnail | File::Sheet(_) => "image/jpeg",
             _ if self.rendition.starts_with("audio") => "audio/mp4",
             File::Segment { .. } | File::Init(_) | File::Part { .. } => "video/mp4",
         }
@@ -90,6 +94,7 @@ impl fmt::Display for MediaKey {
             File::Init(n) => write!(f, "init-{n}.mp4"),
             File::Part { segment, line, index } => write!(f, "{segment}-{line}-{index}.m4s"),
             File::Thumbnail => f.write_str(LATEST),
+            File::Sheet(sheet) => sheet.fmt(f),
         }
     }
 }
@@ -118,7 +123,10 @@ impl FromStr for MediaKey {
 
 fn file_of(rendition: &str, file: &str) -> Option<File> {
     if rendition == THUMB {
-        return (file == LATEST).then_some(File::Thumbnail);
+        return match file {
+            LATEST => Some(File::Thumbnail),
+            _ => file.parse().ok().map(File::Sheet),
+        };
     }
     if !is_rendition(rendition) {
         return None;
@@ -166,6 +174,7 @@ mod tests {
             ("720p/17-2-3.m4s", "video/mp4"),
             ("audio/17-2-0.m4s", "audio/mp4"),
             ("thumb/latest.jpg", "image/jpeg"),
+            ("thumb/3-1800000000000-10000-5x160x90-25.jpg", "image/jpeg"),
         ] {
             let text = format!("{FOLDER}/{file}");
             let key: MediaKey = text.parse().unwrap();
@@ -200,6 +209,12 @@ mod tests {
             "720p/1.m4s?x",
             "thumb/1.m4s",
             "thumb/other.jpg",
+            "thumb/3-1800000000000-10000-5x160x90-025.jpg",
+            "thumb/3-1800000000000-10000-5x160x90-0.jpg",
+            "thumb/3-1800000000000-10000-5-160-90-25.jpg",
+            "thumb/3-1800000000000-10000-5x160x90.jpg",
+            "thumb/3-1800000000000-10000-5x160x90-25-1.jpg",
+            "720p/3-1800000000000-10000-5x160x90-25.jpg",
             "720p/latest.jpg",
             "%2e%2e/1.m4s",
             "a/b/1.m4s",

@@ -25,6 +25,7 @@ mod session;
 mod state;
 #[cfg(test)]
 mod state_tests;
+mod storyboard;
 mod token;
 mod view;
 mod viewers;
@@ -32,3 +33,4 @@ mod viewers;
 pub use app::{Running, run, start};
 pub use config::Config;
 pub use key::{File, InvalidKey, MediaKey};
+pub use storyboard::Sheet;

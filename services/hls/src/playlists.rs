@@ -45,7 +45,7 @@ pub(crate) async fn multivariant(
     let text = edge.shared.read().multivariant(asked, now)?.render();
     // It changes with the ladder and, a little, with measured bit rates.
     let shown = Shown::new(text, 2, 0);
-    Ok(answer(&shown, asked.lifetime_s(shown.lifetime_s, now), &headers))
+    Ok(answer(&shown, TYPE, asked.lifetime_s(shown.lifetime_s, now), &headers))
 }
 
 /// Query of a media playlist.
@@ -148,11 +148,11 @@ pub(crate) async fn media(
         Some(_) => u64::from(shown.target_duration) * BLOCKED_LIFETIME,
         None => shown.lifetime_s,
     };
-    Ok(answer(&shown, asked.lifetime_s(lifetime_s, Utc::now()), &headers))
+    Ok(answer(&shown, TYPE, asked.lifetime_s(lifetime_s, Utc::now()), &headers))
 }
 
 /// A recording of a broadcast, and how long an answer about it may be kept.
-async fn recorded(
+pub(crate) async fn recorded(
     edge: &Edge,
     (broadcast, session): (&str, &str),
     ticket: &Ticket,
@@ -176,7 +176,7 @@ pub(crate) async fn recorded_multivariant(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let (recording, lifetime_s) = recorded(&edge, (&broadcast, &session), &ticket).await?;
-    Ok(answer(recording.multivariant(), lifetime_s, &headers))
+    Ok(answer(recording.multivariant(), TYPE, lifetime_s, &headers))
 }
 
 pub(crate) async fn recorded_media(
@@ -187,7 +187,7 @@ pub(crate) async fn recorded_media(
 ) -> Result<Response, Problem> {
     let (recording, lifetime_s) = recorded(&edge, (&broadcast, &session), &ticket).await?;
     let shown = recording.media(&rendition).ok_or(Problem::NoRendition)?;
-    Ok(answer(shown, lifetime_s, &headers))
+    Ok(answer(shown, TYPE, lifetime_s, &headers))
 }
 
 impl Shown {
@@ -227,7 +227,7 @@ fn takes_gzip(request: &HeaderMap) -> bool {
     })
 }
 
-fn answer(shown: &Shown, lifetime_s: u64, request: &HeaderMap) -> Response {
+pub(crate) fn answer(shown: &Shown, kind: HeaderValue, lifetime_s: u64, request: &HeaderMap) -> Response {
     let matches = |value: &HeaderValue| {
         value
             .to_str()
@@ -240,7 +240,7 @@ fn answer(shown: &Shown, lifetime_s: u64, request: &HeaderMap) -> Response {
         let is_packed = packed.is_some();
         let mut response = packed.unwrap_or_else(|| shown.text.clone()).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, TYPE);
+        headers.insert(header::CONTENT_TYPE, kind);
         if is_packed {
             headers.insert(header::CONTENT_ENCODING, const { HeaderValue::from_static("gzip") });
         }

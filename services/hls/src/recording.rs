@@ -16,6 +16,7 @@ use crate::{
     error::Problem,
     rooms::Shown,
     session::{Session, read_segment},
+    storyboard::{self, Run},
     view,
 };
 
@@ -44,6 +45,8 @@ const BESIDE: &str = "../../../../media";
 pub(crate) struct Recording {
     multivariant: Shown,
     media: HashMap<String, Shown>,
+    /// Where the seconds of what is to be seen lie in time.
+    runs: Vec<Run>,
     segments: usize,
 }
 
@@ -58,7 +61,10 @@ impl Recording {
         });
         let playlists: Vec<(String, media::Playlist)> = playlists.collect();
         let target = session.target_duration();
+        let pictures = session.first_picture();
+        let pictures = playlists.iter().find(|(name, _)| Some(&**name) == pictures);
         Some(Self {
+            runs: pictures.map_or_else(Vec::new, |(_, playlist)| storyboard::runs(playlist)),
             multivariant: Shown::new(multivariant.render(), LIFETIME_S, target),
             segments: playlists.iter().map(|(_, playlist)| playlist.segments.len()).sum(),
             media: playlists
@@ -70,6 +76,10 @@ impl Recording {
 
     pub(crate) const fn multivariant(&self) -> &Shown {
         &self.multivariant
+    }
+
+    pub(crate) fn runs(&self) -> &[Run] {
+        &self.runs
     }
 
     pub(crate) fn media(&self, rendition: &str) -> Option<&Shown> {

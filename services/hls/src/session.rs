@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use castlog_log::{BroadcastId, Part, SessionId, pb, pb::metadata::Produced};
+use castlog_log::{
+    BroadcastId, Part, SessionId, pb,
+    pb::{RenditionKind, metadata::Produced},
+};
 use castlog_playlist::{bitrate, media};
 use chrono::{DateTime, Utc};
 
@@ -265,6 +268,13 @@ impl Session {
         self.tracks
             .iter()
             .filter(move |(name, track)| *name != but && !track.is_empty())
+    }
+
+    /// The name of the first rendition with a picture.
+    pub(crate) fn first_picture(&self) -> Option<&str> {
+        let renditions = &self.produced.as_ref()?.renditions;
+        let picture = renditions.iter().find(|r| r.kind == RenditionKind::Video as i32);
+        picture.map(|rendition| &*rendition.name)
     }
 
     pub(crate) fn track(&self, rendition: &str) -> Option<&Track> {

@@ -43,7 +43,8 @@ pub struct Config {
     /// How many rungs of the default ladder are made for a source. A ladder in a
     /// broadcast's options is not cut. 0 to 6. Default 2.
     pub ladder_rungs: usize,
-    /// Whether a picture of each live session is kept, renewed every 5 s. Default true.
+    /// Whether a picture of each live session is kept, renewed every 5 s, and a storyboard
+    /// with one each 10 s. Default true.
     pub thumbnails: bool,
     /// Hours that the media of a session stays in the store after its end, unless it is
     /// recorded. 1 to 720. Default 24.

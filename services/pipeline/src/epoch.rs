@@ -44,6 +44,9 @@ const ENCODED: usize = 32;
 /// encoders need to start, so reaching it means that one of them is stuck.
 const HELD: usize = 1024;
 
+/// Thumbnails and the storyboard.
+const PICTURES: u32 = 2;
+
 /// What an epoch begins with.
 pub(crate) struct Start {
     pub(crate) source: Source,
@@ -70,8 +73,11 @@ pub(crate) struct Running {
     passthrough: bool,
     /// Whether renditions are made of the video.
     encodes: bool,
-    /// Set while the chain of the video is there for thumbnails alone, and makes them.
-    pictures: bool,
+    /// Kinds of pictures that are still to end, where the chain of the video is there for
+    /// them alone.
+    pictures: u32,
+    /// The newest sheet of the storyboard, until the epoch is known.
+    sheet: Option<gst::Sheet>,
     /// Why it makes none.
     undecodable: mpsc::Receiver<String>,
     audio_track: Option<usize>,
@@ -160,7 +166,8 @@ impl Running {
             clock: SegmentClock::new(aim, start.target.overdue()),
             passthrough: plan.passthrough,
             encodes: !rungs.is_empty(),
-            pictures,
+            pictures: if pictures { PICTURES } else { 0 },
+            sheet: None,
             undecodable,
             open: slots.iter().filter(|slot| slot.rendition.is_none()).count(),
             encoded,
@@ -279,7 +286,7 @@ impl Running {
                 self.mind_silence(core, unit.dts).await?;
                 match &self.video {
                     // Keyframes are enough for them, and cheap to decode.
-                    Some(chain) if self.pictures && unit.sync => chain.offer(unit),
+                    Some(chain) if self.pictures > 0 && unit.sync => chain.offer(unit),
                     Some(_) if self.encodes => return Ok(Step::Feed(track, unit)),
                     _ => {}
                 }
@@ -384,8 +391,13 @@ impl Running {
                 Ok(())
             }
             Encoded::Thumbnail(jpeg) => send(core, Command::Thumbnail(jpeg)).await,
-            Encoded::ThumbnailsEnd => {
-                self.pictures = false;
+            Encoded::Sheet(sheet) if self.started => send(core, Command::Sheet(sheet)).await,
+            Encoded::Sheet(sheet) => {
+                self.sheet = Some(sheet);
+                Ok(())
+            }
+            Encoded::PicturesEnd => {
+                self.pictures = self.pictures.saturating_sub(1);
                 Ok(())
             }
             Encoded::End { .. } => {
@@ -398,7 +410,7 @@ impl Running {
     /// The session goes on without thumbnails.
     fn without_pictures(&mut self, reason: &str) {
         tracing::warn!(reason, "no thumbnails of a source that is passed through");
-        self.pictures = false;
+        self.pictures = 0;
     }
 
     fn check_progress(&self, waiting: bool) -> Result<(), Error> {
@@ -415,7 +427,7 @@ impl Running {
             chain.finish();
         }
         let deadline = Instant::now() + DRAIN;
-        while self.open > 0 || self.pictures {
+        while self.open > 0 || self.pictures > 0 {
             tokio::select! {
                 biased;
                 Some(encoded) = self.encoded.recv() => self.collect(core, encoded).await?,
@@ -456,6 +468,9 @@ impl Running {
             target: self.start.target,
         };
         send(core, Command::Start(Box::new(epoch))).await?;
+        if let Some(sheet) = self.sheet.take() {
+            send(core, Command::Sheet(sheet)).await?;
+        }
         let held = std::mem::take(&mut self.held);
         self.emit(core, held).await
     }

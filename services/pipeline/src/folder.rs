@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     flv::Packets,
-    media::Packet,
+    gst::Sheet,
+    media::{Micros, Packet},
     segmenter::{Output, PartInfo},
     transcode::{self, Epoch, Settings, Sink},
 };
@@ -89,6 +90,8 @@ pub struct Folder {
     pub parts: Vec<(String, u64, u32, PartInfo)>,
     /// Number of thumbnails.
     pub thumbnails: usize,
+    /// Start and number of pictures of each sheet.
+    pub sheets: Vec<(Micros, u32)>,
 }
 
 impl Folder {
@@ -100,6 +103,7 @@ impl Folder {
             segments: Vec::new(),
             parts: Vec::new(),
             thumbnails: 0,
+            sheets: Vec::new(),
         }
     }
 
@@ -164,6 +168,12 @@ impl Sink for Folder {
     async fn thumbnail(&mut self, jpeg: Bytes) -> anyhow::Result<()> {
         self.thumbnails += 1;
         self.write("thumb", "latest.jpg", &jpeg).await?;
+        Ok(())
+    }
+
+    async fn sheet(&mut self, _: &Epoch, sheet: Sheet) -> anyhow::Result<()> {
+        self.sheets.push((sheet.start, sheet.tiles));
+        self.write("thumb", "sheet.jpg", &sheet.jpeg).await?;
         Ok(())
     }
 

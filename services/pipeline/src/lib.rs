@@ -5,11 +5,11 @@
 //! Pure: [`timeline`] (one time line), [`probe`] and [`plan`] (what is made of
 //! a source), [`target`], [`clock`] and [`segmenter`] (where segments begin, parts and
 //! segments), [`report`] (what is said of it), [`inherit`] (what a worker that died
-//! has left). Edges: [`ingest`] and [`flv`]
-//! (HTTP-FLV in), [`gst`] (decoders and encoders), [`store`] (media and log out), [`spool`] (the
-//! way to the object store), [`retention`] (old media away), [`jobs`] (the queue), [`claim`]
-//! (whose a session is). [`transcode`] joins them and needs neither the log nor a network:
-//! [`folder`] is a sink for tests and benches.
+//! has left), `storyboard` (how its sheets are named), `room` (for another session). Edges:
+//! [`ingest`] and [`flv`] (HTTP-FLV in), [`gst`] (decoders and encoders), [`store`] (media and
+//! log out), [`spool`] (the way to the object store), [`retention`] (old media away), [`jobs`]
+//! (the queue), [`claim`] (whose a session is). [`transcode`] joins them and needs neither the
+//! log nor a network: [`folder`] is a sink for tests and benches.
 
 pub mod app;
 pub mod claim;
@@ -33,6 +33,7 @@ mod room;
 pub mod segmenter;
 pub mod spool;
 pub mod store;
+mod storyboard;
 pub mod target;
 pub mod timeline;
 mod tracks;

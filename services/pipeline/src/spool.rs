@@ -21,7 +21,7 @@ use bytes::Bytes;
 use castlog_metrics::{Loss, metrics};
 use castlog_service::{Health, MediaStore, Shutdown};
 use futures::future::join_all;
-use object_store::{Error, ObjectStore as _, PutMode, PutOptions, path::Path};
+use object_store::{Error, ObjectStore as _, ObjectStoreExt as _, PutMode, PutOptions, path::Path};
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::Notify,
@@ -198,6 +198,20 @@ impl Spool {
                 self.lose(key, &reason);
                 Kept::Lost
             }
+        }
+    }
+
+    /// Deletes an object that is of no use any more from the store. While that is away it
+    /// stays, until the media of its session goes.
+    pub async fn delete(&self, key: &str) {
+        if !self.is_empty() {
+            return;
+        }
+        let path = Path::from(key);
+        match timeout(DIRECT, self.0.store.delete(&path)).await {
+            Ok(Ok(()) | Err(Error::NotFound { .. })) => {}
+            Ok(Err(error)) => tracing::warn!(key, error = %error, "an outdated object stays"),
+            Err(_) => tracing::warn!(key, "an outdated object stays: the media store does not answer"),
         }
     }
 

@@ -1,7 +1,7 @@
-//! The sink of a live job: init sections, segments and thumbnails on their way to the
-//! object store (see [`crate::spool`]), parts and entries into the log. A segment's entry
-//! is published when the segments of all renditions with its number are in the store or
-//! on the disk, so that viewers and a worker that takes over see whole rows.
+//! The sink of a live job: init sections, segments, thumbnails and the storyboard on their
+//! way to the object store (see [`crate::spool`]), parts and entries into the log. A
+//! segment's entry is published when the segments of all renditions with its number are in
+//! the store or on the disk, so that viewers and a worker that takes over see whole rows.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -20,11 +20,13 @@ use tracing::{Instrument as _, Span};
 
 use crate::{
     claim::Claim,
+    gst,
     inherit::Row,
     media::Micros,
     report::Report,
     segmenter::{Output, PartInfo},
     spool::{Kept, Size, Spool},
+    storyboard::{self, Sheets},
     transcode::{Epoch, Sink},
 };
 
@@ -53,6 +55,7 @@ pub struct Live {
     /// The initialization sections of the epoch, by track.
     sections: Vec<Bytes>,
     rows: BTreeMap<u64, Vec<segment::Stored>>,
+    sheets: Sheets,
     /// No parts are published before this.
     parts_from: Instant,
     /// The span of the job until its first segments are in the log.
@@ -82,6 +85,7 @@ impl Live {
             report: None,
             sections: Vec::new(),
             rows: BTreeMap::new(),
+            sheets: Sheets::default(),
             parts_from: Instant::now(),
             job: trace::traceparent(&opening),
             opening,
@@ -319,6 +323,17 @@ impl Sink for Live {
     async fn thumbnail(&mut self, jpeg: Bytes) -> anyhow::Result<()> {
         let key = self.key("thumb", "latest.jpg");
         self.spool.put(&key, jpeg, Size::Bounded).await;
+        Ok(())
+    }
+
+    async fn sheet(&mut self, epoch: &Epoch, sheet: gst::Sheet) -> anyhow::Result<()> {
+        let key = self.key("thumb", &storyboard::name(epoch, &sheet));
+        if self.spool.put(&key, sheet.jpeg, Size::Bounded).await == Kept::Lost {
+            return Ok(());
+        }
+        if let Some(outdated) = self.sheets.stored(epoch.discontinuity_sequence, sheet.start, key) {
+            self.spool.delete(&outdated).await;
+        }
         Ok(())
     }
 

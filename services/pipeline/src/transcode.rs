@@ -91,7 +91,7 @@ pub struct Settings {
     pub limits: Limits,
     /// `x264enc speed-preset`.
     pub preset: String,
-    /// Whether thumbnails are made.
+    /// Whether thumbnails and the storyboard are made.
     pub thumbnails: bool,
     /// Media sequence number of the first segment.
     pub first_media_sequence: u64,
@@ -146,6 +146,8 @@ pub trait Sink: Send {
     fn output(&mut self, epoch: &Epoch, output: Output) -> impl Future<Output = anyhow::Result<()>> + Send;
     /// A JPEG picture of the stream.
     fn thumbnail(&mut self, jpeg: Bytes) -> impl Future<Output = anyhow::Result<()>> + Send;
+    /// Pictures of the epoch for a storyboard: a new sheet, or the last one with more.
+    fn sheet(&mut self, epoch: &Epoch, sheet: gst::Sheet) -> impl Future<Output = anyhow::Result<()>> + Send;
     /// The epoch is complete.
     fn end(&mut self, epoch: &Epoch) -> impl Future<Output = anyhow::Result<()>> + Send;
 }
@@ -155,6 +157,7 @@ pub(crate) enum Command {
     Start(Box<Epoch>),
     Output(Output),
     Thumbnail(Bytes),
+    Sheet(gst::Sheet),
     End,
 }
 
@@ -201,8 +204,9 @@ async fn deliver<S: Sink>(mut commands: mpsc::Receiver<Command>, sink: &mut S) -
             }
             (Command::Output(output), Some(epoch)) => sink.output(epoch, output).await?,
             (Command::Thumbnail(jpeg), _) => sink.thumbnail(jpeg).await?,
+            (Command::Sheet(sheet), Some(epoch)) => sink.sheet(epoch, sheet).await?,
             (Command::End, Some(epoch)) => sink.end(epoch).await?,
-            (Command::Output(_) | Command::End, None) => {}
+            (Command::Output(_) | Command::Sheet(_) | Command::End, None) => {}
         }
     }
     Ok(())

@@ -11,7 +11,7 @@ use castlog_pipeline::{
     media::Packet,
     transcode::{self, Error, Settings},
 };
-use support::{AAC, complaints, ffmpeg_flv, h264, join, packets, picture, run, settings, tone, verify};
+use support::{AAC, complaints, ffmpeg_flv, gray, h264, join, packets, picture, run, settings, tone, verify};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -90,11 +90,36 @@ async fn a_source_that_is_only_passed_through_has_thumbnails() {
         let folder = run(settings, packets(&flv), root.path()).await.unwrap();
         assert_eq!(renditions(&folder), ["source avc1 256x144 true", "audio mp4a 2ch true"]);
         verify(&folder, 25, 8.0, 0.05);
-        assert_eq!(folder.thumbnails > 0, thumbnails);
+        assert_eq!(
+            (folder.thumbnails > 0, folder.sheets.len()),
+            (thumbnails, thumbnails.into())
+        );
         if thumbnails {
             assert_eq!(complaints(&root.path().join("thumb/latest.jpg")), "");
+            assert_eq!(complaints(&root.path().join("thumb/sheet.jpg")), "");
         }
     }
+}
+
+#[tokio::test]
+async fn a_storyboard_has_a_picture_for_each_ten_seconds() {
+    // Of one brightness in each, and not as wide as the places on a sheet.
+    let source = "-f lavfi -i nullsrc=s=32x24:r=25:d=26,geq=lum=50+floor(T/10)*60:cb=128:cr=128,scale=480:360";
+    let flv = ffmpeg_flv(&format!("{source} {}", h264(50, 0)));
+    let (folder, root) = transcode(&flv).await;
+    let tiles: Vec<u32> = folder.sheets.iter().map(|(_, tiles)| *tiles).collect();
+    assert_eq!(tiles, [1, 2, 3]);
+    let start = folder.sheets[0].0;
+    assert!(folder.sheets.iter().all(|sheet| sheet.0 == start), "one sheet");
+    let gray = gray(&root.path().join("thumb/sheet.jpg"));
+    assert_eq!(gray.len(), 800 * 450);
+    let at = |x: usize, y: usize| i32::from(gray[y * 800 + x]);
+    let middles = [80, 240, 400, 560].map(|x| at(x, 45));
+    for (seen, wanted) in middles.into_iter().zip([50, 110, 170, 16]) {
+        assert!((seen - wanted).abs() < 12, "{middles:?}");
+    }
+    // Borders left and right of a picture of 4:3.
+    assert!(at(5, 45) < 25 && at(155, 45) < 25 && at(30, 45) > 40);
 }
 
 #[tokio::test]

@@ -107,8 +107,21 @@ test("11 the latency indicator is true, and one can go live", async (t) => {
   await page.context().close();
 });
 
+/** Points at three tenths of the time line. */
+async function pointAt(page) {
+  const line = page.getByRole("slider", { name: "Position in the stream" });
+  const box = await line.boundingBox();
+  await page.mouse.move(box.x + box.width * 0.3, box.y + box.height / 2);
+  const preview = page.locator(".preview");
+  await preview.waitFor();
+  assert.match(await preview.innerText(), /−\d+:\d\d/);
+  return preview;
+}
+
 test("12 one can seek in the past, by pointer with a preview and by keyboard", async () => {
   const page = await open();
+  const loaded = [];
+  page.on("response", (response) => loaded.push(new URL(response.url()).pathname));
   await watch(page, onAir.game.id);
   const line = page.getByRole("slider", { name: "Position in the stream" });
   await until("a past of 20 s", async () => (Number(await line.getAttribute("min")) <= -20 ? true : undefined));
@@ -121,19 +134,31 @@ test("12 one can seek in the past, by pointer with a preview and by keyboard", a
   await page.keyboard.press("End");
   await page.keyboard.press("l");
 
-  const box = await line.boundingBox();
-  await page.mouse.move(box.x + box.width * 0.3, box.y + box.height / 2);
-  const preview = page.locator(".preview");
-  await preview.waitFor();
-  await until("a picture of then", async () =>
-    (await preview.locator("video").evaluate((video) => video.readyState >= 2 && video.videoHeight)) || undefined,
-  );
-  assert.match(await preview.innerText(), /−\d+:\d\d/);
+  const preview = await pointAt(page);
+  // From a sheet of the storyboard, without a second player.
+  const picture = preview.locator("img");
+  await until("a picture of then", async () => (await picture.evaluate((image) => image.complete && image.naturalWidth)) || undefined);
+  assert.equal(await picture.evaluate((image) => image.naturalWidth), 800);
+  assert.ok(loaded.some((path) => /\/thumb\/\d+-\d+-10000-5x160x90-\d+\.jpg$/.test(path)), "no sheet was loaded");
+  assert.equal(await preview.locator("video").evaluate((video) => video.readyState), 0);
   const live = (await look(page)).at;
   await page.mouse.down();
   await page.mouse.up();
   await until("it is there", async () => ((await look(page)).at < live - 4 ? true : undefined));
   await plays(page);
+  await page.context().close();
+});
+
+test("12 where there is no storyboard, the preview plays the stream itself", async () => {
+  const page = await open();
+  await page.route("**/storyboard.vtt", (route) => route.fulfill({ body: "WEBVTT\n", headers: { "access-control-allow-origin": "*" } }));
+  await watch(page, onAir.game.id);
+  await plays(page);
+  const preview = await pointAt(page);
+  await until("a picture of then", async () =>
+    (await preview.locator("video").evaluate((video) => video.readyState >= 2 && video.videoHeight)) || undefined,
+  );
+  assert.equal(await preview.locator("img").count(), 0);
   await page.context().close();
 });
 

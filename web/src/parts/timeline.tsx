@@ -6,6 +6,7 @@ import { elapsedSeconds } from "../format";
 import { useSpeech } from "../i18n";
 import type { Player, PlayerView } from "../player";
 import { Preview } from "../preview";
+import { atDate, atSecond, type Picture, Storyboard } from "../storyboard";
 
 export interface Mark {
   title: string;
@@ -23,10 +24,12 @@ export function Timeline({ player, view, marks }: Props) {
   const { t } = useSpeech();
   const [dragged, setDragged] = useState<number>();
   const [pointed, setPointed] = useState<number>();
+  const [pictures, setPictures] = useState<Picture[]>([]);
   const held = useRef(false);
   const line = useRef<HTMLDivElement>(null);
-  const picture = useRef<HTMLVideoElement>(null);
+  const moving = useRef<HTMLVideoElement>(null);
   const preview = useRef<Preview>(null);
+  const board = useRef<Storyboard>(null);
   const origin = useRef(view.origin);
   useEffect(() => {
     origin.current = view.origin;
@@ -35,6 +38,7 @@ export function Timeline({ player, view, marks }: Props) {
     return () => {
       preview.current?.destroy();
       preview.current = null;
+      board.current = null;
     };
   }, [player.url]);
 
@@ -53,13 +57,30 @@ export function Timeline({ player, view, marks }: Props) {
         ? t("watch.behind", { time: elapsedSeconds(-behind) })
         : t("watch.at_live");
 
+  const pictureOf = (pictures: Picture[], behind: number) => {
+    const at = view.to + behind;
+    if (view.recorded) return atSecond(pictures, at);
+    return view.origin === undefined ? undefined : atDate(pictures, view.origin + at * 1000);
+  };
+  const picture = pointed === undefined ? undefined : pictureOf(pictures, pointed);
+
   const point = (event: PointerEvent) => {
     const box = line.current?.getBoundingClientRect();
     if (!box || box.width === 0 || length === 0) return;
     const behind = Math.min(0, ((event.clientX - box.left) / box.width - 1) * length);
     setPointed(behind);
-    if (!picture.current) return;
-    preview.current ??= new Preview(picture.current, player.url, () => origin.current);
+    void look(behind);
+  };
+  const look = async (behind: number) => {
+    board.current ??= new Storyboard(player.url, view.recorded);
+    const asked = board.current;
+    const found = await asked.look();
+    // Meanwhile it may be another stream.
+    if (asked !== board.current) return;
+    setPictures(found);
+    // Where there is no storyboard, the stream itself is loaded at that moment.
+    if (pictureOf(found, behind) || !moving.current) return;
+    preview.current ??= new Preview(moving.current, player.url, () => origin.current);
     void preview.current.show(view.to + behind);
   };
   const slide = (behind: number) => {
@@ -100,7 +121,14 @@ export function Timeline({ player, view, marks }: Props) {
         onChange={(event) => slide(Number(event.target.value))}
       />
       <div className="preview" hidden={pointed === undefined} aria-hidden="true" style={{ left: place(pointed ?? 0) }}>
-        <video ref={picture} muted playsInline tabIndex={-1} />
+        {picture && (
+          <img
+            src={picture.url}
+            alt=""
+            style={{ width: picture.width, height: picture.height, objectPosition: `-${picture.x}px -${picture.y}px` }}
+          />
+        )}
+        <video ref={moving} muted playsInline tabIndex={-1} style={picture && { display: "none" }} />
         <span>{pointed === undefined ? "" : view.recorded ? elapsedSeconds(length + pointed) : `−${elapsedSeconds(-pointed)}`}</span>
         <span className="preview-title">{titleAt(marks, view.to + (pointed ?? 0))}</span>
       </div>

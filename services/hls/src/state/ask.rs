@@ -11,6 +11,7 @@ use crate::{
     key::MediaKey,
     live::{Piecewise, Reach},
     session::Session,
+    storyboard::{self, Run},
     view,
 };
 
@@ -167,6 +168,25 @@ impl State {
             None if announced => Err(Absent::Starting),
             _ => Err(Absent::NoRendition),
         }
+    }
+
+    /// The session that is shown, and where the seconds of its playlists lie in time.
+    ///
+    /// # Errors
+    /// There is nothing to show.
+    pub(crate) fn time_line(
+        &self,
+        asked: Asked,
+        wanted: Option<SessionId>,
+        now: DateTime<Utc>,
+    ) -> Result<(SessionId, Vec<Run>), Absent> {
+        let (id, session, over) = self.session(asked, wanted, now)?;
+        let pictures = session.first_picture();
+        let playlist = pictures.and_then(|name| session.playlist(name, over, ""));
+        Ok((
+            id,
+            playlist.map_or_else(Vec::new, |playlist| storyboard::runs(&playlist)),
+        ))
     }
 
     /// What happened since the first segment of a playlist; nothing later than its end,

@@ -370,7 +370,7 @@ impl Show {
         stage.publish(self.broadcast, event).await
     }
 
-    fn time(&self, n: u64) -> DateTime<Utc> {
+    pub(crate) fn time(&self, n: u64) -> DateTime<Utc> {
         self.start + TimeDelta::milliseconds(2000 * i64::try_from(n).unwrap())
     }
 

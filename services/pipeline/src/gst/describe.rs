@@ -2,7 +2,7 @@
 
 use gstreamer as gst;
 
-use super::{Error, VideoSettings};
+use super::{Error, VideoSettings, sheets::TILE};
 use crate::plan::{AUDIO_BITRATE, Rung};
 
 /// Bytes that an `appsrc` holds before it blocks: several seconds of the
@@ -25,6 +25,9 @@ const THUMBNAIL_INTERVAL: u32 = 5;
 
 /// Height of thumbnails in pixels.
 const THUMBNAIL_HEIGHT: u32 = 180;
+
+/// Of 100: pictures of this size are looked at for a moment.
+const SHEET_QUALITY: u32 = 70;
 
 /// Makes GStreamer ready and checks that every element is there.
 pub fn init() -> Result<(), Error> {
@@ -111,12 +114,19 @@ pub(super) fn video(settings: &VideoSettings<'_>) -> String {
         above = format!("rung{track}");
     }
     if settings.thumbnails {
+        let (width, height) = TILE;
         text += &format!(
             " {above}. ! queue leaky=downstream max-size-buffers=2 max-size-bytes=0 max-size-time=0 \
              ! videorate drop-only=true ! video/x-raw,framerate=1/{THUMBNAIL_INTERVAL} \
-             ! videoconvertscale ! video/x-raw,height={THUMBNAIL_HEIGHT},pixel-aspect-ratio=1/1 \
-             ! jpegenc ! {}",
-            appsink("thumbnails"),
+             ! videoconvertscale ! video/x-raw,height={THUMBNAIL_HEIGHT},pixel-aspect-ratio=1/1 ! tee name=small \
+             small. ! {queue} ! jpegenc ! {thumbnails} \
+             small. ! {queue} ! videoconvertscale \
+             ! video/x-raw,format=I420,width={width},height={height},pixel-aspect-ratio=1/1 ! {tiles} \
+             appsrc name=board format=time ! jpegenc quality={SHEET_QUALITY} ! {sheets}",
+            queue = queue(2),
+            thumbnails = appsink("thumbnails"),
+            tiles = appsink("tiles"),
+            sheets = appsink("sheets"),
         );
     }
     text

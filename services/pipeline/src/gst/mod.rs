@@ -11,6 +11,7 @@ mod describe;
 mod frames;
 mod samples;
 mod scale;
+mod sheets;
 
 use std::{
     collections::VecDeque,
@@ -23,8 +24,8 @@ use gstreamer::{self as gst, prelude::*};
 use gstreamer_app::AppSrc;
 use tokio::sync::mpsc;
 
-pub use self::describe::init;
 use self::samples::{collect, collect_thumbnails};
+pub use self::{describe::init, sheets::Sheet};
 use crate::{
     media::{AccessUnit, Micros},
     plan::{Rung, SourceAudio, SourceVideo},
@@ -68,8 +69,10 @@ pub enum Encoded {
     Boundary(Micros),
     /// A picture of the stream as JPEG.
     Thumbnail(Bytes),
-    /// No more pictures come.
-    ThumbnailsEnd,
+    /// Pictures of the stream for a storyboard: a new sheet, or one more on the last.
+    Sheet(Sheet),
+    /// No more thumbnails come, or no more sheets.
+    PicturesEnd,
     /// The track is complete.
     End {
         /// The track.
@@ -111,7 +114,7 @@ pub struct VideoSettings<'a> {
     pub fixed_clock: Option<(Micros, Micros)>,
     /// Pictures up to this time are only decoded: others need them.
     pub after: Option<Micros>,
-    /// Whether thumbnails are made.
+    /// Whether thumbnails and the storyboard are made.
     pub thumbnails: bool,
 }
 
@@ -140,6 +143,7 @@ impl Chain {
         }
         if settings.thumbnails {
             collect_thumbnails(&pipeline, out)?;
+            sheets::collect(&pipeline, out)?;
         }
         let caps = gst::Caps::builder("video/x-h264")
             .field("stream-format", "avc")

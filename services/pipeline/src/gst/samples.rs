@@ -51,7 +51,7 @@ pub(super) fn collect_thumbnails(pipeline: &gst::Pipeline, out: &Outlet) -> Resu
                 Ok(gst::FlowSuccess::Ok)
             })
             .eos(move |_| {
-                if end.blocking_send(Encoded::ThumbnailsEnd).is_err() {
+                if end.blocking_send(Encoded::PicturesEnd).is_err() {
                     tracing::debug!("end of the thumbnails after the end of the chain");
                 }
             })
@@ -60,7 +60,7 @@ pub(super) fn collect_thumbnails(pipeline: &gst::Pipeline, out: &Outlet) -> Resu
     Ok(())
 }
 
-fn sink(pipeline: &gst::Pipeline, name: &str) -> Result<AppSink, Error> {
+pub(super) fn sink(pipeline: &gst::Pipeline, name: &str) -> Result<AppSink, Error> {
     element(pipeline, name)?
         .downcast::<AppSink>()
         .map_err(|_| Error::Build(format!("{name} is no appsink")))
@@ -89,21 +89,23 @@ fn track_config(caps: &gst::CapsRef) -> Option<cmaf::Track> {
 }
 
 /// The access unit in a sample, in running time: encoders shift their own.
-fn access_unit(sample: &gst::Sample) -> Option<AccessUnit> {
+pub(super) fn access_unit(sample: &gst::Sample) -> Option<AccessUnit> {
     let buffer = sample.buffer()?;
-    let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
-    let running = |time: Option<gst::ClockTime>| -> Option<Micros> {
-        Some(match segment.to_running_time_full(time?)? {
-            gst::Signed::Positive(time) => from_clock(time.nseconds()),
-            gst::Signed::Negative(time) => -from_clock(time.nseconds()),
-        })
-    };
-    let pts = running(buffer.pts())?;
+    let pts = running_time(sample, buffer.pts())?;
     Some(AccessUnit {
-        dts: running(buffer.dts()).unwrap_or(pts),
+        dts: running_time(sample, buffer.dts()).unwrap_or(pts),
         pts,
         sync: !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT),
         data: bytes(buffer)?,
+    })
+}
+
+/// A time of a sample's buffer in running time.
+pub(super) fn running_time(sample: &gst::Sample, time: Option<gst::ClockTime>) -> Option<Micros> {
+    let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
+    Some(match segment.to_running_time_full(time?)? {
+        gst::Signed::Positive(time) => from_clock(time.nseconds()),
+        gst::Signed::Negative(time) => -from_clock(time.nseconds()),
     })
 }
 

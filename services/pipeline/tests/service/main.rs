@@ -73,8 +73,21 @@ async fn a_session_becomes_segments_and_its_job_is_done() {
     world.wait_for_empty_queue().await;
     let renditions = world.check().await;
     assert_eq!(renditions.len(), 4);
-    let thumbnail = format!("{}/{}/thumb/latest.jpg", world.broadcast, world.session);
-    assert!(world.folder.path().join(thumbnail).is_file());
+    let pictures = format!("{}/{}/thumb", world.broadcast, world.session);
+    let pictures = world.folder.path().join(pictures);
+    assert!(pictures.join("latest.jpg").is_file());
+    // The first of the storyboard has the date of the first segment.
+    let date = segments[0].program_date_time.unwrap();
+    let date = date.seconds * 1000 + i64::from(date.nanos) / 1_000_000;
+    let sheet = std::fs::read_dir(pictures)
+        .unwrap()
+        .map(|file| file.unwrap().file_name().into_string().unwrap());
+    let sheet: Vec<String> = sheet.filter(|name| name.ends_with("-10000-5x160x90-1.jpg")).collect();
+    let [maker, start] = [0, 1].map(|field| sheet[0].split('-').nth(field).unwrap().parse::<i64>().unwrap());
+    assert!(
+        sheet.len() == 1 && maker == 0 && (start - date).abs() < 1000,
+        "{sheet:?} {date}"
+    );
     worker.stop().await;
 }
 

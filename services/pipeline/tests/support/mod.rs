@@ -197,6 +197,17 @@ pub fn complaints(path: &Path) -> String {
     }
 }
 
+/// The brightness of a picture's points, row by row.
+pub fn gray(path: &Path) -> Vec<u8> {
+    let output = Command::new("ffmpeg")
+        .args(["-v", "error", "-nostdin", "-i"])
+        .arg(path)
+        .args(["-f", "rawvideo", "-pix_fmt", "gray", "-"])
+        .output()
+        .expect("ffmpeg runs");
+    output.stdout
+}
+
 /// Checks every rendition of a one-epoch folder: decodes without complaint,
 /// same segment numbers and starts everywhere (sound within a frame of it),
 /// frames evenly spaced, duration as expected within `slack` seconds.
