@@ -99,24 +99,38 @@ impl Stream {
             bytes.extend(self::bytes(url.join(&segment.uri)?).await?);
             let file = folder.path().join(format!("{}.mp4", segment.sequence));
             tokio::fs::write(&file, bytes).await?;
-            let printed = run(
-                &tools::ffprobe()?,
-                ["-v", "error", "-show_entries", "packet=pts_time", "-of", "csv=p=0"]
-                    .map(str::to_owned)
-                    .into_iter()
-                    .chain([file.to_string_lossy().into_owned()]),
-            )
-            .await?;
-            let times = String::from_utf8(printed.stdout)?;
-            let start = times
-                .split([',', '\n'])
-                .filter_map(|time| time.parse::<f64>().ok())
-                .reduce(f64::min)
-                .with_context(|| format!("{name} {} holds nothing", segment.sequence))?;
+            let start = first_shown(&file, Self::track(name)).await?;
             starts.insert(segment.sequence, start);
         }
         Ok(starts)
     }
+}
+
+/// As [`Stream::starts`], of a track in one segment that needs no initialization section.
+///
+/// # Errors
+/// It cannot be fetched or read.
+pub async fn start(segment: Url, track: Track) -> anyhow::Result<f64> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("segment");
+    tokio::fs::write(&file, bytes(segment).await?).await?;
+    first_shown(&file, track).await
+}
+
+async fn first_shown(file: &std::path::Path, track: Track) -> anyhow::Result<f64> {
+    let stream = match track {
+        Track::Video => "v:0",
+        Track::Audio => "a:0",
+    };
+    let entries = ["-show_entries", "packet=pts_time", "-of", "csv=p=0"];
+    let arguments = ["-v", "error", "-select_streams", stream].into_iter().chain(entries);
+    let file = file.to_string_lossy().into_owned();
+    let printed = run(&tools::ffprobe()?, arguments.map(str::to_owned).chain([file.clone()])).await?;
+    let times = String::from_utf8(printed.stdout)?;
+    let times = times.split([',', '\n']).filter_map(|time| time.parse::<f64>().ok());
+    times
+        .reduce(f64::min)
+        .with_context(|| format!("{file} holds nothing of {track:?}"))
 }
 
 /// Where segments of two renditions start more than `frame` seconds apart.
@@ -170,13 +184,21 @@ pub async fn ffprobe(url: &str) -> anyhow::Result<String> {
 /// # Errors
 /// It ends before, or takes too long.
 pub async fn hlsdemux(url: &str, track: Track, size: usize) -> anyhow::Result<()> {
+    hlsdemux_of(url, "qtdemux", track, size).await
+}
+
+/// The same of segments that this element takes apart.
+///
+/// # Errors
+/// See [`hlsdemux`].
+pub async fn hlsdemux_of(url: &str, demuxer: &str, track: Track, size: usize) -> anyhow::Result<()> {
     let location = format!("location={url}");
     let decoder = match track {
         Track::Video => ["h264parse", "avdec_h264"],
         Track::Audio => ["aacparse", "avdec_aac"],
     };
     let mut gst = Command::new(tools::find("gst-launch-1.0")?)
-        .args(["-q", "souphttpsrc", &location, "!", "hlsdemux", "!", "qtdemux", "!"])
+        .args(["-q", "souphttpsrc", &location, "!", "hlsdemux", "!", demuxer, "!"])
         .args([decoder[0], "!", decoder[1], "!", "fdsink", "fd=1", "sync=false"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

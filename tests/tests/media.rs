@@ -1,11 +1,13 @@
 //! What encoders send and what players make of it, through the whole platform.
 
 use anyhow::ensure;
+use castlog_playlist::check;
 use castlog_testkit::tools;
 use castlog_tests::{
     Encoder, System,
     player::{self, Stream, Track, apart},
 };
+use reqwest::Url;
 use serde_json::json;
 
 /// Seconds of an AAC frame of 1024 samples at 48 kHz.
@@ -202,6 +204,67 @@ async fn sources_of_every_kind_play() -> anyhow::Result<()> {
         encoder.stop().await?;
         system.reaches(&id, "ended").await?;
     }
+    system.stop().await
+}
+
+#[tokio::test]
+async fn players_that_know_transport_streams_only_play() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    let (id, key) = system.create(json!({ "title": "old players" })).await?;
+    // With pictures that are decoded before others which are shown before them.
+    let source = format!(
+        "{} {TONE} {} {AAC}",
+        picture("640x360", 30),
+        h264(30, "-bf 2 -b_strategy 0")
+    );
+    let encoder = Encoder::start(
+        &source.split_whitespace().collect::<Vec<_>>(),
+        &format!("{}/{key}", system.rtmp),
+    )?;
+    let stream = Stream::of(&system, &id, 4).await?;
+
+    let index = Url::parse(&format!("{}/live/{id}/ts.m3u8", system.hls))?;
+    let text = system.text(index.as_str()).await?;
+    let (multivariant, broken) = check::read_multivariant(&text);
+    assert_eq!((broken, text.contains("#EXT-X-VERSION:3\n")), (vec![], true), "{text}");
+    assert!(multivariant.renditions.is_empty(), "{text}");
+    let sizes: Vec<_> = multivariant.variants.iter().map(|v| v.resolution).collect();
+    assert_eq!(sizes, [Some((640, 360)), Some((426, 240)), None]);
+    for variant in &multivariant.variants {
+        let url = index.join(&variant.uri)?;
+        let text = system.text(url.as_str()).await?;
+        let (playlist, broken) = check::read_media(&text);
+        assert_eq!(broken, [], "{text}");
+        assert!(!text.contains("#EXT-X-MAP") && !text.contains("#EXT-X-PART"), "{text}");
+        player::ffmpeg(url.as_str()).await?;
+        let seen = player::ffprobe(url.as_str()).await?;
+        let name = variant.uri.split('/').next().unwrap_or_default();
+        match variant.resolution {
+            Some((width, height)) => assert_eq!(seen, format!("h264,{width},{height}")),
+            None => assert_eq!(seen, "aac,48000,2"),
+        }
+        if let Some((width, height)) = variant.resolution {
+            let frame = usize::try_from(width * height * 3 / 2)?;
+            player::hlsdemux_of(url.as_str(), "tsdemux", Track::Video, 75 * frame).await?;
+            assert!(
+                player::hlsdemux(url.as_str(), Track::Video, 1).await.is_err(),
+                "the control: they are no CMAF"
+            );
+        }
+        player::hlsdemux_of(url.as_str(), "tsdemux", Track::Audio, 75 * 1024 * 2 * 4).await?;
+        // The same pictures and sound at the same times, a second later than in CMAF.
+        let cmaf = stream.starts(&system, name).await?;
+        let mut compared = 0;
+        for segment in &playlist.segments {
+            if let Some(start) = cmaf.get(&segment.sequence) {
+                let shown = player::start(url.join(&segment.uri)?, Stream::track(name)).await?;
+                assert!((shown - start - 1.0).abs() < 0.001, "{name}: {shown} and {start}");
+                compared += 1;
+            }
+        }
+        assert!(compared >= 2, "{name}: {compared} segments");
+    }
+    encoder.stop().await?;
     system.stop().await
 }
 

@@ -1,11 +1,12 @@
-//! Reading our own files back: what tests, benches and repair tools need. It
+//! Reading our own files back: what another container is made of, and what tests, benches and
+//! repair tools need. It
 //! takes exactly what [`crate::init_section`] and [`crate::chunk`] write and
 //! refuses the rest; it is no general demuxer.
 
 use bytes::Bytes;
-use mp4_atom::{Atom, Decode, Header, Mdat, Moof, Moov, Styp};
+use mp4_atom::{Atom, Codec, Decode, Header, Mdat, Moof, Moov, Styp, Trak};
 
-use crate::{Error, Result, Sample};
+use crate::{Audio, Error, Result, Sample, Track, Video};
 
 /// One chunk as read back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,17 +38,50 @@ impl Chunk {
 
 /// The track timescale named by an init section.
 pub fn timescale(init: &[u8]) -> Result<u32> {
+    Ok(trak(init)?.mdia.mdhd.timescale)
+}
+
+/// The track that an init section is of.
+pub fn track(init: &[u8]) -> Result<Track> {
+    let trak = trak(init)?;
+    let bad = |what: &str| Error::Malformed(what.to_owned());
+    match trak.mdia.minf.stbl.stsd.codecs.first() {
+        Some(Codec::Avc1(entry)) => {
+            let mut avcc = Vec::new();
+            entry.avcc.encode_body(&mut avcc)?;
+            let pasp = entry.pasp.as_ref().map(|pasp| (pasp.h_spacing, pasp.v_spacing));
+            Ok(Track::Video(Video {
+                avcc: avcc.into(),
+                width: entry.visual.width,
+                height: entry.visual.height,
+                pixel_aspect: pasp.unwrap_or((1, 1)),
+            }))
+        }
+        Some(Codec::Mp4a(entry)) => {
+            let config = entry.esds.es_desc.dec_config.dec_specific.as_ref();
+            Ok(Track::Audio(Audio {
+                config: config
+                    .ok_or_else(|| bad("mp4a without a configuration"))?
+                    .raw
+                    .clone()
+                    .into(),
+                sample_rate: trak.mdia.mdhd.timescale,
+                channels: entry.audio.channel_count,
+            }))
+        }
+        _ => Err(bad("a track of neither H.264 nor AAC")),
+    }
+}
+
+fn trak(init: &[u8]) -> Result<Trak> {
     let mut rest = init;
     while !rest.is_empty() {
         let header = Header::decode(&mut rest)?;
         let body = take_body(&mut rest, &header)?;
         if header.kind == Moov::KIND {
             let moov = Moov::decode_body(&mut &body[..])?;
-            let trak = moov
-                .trak
-                .first()
-                .ok_or_else(|| Error::Malformed("moov without a track".to_owned()))?;
-            return Ok(trak.mdia.mdhd.timescale);
+            let first = moov.trak.into_iter().next();
+            return first.ok_or_else(|| Error::Malformed("moov without a track".to_owned()));
         }
     }
     Err(Error::Malformed("no moov".to_owned()))
@@ -136,7 +170,7 @@ fn join(moof: &Moof, moof_size: usize, media: &[u8], mdat_size: usize) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Audio, Track, chunk, init_section};
+    use crate::{chunk, init_section};
 
     fn sample(data: &'static [u8]) -> Sample {
         Sample {
@@ -155,6 +189,16 @@ mod tests {
             channels: 2,
         });
         assert_eq!(timescale(&init_section(&track).unwrap()).unwrap(), 48_000);
+        assert_eq!(self::track(&init_section(&track).unwrap()).unwrap(), track);
+        let video = Track::Video(Video {
+            avcc: Bytes::from_static(&[
+                1, 0x42, 0xc0, 0x15, 0xff, 0xe1, 0, 4, 0x67, 0x42, 0xc0, 0x15, 1, 0, 2, 0x68, 0xce,
+            ]),
+            width: 640,
+            height: 272,
+            pixel_aspect: (4, 3),
+        });
+        assert_eq!(self::track(&init_section(&video).unwrap()).unwrap(), video);
         let mut bytes = chunk(1, 96_000, &[sample(b"abc"), sample(b"d")]).unwrap().to_vec();
         bytes.extend_from_slice(&chunk(2, 98_048, &[sample(b"efg")]).unwrap());
         let chunks = segment(&bytes).unwrap();

@@ -5,6 +5,9 @@ use crate::write::{self, Attributes};
 /// A multivariant playlist as it is at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Playlist {
+    /// EXT-X-VERSION of the media playlists behind it, so that a client which is too old
+    /// for those need not load one to find out.
+    pub version: u32,
     /// Whether every segment of every rendition can be decoded by itself.
     pub independent_segments: bool,
     /// Audio renditions, which variants name by their group.
@@ -56,9 +59,7 @@ impl Playlist {
     pub fn render(&self) -> String {
         let mut out = String::with_capacity(256 + (self.audio.len() + self.variants.len()) * 256);
         out.push_str("#EXTM3U\n");
-        // That of the media playlists behind it, so that a client which is too
-        // old for those need not load one to find out.
-        out.push_str("#EXT-X-VERSION:6\n");
+        out.push_str(&format!("#EXT-X-VERSION:{}\n", self.version));
         if self.independent_segments {
             out.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
         }
@@ -139,6 +140,7 @@ mod tests {
     #[test]
     fn video_with_shared_audio() {
         let playlist = Playlist {
+            version: 6,
             independent_segments: true,
             audio: vec![Audio {
                 group: "audio".to_owned(),
@@ -166,6 +168,7 @@ mod tests {
     #[test]
     fn audio_alone() {
         let playlist = Playlist {
+            version: 6,
             independent_segments: true,
             audio: Vec::new(),
             variants: vec![Variant {

@@ -38,6 +38,7 @@ use crate::{
     state::{Absent, Asked},
     storyboard::{self, Storyboards},
     token::{self, Ticket},
+    transport,
     viewers::Audience,
 };
 
@@ -143,6 +144,8 @@ fn router(edge: Edge) -> Router {
         .route("/live/{broadcast}/access", get(access))
         .route("/live/{broadcast}/index.m3u8", get(playlists::multivariant))
         .route("/live/{broadcast}/{rendition}/index.m3u8", get(playlists::media))
+        .route("/live/{broadcast}/ts.m3u8", get(playlists::transport_multivariant))
+        .route("/live/{broadcast}/{rendition}/ts.m3u8", get(playlists::transport_media))
         .route("/live/{broadcast}/storyboard.vtt", get(storyboard::live))
         .route(
             "/recordings/{broadcast}/{session}/index.m3u8",
@@ -217,6 +220,15 @@ async fn media(
     let range = range.and_then(|value| value.to_str().ok());
     let mut response = match key.file {
         File::Thumbnail => whole(thumbnail(&edge, &key).await?, None)?,
+        File::Transport {
+            number,
+            maker,
+            line,
+            sound,
+        } => {
+            let of = File::Segment { number, maker };
+            whole(transport::bytes(&edge, &key, of, line, sound).await?, range)?
+        }
         File::Part { .. } => whole(part(&edge, asked, &key).await?, range)?,
         File::Segment { .. } | File::Init(_) | File::Sheet(_) => match cached(&edge, &key).await {
             Ok(bytes) => whole(bytes, range)?,
@@ -282,7 +294,7 @@ async fn part(edge: &Edge, asked: Asked, key: &MediaKey) -> Result<Bytes, Proble
 }
 
 /// An object from memory, or into memory.
-async fn cached(edge: &Edge, key: &MediaKey) -> Result<Bytes, Unread> {
+pub(crate) async fn cached(edge: &Edge, key: &MediaKey) -> Result<Bytes, Unread> {
     let (text, cache) = (key.to_string(), edge.shared.cache());
     let load = || async {
         match edge.shared.whole(key) {
@@ -301,7 +313,7 @@ async fn cached(edge: &Edge, key: &MediaKey) -> Result<Bytes, Unread> {
 }
 
 /// Why an object is not in memory.
-enum Unread {
+pub(crate) enum Unread {
     TooLarge { size: u64 },
     Problem(Problem),
 }

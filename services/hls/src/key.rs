@@ -36,6 +36,17 @@ pub enum File {
     },
     /// A media initialization section, by its number.
     Init(u64),
+    /// A segment in another container, made when it is asked for.
+    Transport {
+        /// Its media sequence number.
+        number: u64,
+        /// As that of the segment.
+        maker: Option<u64>,
+        /// Number of its media initialization section.
+        line: u64,
+        /// Whether the sound is in it.
+        sound: bool,
+    },
     /// A part of a segment. It is in memory first, and then in its segment.
     Part {
         /// Media sequence number of the segment.
@@ -66,6 +77,7 @@ impl MediaKey {
     #[must_use]
     pub fn content_type(&self) -> &'static str {
         match self.file {
+            File::Transport { .. } => "video/mp2t",
             File::Thumbnail | File::Sheet(_) => "image/jpeg",
             _ if self.rendition.starts_with("audio") => "audio/mp4",
             File::Segment { .. } | File::Init(_) | File::Part { .. } => "video/mp4",
@@ -91,6 +103,18 @@ impl fmt::Display for MediaKey {
                 number,
                 maker: Some(maker),
             } => write!(f, "{number}-{maker}.m4s"),
+            File::Transport {
+                number,
+                maker,
+                line,
+                sound,
+            } => {
+                write!(f, "{number}")?;
+                if let Some(maker) = maker {
+                    write!(f, "-{maker}")?;
+                }
+                write!(f, ".{line}{}.ts", if sound { ".audio" } else { "" })
+            }
             File::Init(n) => write!(f, "init-{n}.mp4"),
             File::Part { segment, line, index } => write!(f, "{segment}-{line}-{index}.m4s"),
             File::Thumbnail => f.write_str(LATEST),
@@ -151,6 +175,20 @@ fn file_of(rendition: &str, file: &str) -> Option<File> {
             _ => return None,
         });
     }
+    if let Some(name) = file.strip_suffix(".ts") {
+        let alone = name.strip_suffix(".audio");
+        let (stem, line) = alone.unwrap_or(name).rsplit_once('.')?;
+        let (number, maker) = match stem.split_once('-') {
+            Some((number, maker)) => (number, Some(maker.parse().ok()?)),
+            None => (stem, None),
+        };
+        return Some(File::Transport {
+            number: number.parse().ok()?,
+            maker,
+            line: line.parse().ok()?,
+            sound: alone.is_some(),
+        });
+    }
     file.strip_prefix("init-")?
         .strip_suffix(".mp4")?
         .parse()
@@ -173,6 +211,8 @@ mod tests {
             ("audio/init-3.mp4", "audio/mp4"),
             ("720p/17-2-3.m4s", "video/mp4"),
             ("audio/17-2-0.m4s", "audio/mp4"),
+            ("720p/17-2.1.audio.ts", "video/mp2t"),
+            ("audio/17.0.ts", "video/mp2t"),
             ("thumb/latest.jpg", "image/jpeg"),
             ("thumb/3-1800000000000-10000-5x160x90-25.jpg", "image/jpeg"),
         ] {
@@ -201,6 +241,10 @@ mod tests {
             "720p/17--3.m4s",
             "720p/17-2-4294967296.m4s",
             "720p/init.mp4",
+            "720p/17.ts",
+            "720p/17-2-3.1.ts",
+            "720p/17-2.01.ts",
+            "720p/17-2.1.sound.ts",
             "720P/1.m4s",
             "../1.m4s",
             "720p/../1.m4s",

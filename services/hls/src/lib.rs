@@ -27,6 +27,7 @@ mod state;
 mod state_tests;
 mod storyboard;
 mod token;
+mod transport;
 mod view;
 mod viewers;
 

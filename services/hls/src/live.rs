@@ -269,7 +269,7 @@ impl Session {
                 let mut maps = track.segments.iter().filter_map(|s| s.map.as_deref());
                 maps.any(|map| map == text)
             }
-            File::Part { .. } | File::Thumbnail | File::Sheet(_) => false,
+            File::Transport { .. } | File::Part { .. } | File::Thumbnail | File::Sheet(_) => false,
         }
     }
 

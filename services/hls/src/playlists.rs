@@ -15,7 +15,7 @@ use axum::{
 use bytes::Bytes;
 use castlog_log::{BroadcastId, SessionId};
 use castlog_service::Peer;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use flate2::{Compression, write::GzEncoder};
 use serde::Deserialize;
 
@@ -25,6 +25,7 @@ use crate::{
     live::Reach,
     recording::{self, Recording},
     rooms::{Edition, Looked, Shown},
+    state::Asked,
     token::Ticket,
 };
 
@@ -43,9 +44,27 @@ pub(crate) async fn multivariant(
     let broadcast: BroadcastId = broadcast.parse().map_err(|_| Problem::NotLive)?;
     let (asked, now) = (edge.asked(broadcast, &ticket), Utc::now());
     let text = edge.shared.read().multivariant(asked, now)?.render();
+    Ok(told_of_variants(text, asked, now, &headers))
+}
+
+/// The same for players that know transport streams only.
+pub(crate) async fn transport_multivariant(
+    State(edge): State<Arc<Edge>>,
+    Path(broadcast): Path<String>,
+    ticket: Ticket,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    edge.ready()?;
+    let broadcast: BroadcastId = broadcast.parse().map_err(|_| Problem::NotLive)?;
+    let (asked, now) = (edge.asked(broadcast, &ticket), Utc::now());
+    let text = edge.shared.read().transport_multivariant(asked, now)?.render();
+    Ok(told_of_variants(text, asked, now, &headers))
+}
+
+fn told_of_variants(text: String, asked: Asked, now: DateTime<Utc>, headers: &HeaderMap) -> Response {
     // It changes with the ladder and, a little, with measured bit rates.
     let shown = Shown::new(text, 2, 0);
-    Ok(answer(&shown, TYPE, asked.lifetime_s(shown.lifetime_s, now), &headers))
+    answer(&shown, TYPE, asked.lifetime_s(shown.lifetime_s, now), headers)
 }
 
 /// Query of a media playlist.
@@ -82,22 +101,52 @@ impl Directives {
 
 pub(crate) async fn media(
     State(edge): State<Arc<Edge>>,
-    Path((broadcast, rendition)): Path<(String, String)>,
+    Path(of): Path<(String, String)>,
     Query(directives): Query<Directives>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     ticket: Ticket,
     headers: HeaderMap,
+) -> Result<Response, Problem> {
+    told_of_media(&edge, of, &directives, false, peer, &ticket, &headers).await
+}
+
+/// The same for players that know transport streams only, which wait for nothing.
+pub(crate) async fn transport_media(
+    State(edge): State<Arc<Edge>>,
+    Path(of): Path<(String, String)>,
+    Query(Directives { session, .. }): Query<Directives>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    ticket: Ticket,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let directives = Directives {
+        session,
+        sequence: None,
+        part: None,
+        skip: None,
+    };
+    told_of_media(&edge, of, &directives, true, peer, &ticket, &headers).await
+}
+
+async fn told_of_media(
+    edge: &Edge,
+    (broadcast, rendition): (String, String),
+    directives: &Directives,
+    transport: bool,
+    peer: Peer,
+    ticket: &Ticket,
+    headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     edge.ready()?;
     let broadcast: BroadcastId = broadcast.parse().map_err(|_| Problem::NotLive)?;
     let session = directives.session.as_ref().map(|s| s.parse()).transpose();
     let session: Option<SessionId> = session.map_err(|_| Problem::NotLive)?;
     let wanted = directives.wanted()?;
-    let asked = edge.asked(broadcast, &ticket);
+    let asked = edge.asked(broadcast, ticket);
     let showing = edge.shared.read().showing(asked, session, Utc::now())?;
     // Who has asked for no session waits for one that is there.
     let session = showing.session;
-    edge.watched(broadcast, peer, &headers);
+    edge.watched(broadcast, peer, headers);
     let look = |state: &crate::state::State, now| {
         let showing = state.showing(asked, Some(session), now)?;
         let reach = wanted
@@ -113,7 +162,10 @@ pub(crate) async fn media(
             Some(Reach::Told) | None => {}
         }
         let render = || {
-            let playlist = state.media(asked, Some(session), &rendition, now)?;
+            let playlist = match transport {
+                true => state.transport(asked, Some(session), &rendition, now)?,
+                false => state.media(asked, Some(session), &rendition, now)?,
+            };
             let delta = if directives.skips() {
                 playlist.render_delta()
             } else {
@@ -130,6 +182,7 @@ pub(crate) async fn media(
         let edition = Edition {
             session,
             over: showing.over,
+            transport,
             delta: directives.skips(),
             with_token: asked.with_token(),
         };
@@ -148,7 +201,7 @@ pub(crate) async fn media(
         Some(_) => u64::from(shown.target_duration) * BLOCKED_LIFETIME,
         None => shown.lifetime_s,
     };
-    Ok(answer(&shown, TYPE, asked.lifetime_s(lifetime_s, Utc::now()), &headers))
+    Ok(answer(&shown, TYPE, asked.lifetime_s(lifetime_s, Utc::now()), headers))
 }
 
 /// A recording of a broadcast, and how long an answer about it may be kept.

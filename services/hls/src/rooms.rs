@@ -44,6 +44,8 @@ pub(crate) struct Edition {
     pub(crate) session: SessionId,
     /// Whether the session is over.
     pub(crate) over: bool,
+    /// Whether it is one of transport streams.
+    pub(crate) transport: bool,
     /// Whether it is a delta update.
     pub(crate) delta: bool,
     /// Whether it is asked for with a token.
@@ -202,6 +204,7 @@ mod tests {
                 Ok::<_, ()>(shown)
             };
             let edition = Edition {
+                transport: false,
                 session,
                 over: false,
                 delta: false,

@@ -6,15 +6,16 @@ use castlog_log::{
 };
 use castlog_playlist::multivariant::{Audio, Playlist, Variant};
 
-use crate::session::Session;
+use crate::{session::Session, transport::SOUND};
 
 /// Group of the audio renditions, which all variants share.
 const AUDIO_GROUP: &str = "audio";
 /// Segments after which a rendition that has none is left out instead of waited for.
 const PATIENCE: usize = 3;
 
-/// `None` while renditions that have been announced may still come.
-pub(crate) fn multivariant(id: SessionId, session: &Session) -> Option<Playlist> {
+/// The renditions that are shown, of picture and of sound. `None` while ones that have been
+/// announced may still come.
+fn shown(session: &Session) -> Option<(Vec<&Rendition>, Vec<&Rendition>)> {
     let announced = &session.produced.as_ref()?.renditions;
     let ready = |r: &&Rendition| session.track(&r.name).is_some_and(|t| !t.is_empty());
     if !announced.iter().all(|r| ready(&r)) && session.longest_track() < PATIENCE {
@@ -27,8 +28,14 @@ pub(crate) fn multivariant(id: SessionId, session: &Session) -> Option<Playlist>
             .filter(ready)
             .collect()
     };
-    let (video, audio) = (of_kind(RenditionKind::Video), of_kind(RenditionKind::Audio));
+    Some((of_kind(RenditionKind::Video), of_kind(RenditionKind::Audio)))
+}
+
+/// `None` while there is nothing to choose from.
+pub(crate) fn multivariant(id: SessionId, session: &Session) -> Option<Playlist> {
+    let (video, audio) = shown(session)?;
     let mut playlist = Playlist {
+        version: 6,
         independent_segments: true,
         audio: Vec::new(),
         variants: Vec::new(),
@@ -46,6 +53,30 @@ pub(crate) fn multivariant(id: SessionId, session: &Session) -> Option<Playlist>
             .variants
             .extend(audio.first().map(|r| sound_alone(id, session, r)));
     }
+    sorted(playlist)
+}
+
+/// For players that know transport streams only: picture and sound are in one.
+pub(crate) fn transport(id: SessionId, session: &Session) -> Option<Playlist> {
+    let (video, audio) = shown(session)?;
+    let sound: Vec<&Rendition> = audio.into_iter().filter(|r| r.name == SOUND).collect();
+    let pictures = video.iter().map(|r| variant(id, session, r, &sound));
+    let variants = pictures.chain(sound.iter().map(|r| variant(id, session, r, &[])));
+    sorted(Playlist {
+        version: 3,
+        independent_segments: true,
+        audio: Vec::new(),
+        variants: variants
+            .map(|variant| Variant {
+                uri: variant.uri.replacen("/index.m3u8", "/ts.m3u8", 1),
+                audio: None,
+                ..variant
+            })
+            .collect(),
+    })
+}
+
+fn sorted(mut playlist: Playlist) -> Option<Playlist> {
     if playlist.variants.is_empty() {
         return None;
     }

@@ -125,7 +125,17 @@ async fn a_token_opens_its_broadcast_and_no_other() -> anyhow::Result<()> {
     let good = format!("/t/{}", token(show.broadcast, HOUR));
     let media = |show: &Show| format!("/media/{}", show.key("480p", "1.m4s"));
     let part = |show: &Show| format!("/media/{}", show.key("480p", "1-0-2.m4s"));
-    let paths = |show: &Show| [show.multivariant(), show.playlist("480p"), media(show), part(show)];
+    let transport = |show: &Show, of: &str| format!("/live/{}/{of}ts.m3u8", show.broadcast);
+    let paths = |show: &Show| {
+        [
+            show.multivariant(),
+            show.playlist("480p"),
+            media(show),
+            part(show),
+            transport(show, ""),
+            transport(show, "480p/"),
+        ]
+    };
     for path in paths(&show) {
         assert_eq!(edge.get(&format!("{good}{path}")).await?.status(), 200, "{path}");
         let refused = async |prefix: String| refusal(edge.get(&format!("{prefix}{path}")).await?).await;

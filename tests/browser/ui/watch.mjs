@@ -250,6 +250,28 @@ test("13 a line too slow for a picture plays the sound, and the picture comes ba
   await page.context().close();
 });
 
+test("13 a player that is given transport streams plays them, at every quality", async () => {
+  const page = await open();
+  await watch(page, onAir.game.id);
+  const loaded = [];
+  page.on("response", (response) => loaded.push(new URL(response.url()).pathname));
+  await page.evaluate(() => window.__castlog.hls.loadSource(window.__castlog.hls.url.replace("/index.m3u8", "/ts.m3u8")));
+  for (const height of [360, 240]) {
+    await page.evaluate((height) => {
+      const { hls } = window.__castlog;
+      const choose = () => (hls.nextLevel = hls.levels.findIndex((level) => level.height === height));
+      if (hls.levels.length > 0) choose();
+      else hls.once("hlsManifestParsed", choose);
+    }, height);
+    await until(`${height} lines`, async () => ((await look(page)).height === height ? true : undefined));
+    await plays(page);
+  }
+  const of = (height) => loaded.filter((path) => new RegExp(`/${height}/\\d+-\\d+\\.\\d+\\.audio\\.ts$`).test(path)).length;
+  assert.ok(of("source") > 0 && of("240p") > 0, loaded.join(" "));
+  assert.ok((await page.locator(".picture video").evaluate((video) => video.webkitAudioDecodedByteCount)) > 0);
+  await page.context().close();
+});
+
 test("14 keys do what the help says, and nothing where somebody types", async () => {
   const page = await open();
   await watch(page, onAir.game.id);

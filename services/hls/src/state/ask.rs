@@ -12,7 +12,7 @@ use crate::{
     live::{Piecewise, Reach},
     session::Session,
     storyboard::{self, Run},
-    view,
+    transport, view,
 };
 
 /// See [`State::showing`].
@@ -136,6 +136,37 @@ impl State {
     ) -> Result<multivariant::Playlist, Absent> {
         let (id, session, _) = self.session(asked.into(), None, now)?;
         view::multivariant(id, session).ok_or(Absent::Starting)
+    }
+
+    /// The multivariant playlist of the current session for players that know transport
+    /// streams only.
+    ///
+    /// # Errors
+    /// There is nothing to show.
+    pub(crate) fn transport_multivariant(
+        &self,
+        asked: impl Into<Asked>,
+        now: DateTime<Utc>,
+    ) -> Result<multivariant::Playlist, Absent> {
+        let (id, session, _) = self.session(asked.into(), None, now)?;
+        view::transport(id, session).ok_or(Absent::Starting)
+    }
+
+    /// As [`Self::media`], for players that know transport streams only.
+    ///
+    /// # Errors
+    /// There is nothing to show.
+    pub(crate) fn transport(
+        &self,
+        asked: impl Into<Asked>,
+        wanted: Option<SessionId>,
+        rendition: &str,
+        now: DateTime<Utc>,
+    ) -> Result<media::Playlist, Absent> {
+        let asked = asked.into();
+        let playlist = self.media(asked, wanted, rendition, now)?;
+        let (_, session, _) = self.session(asked, wanted, now)?;
+        Ok(transport::playlist(playlist, rendition, session))
     }
 
     /// The media playlist of a rendition, of the current session unless another

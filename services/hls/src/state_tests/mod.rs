@@ -58,6 +58,32 @@ fn a_live_broadcast_has_its_playlists() {
 }
 
 #[test]
+fn transport_streams_wait_for_their_sound() {
+    let mut scene = Scene::new();
+    let mut log = scene.opening();
+    log.extend(scene.segments(0..4, 0));
+    log.extend(scene.segments(4..6, 1));
+    log.push(scene.segment("source", 6, 1));
+    let mut state = fold(&log, at(14));
+    let multivariant = state.transport_multivariant(scene.broadcast, at(14)).unwrap().render();
+    assert_eq!(check::multivariant(&multivariant), []);
+    insta::assert_snapshot!("transport_multivariant", multivariant);
+    let broadcast = scene.broadcast;
+    let told = |state: &State, rendition: &str| {
+        let text = state.transport(broadcast, None, rendition, at(14)).unwrap().render();
+        assert_eq!(check::media(&text), []);
+        text
+    };
+    let before = told(&state, "source");
+    insta::assert_snapshot!("transport_media", before);
+    assert!(told(&state, "audio").contains("/audio/5.1.ts\n"), "alone");
+    state.apply(&scene.segment("audio", 6, 1), at(14));
+    let after = told(&state, "source");
+    assert!(after.ends_with("/source/6.1.audio.ts\n"), "{after}");
+    assert_eq!(check::reload(&before, &after), []);
+}
+
+#[test]
 fn what_is_not_there_has_its_reason() {
     let mut scene = Scene::new();
     let id = scene.broadcast;
