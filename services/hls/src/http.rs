@@ -152,6 +152,14 @@ fn router(edge: Edge) -> Router {
             get(playlists::recorded_multivariant),
         )
         .route(
+            "/recordings/{broadcast}/{session}/ts.m3u8",
+            get(playlists::recorded_transport_multivariant),
+        )
+        .route(
+            "/recordings/{broadcast}/{session}/{rendition}/ts.m3u8",
+            get(playlists::recorded_transport_media),
+        )
+        .route(
             "/recordings/{broadcast}/{session}/storyboard.vtt",
             get(storyboard::of_recording),
         )

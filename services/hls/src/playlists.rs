@@ -243,6 +243,27 @@ pub(crate) async fn recorded_media(
     Ok(answer(shown, TYPE, lifetime_s, &headers))
 }
 
+pub(crate) async fn recorded_transport_multivariant(
+    State(edge): State<Arc<Edge>>,
+    Path((broadcast, session)): Path<(String, String)>,
+    ticket: Ticket,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let (recording, lifetime_s) = recorded(&edge, (&broadcast, &session), &ticket).await?;
+    Ok(answer(recording.transport_multivariant(), TYPE, lifetime_s, &headers))
+}
+
+pub(crate) async fn recorded_transport_media(
+    State(edge): State<Arc<Edge>>,
+    Path((broadcast, session, rendition)): Path<(String, String, String)>,
+    ticket: Ticket,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let (recording, lifetime_s) = recorded(&edge, (&broadcast, &session), &ticket).await?;
+    let shown = recording.transport(&rendition).ok_or(Problem::NoRendition)?;
+    Ok(answer(shown, TYPE, lifetime_s, &headers))
+}
+
 impl Shown {
     pub(crate) fn new(text: String, lifetime_s: u64, target_duration: u32) -> Self {
         let mut hasher = DefaultHasher::new();

@@ -17,7 +17,7 @@ use crate::{
     rooms::Shown,
     session::{Session, read_segment},
     storyboard::{self, Run},
-    view,
+    transport, view,
 };
 
 /// Segments of all recordings in memory, of all renditions: about a hundred MB.
@@ -45,6 +45,9 @@ const BESIDE: &str = "../../../../media";
 pub(crate) struct Recording {
     multivariant: Shown,
     media: HashMap<String, Shown>,
+    /// The same for players that know transport streams only.
+    transport_multivariant: Shown,
+    transport: HashMap<String, Shown>,
     /// Where the seconds of what is to be seen lie in time.
     runs: Vec<Run>,
     segments: usize,
@@ -54,6 +57,7 @@ impl Recording {
     /// `None`: there is nothing to show.
     fn of(id: SessionId, session: &Session, media_base: &str) -> Option<Self> {
         let multivariant = view::multivariant(id, session)?;
+        let transport_multivariant = view::transport(id, session)?;
         let names = session.produced.iter().flat_map(|produced| &produced.renditions);
         let playlists = names.filter_map(|rendition| {
             let live = session.playlist(&rendition.name, true, media_base)?;
@@ -63,19 +67,35 @@ impl Recording {
         let target = session.target_duration();
         let pictures = session.first_picture();
         let pictures = playlists.iter().find(|(name, _)| Some(&**name) == pictures);
+        let shown = |playlist: &media::Playlist| Shown::new(playlist.render(), LIFETIME_S, target);
+        let transports = playlists.iter().map(|(name, playlist)| {
+            let playlist = transport::playlist(playlist.clone(), name, session);
+            (name.clone(), shown(&playlist))
+        });
         Some(Self {
+            transport: transports.collect(),
+            transport_multivariant: Shown::new(transport_multivariant.render(), LIFETIME_S, target),
             runs: pictures.map_or_else(Vec::new, |(_, playlist)| storyboard::runs(playlist)),
             multivariant: Shown::new(multivariant.render(), LIFETIME_S, target),
-            segments: playlists.iter().map(|(_, playlist)| playlist.segments.len()).sum(),
+            // Each is there in both containers.
+            segments: playlists.iter().map(|(_, playlist)| 2 * playlist.segments.len()).sum(),
             media: playlists
-                .into_iter()
-                .map(|(name, playlist)| (name, Shown::new(playlist.render(), LIFETIME_S, target)))
+                .iter()
+                .map(|(name, playlist)| (name.clone(), shown(playlist)))
                 .collect(),
         })
     }
 
     pub(crate) const fn multivariant(&self) -> &Shown {
         &self.multivariant
+    }
+
+    pub(crate) const fn transport_multivariant(&self) -> &Shown {
+        &self.transport_multivariant
+    }
+
+    pub(crate) fn transport(&self, rendition: &str) -> Option<&Shown> {
+        self.transport.get(rendition)
     }
 
     pub(crate) fn runs(&self) -> &[Run] {

@@ -67,6 +67,17 @@ async fn a_session_that_is_over_is_there_as_a_whole() -> anyhow::Result<()> {
         assert_eq!(lines.collect::<Vec<_>>(), [vec![0; 40], vec![1; 10]].concat());
         texts.push(text);
     }
+    // For players that know transport streams only, it is as long.
+    let multivariant = edge.text(&show.recording("ts.m3u8")).await?;
+    assert_eq!(check::multivariant(&multivariant), [], "{multivariant}");
+    assert!(multivariant.contains("480p/ts.m3u8?session="), "{multivariant}");
+    for (rendition, last) in [("source", "/49.1.audio.ts"), ("audio", "/49.1.ts")] {
+        let text = edge.text(&show.recording(&format!("{rendition}/ts.m3u8"))).await?;
+        let (media, found) = check::read_media(&text);
+        assert_eq!((found, media.ended, media.segments.len()), (vec![], true, 50), "{text}");
+        assert!(media.segments[49].uri.ends_with(last), "{text}");
+        assert!(!text.contains("#EXT-X-GAP"), "{text}");
+    }
     // Another edge tells the same.
     let other = stage.edge(config()).await?;
     other.ready().await?;
