@@ -82,6 +82,8 @@ const stallMs = 4000;
 // Waits are forgotten this much slower than they add up: a picture that stands still
 // for a fifth of the time is none.
 const forgetting = 1 / 4;
+// Sound and picture do not end at the same moment.
+const missingSeconds = 1;
 // The picture is tried again on a line that has been this much faster than it needs,
 // for this long; after each failure twice as long.
 const headroom = 1.5;
@@ -123,8 +125,6 @@ export class Player {
   private soundUrl: string | undefined;
   /** Bits per second of the lightest picture. */
   private lightest = Infinity;
-  /** Since when a piece of media has been on its way. */
-  private loadingSince: number | undefined;
   private waitedMs = 0;
   private fastMs = 0;
   private returnMs = firstReturnMs;
@@ -296,17 +296,10 @@ export class Player {
     });
     hls.on(Engine.Events.LEVELS_UPDATED, () => this.readQualities());
     hls.on(Engine.Events.LEVEL_SWITCHED, (_, { level }) => this.update({ current: this.label(level) }));
-    hls.on(Engine.Events.FRAG_LOADING, (_, { frag }) => {
-      if (frag.type === "main") this.loadingSince = performance.now();
-    });
-    hls.on(Engine.Events.FRAG_LOADED, (_, { frag }) => {
-      if (frag.type === "main") this.loadingSince = undefined;
-    });
     hls.on(Engine.Events.FRAG_BUFFERED, () => {
       this.failures = 0;
     });
     hls.on(Engine.Events.ERROR, (_, { fatal, type }) => {
-      this.loadingSince = undefined;
       if (!fatal) return;
       const now = performance.now();
       if (type === Engine.ErrorTypes.MEDIA_ERROR && now - this.lastMediaError > mediaErrorWindowMs) {
@@ -336,7 +329,6 @@ export class Player {
     const back = this.view.behindLive || this.view.recorded ? hls.playingDate?.getTime() : undefined;
     const same = listening !== "no" && this.view.listening !== "no";
     this.waitedMs = this.fastMs = 0;
-    this.loadingSince = undefined;
     this.update({ listening, picked: listening === "picked" ? audioOnly : auto });
     if (same) {
       hls.lowLatencyMode = listening !== "slow";
@@ -367,11 +359,10 @@ export class Player {
       this.turn("no");
       return;
     }
-    this.waitedMs = Math.max(0, this.waitedMs + (waits ? lookMs : -lookMs * forgetting));
-    if (this.waitedMs < stallMs) return;
-    // Nothing is on its way while the encoder is gone: the line is not to blame.
-    const stuck = this.loadingSince !== undefined && performance.now() - this.loadingSince > stallMs;
-    if (stuck || hls.bandwidthEstimate < this.lightest) this.turn("slow");
+    // While the encoder is gone there is no more media than is here: the line is not to blame.
+    const starves = waits && (hls.latestLevelDetails?.edge ?? 0) > this.bufferedTo() + missingSeconds;
+    this.waitedMs = Math.max(0, this.waitedMs + (starves ? lookMs : -lookMs * forgetting));
+    if (this.waitedMs >= stallMs) this.turn("slow");
   }
 
   private attachNative(): void {
@@ -420,6 +411,15 @@ export class Player {
       this.update({ autoplay: "muted" });
       await this.play();
     }
+  }
+
+  /** How far what plays has been loaded without a gap. */
+  private bufferedTo(): number {
+    const { buffered, currentTime: at } = this.video;
+    for (let n = 0; n < buffered.length; n += 1) {
+      if (buffered.start(n) <= at && at <= buffered.end(n)) return buffered.end(n);
+    }
+    return at;
   }
 
   private readQualities(): void {
