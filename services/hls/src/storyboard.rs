@@ -15,7 +15,7 @@ use castlog_playlist::{
     storyboard::{self, Picture},
 };
 use castlog_service::MediaStore;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use futures::TryStreamExt as _;
 use moka::future::Cache;
 use object_store::ObjectStore as _;
@@ -125,7 +125,8 @@ pub(crate) fn runs(playlist: &media::Playlist) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     let mut from = Duration::ZERO;
     for segment in &playlist.segments {
-        if let Some(date) = segment.program_date_time {
+        // Whole milliseconds, as sheets are named by: else one begins a moment too early.
+        if let Some(date) = segment.program_date_time.map(|date| date.trunc_subsecs(3)) {
             match runs.last_mut() {
                 Some(run) if run.from + run.length == from && (run.date + run.length - date).abs() <= SLACK => {
                     run.length += segment.duration;
