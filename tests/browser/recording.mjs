@@ -15,6 +15,21 @@ await run("recording.mjs WATCH_URL", 1, async ({ page }, url) => {
   check((await page.locator(".latency, .go-live").count()) === 0, "a recording is not behind live");
   await page.evaluate((to) => (window.__castlog.video.currentTime = to), length - 2);
   await until("it plays to its end", () => page.evaluate(() => window.__castlog.video.ended || undefined));
+  // After a failure it goes on where it was.
+  const middle = length / 2;
+  const failed = await page.evaluateHandle((to) => {
+    const { hls, video } = window.__castlog;
+    video.currentTime = to;
+    hls.trigger("hlsError", { type: "networkError", details: "fragLoadError", fatal: true });
+    return hls;
+  }, middle);
+  const resumed = await until("it plays again", () =>
+    page.evaluate((before) => {
+      const { hls, video } = window.__castlog;
+      return (hls !== before && video.readyState > 2 && !video.seeking && video.currentTime) || undefined;
+    }, failed),
+  );
+  check(resumed >= middle - 0.5, `it goes on at ${resumed} s and not at ${middle} s`);
   const timeline = page.locator('input[name="timeline"]');
   await timeline.focus();
   await timeline.press("Home");

@@ -137,6 +137,8 @@ export class Player {
     readonly url: string,
     private readonly onChange: (view: PlayerView) => void,
     recorded = false,
+    /** Where a recording begins, in media seconds. */
+    private resumeAt = 0,
   ) {
     this.view.recorded = recorded;
     const on = (name: keyof HTMLMediaElementEventMap, listener: () => void) =>
@@ -243,6 +245,11 @@ export class Player {
     void this.play();
   }
 
+  /** Media seconds, also while the stream is asked for again. */
+  position(): number {
+    return this.video.currentTime || this.resumeAt;
+  }
+
   destroy(): void {
     this.destroyed = true;
     this.listening.abort();
@@ -269,6 +276,8 @@ export class Player {
       // Titles come from the API. As cues they would need an empty track by a data: URL,
       // which the page's policy rightly does not load.
       enableDateRangeMetadataCues: false,
+      // What is live begins at its end.
+      startPosition: this.view.recorded ? this.resumeAt : -1,
     });
     this.hls = hls;
     window.__castlog = { hls, video: this.video };
@@ -380,6 +389,8 @@ export class Player {
   private retry(): void {
     if (this.destroyed) return;
     if (this.over) return this.stopRetrying();
+    // Nothing is known of it any more when the media is detached.
+    if (this.video.currentTime > 0) this.resumeAt = this.video.currentTime;
     this.detach();
     // A stream that has never played yet is merely not ready.
     if (this.view.phase !== "starting") this.update({ phase: "trouble" });

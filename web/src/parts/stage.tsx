@@ -20,15 +20,18 @@ export function Stage({ url, state, titles, recorded = false }: Props) {
   const { t } = useSpeech();
   const video = useRef<HTMLVideoElement>(null);
   const stage = useRef<HTMLElement>(null);
+  // A recording goes on where it was when its URL is renewed.
+  const position = useRef(0);
   const [player, setPlayer] = useState<Player>();
   const [view, setView] = useState<PlayerView>();
 
   useEffect(() => {
     if (!video.current) return;
-    const mine = new Player(video.current, url, setView, recorded);
+    const mine = new Player(video.current, url, setView, recorded, position.current);
     setPlayer(mine);
     void mine.start();
     return () => {
+      position.current = mine.position();
       mine.destroy();
       setPlayer(undefined);
     };
