@@ -175,6 +175,6 @@ mod tests {
                 ..spool::Config::default()
             },
         };
-        assert_eq!(config.validate().len(), 9);
+        assert_eq!(config.validate().len(), 10);
     }
 }
