@@ -77,7 +77,7 @@ nix-tour: _built
 # Checks, then runs every test: units, services against real servers, the web pages, end to end.
 test: check _browser
     npm --prefix web test
-    cargo test --locked --workspace
+    @tools/test.sh
 
 # Kills services and servers at random under load, ROUNDS times; every view must equal a replay.
 chaos ROUNDS="200": _web

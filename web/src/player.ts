@@ -125,6 +125,7 @@ export class Player {
   private soundUrl: string | undefined;
   /** Bits per second of the lightest picture. */
   private lightest = Infinity;
+  private interrupted = false;
   private waitedMs = 0;
   private fastMs = 0;
   private returnMs = firstReturnMs;
@@ -194,6 +195,11 @@ export class Player {
   finish(): void {
     this.over = true;
     if (this.view.phase === "trouble") this.stopRetrying();
+  }
+
+  /** The encoder is gone, or is back: while it is gone no line brings anything. */
+  interrupt(gone: boolean): void {
+    this.interrupted = gone;
   }
 
   /** The viewer's choice, which holds on other pages and days too. */
@@ -355,7 +361,7 @@ export class Player {
   /** While the viewer leaves the quality to us: is there enough for a picture? */
   private mindTheLine(): void {
     const { hls, view, video } = this;
-    if (!hls || !this.soundUrl || this.over || video.paused || view.picked !== auto) {
+    if (!hls || !this.soundUrl || this.over || this.interrupted || video.paused || view.picked !== auto) {
       this.waitedMs = this.fastMs = 0;
       return;
     }
@@ -368,7 +374,7 @@ export class Player {
       this.turn("no");
       return;
     }
-    // While the encoder is gone there is no more media than is here: the line is not to blame.
+    // Before the page knows that the encoder is gone: there is no more media than is here.
     const starves = waits && (hls.latestLevelDetails?.edge ?? 0) > this.bufferedTo() + missingSeconds;
     this.waitedMs = Math.max(0, this.waitedMs + (starves ? lookMs : -lookMs * forgetting));
     if (this.waitedMs >= stallMs) this.turn("slow");

@@ -42,6 +42,9 @@ export function Stage({ url, state, titles, recorded = false }: Props) {
     if (ended) player?.finish();
   }, [ended, player]);
 
+  const interrupted = state === "interrupted" && !recorded;
+  useEffect(() => player?.interrupt(interrupted), [interrupted, player]);
+
   const fullscreen = useCallback(() => {
     if (document.fullscreenElement) void document.exitFullscreen();
     else void stage.current?.requestFullscreen().catch(() => undefined);
@@ -51,7 +54,7 @@ export function Stage({ url, state, titles, recorded = false }: Props) {
   const message = (() => {
     if (phase === "unsupported") return t("watch.unsupported");
     if (ended) return t("watch.ended");
-    if (state === "interrupted" && !recorded) return t("watch.reconnecting");
+    if (interrupted) return t("watch.reconnecting");
     if (phase === "trouble") return t("watch.trouble");
     if (phase === "starting") return t("watch.preparing");
     if (view?.listening === "slow") return t("watch.slow");
