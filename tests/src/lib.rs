@@ -10,6 +10,7 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::Stdio,
+    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
@@ -49,30 +50,22 @@ pub struct System {
     _alone: MutexGuard<'static, ()>,
 }
 
-/// Ports that are free now, without one of them twice.
-fn free_ports<const N: usize>() -> anyhow::Result<[u16; N]> {
-    let mut held = Vec::with_capacity(N);
-    let mut ports = [0; N];
-    for port in &mut ports {
-        let listener = TcpListener::bind(("127.0.0.1", 0))?;
-        *port = listener.local_addr()?.port();
-        held.push(listener);
-    }
-    Ok(ports)
-}
+/// Rows of ports that this process has had: who still looks for a former platform does
+/// not find the next one in its place.
+static TAKEN: AtomicUsize = AtomicUsize::new(0);
 
-/// The first of seven free ports in a row.
-fn free_row() -> anyhow::Result<u16> {
-    (20_100..32_000)
-        .step_by(7)
-        .skip(usize::try_from(std::process::id() % 500)?)
-        .find(|first| {
-            let row: Vec<_> = (*first..*first + 7)
-                .map(|port| TcpListener::bind(("127.0.0.1", port)))
-                .collect();
-            row.iter().all(Result::is_ok)
-        })
-        .context("no seven free ports in a row")
+/// Free ports in a row: below those that the system gives to outgoing connections, of
+/// which other tests make many at the same time, and above those of `cli/tests/up.rs`.
+fn free_ports<const N: usize>() -> anyhow::Result<[u16; N]> {
+    let ports = |first: u16| std::array::from_fn(|n| first + u16::try_from(n).unwrap_or(u16::MAX));
+    (30_000..32_700)
+        .step_by(N)
+        .cycle()
+        .skip(usize::try_from(std::process::id() % 100)? + TAKEN.fetch_add(1, Ordering::Relaxed))
+        .take(2700 / N)
+        .map(ports)
+        .find(|ports| ports.iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()))
+        .with_context(|| format!("no {N} free ports in a row"))
 }
 
 impl System {
@@ -92,13 +85,15 @@ impl System {
     pub async fn start_with(more: &[&str]) -> anyhow::Result<Self> {
         let alone = ALONE.lock().await;
         let data = TempDir::new()?;
-        let [nats, redis, meili, rtmp, flv, hls, api] = free_ports()?;
+        let [nats, redis, meili, rtmp, rtmps, flv, hls, api, admin, ..] = free_ports::<15>()?;
         let mut settings = vec![
             format!("up.nats_port={nats}"),
             format!("up.redis_port={redis}"),
             format!("up.meilisearch_port={meili}"),
-            format!("up.admin_port={}", free_row()?),
+            // Seven in a row.
+            format!("up.admin_port={admin}"),
             format!("rtmp.listen=127.0.0.1:{rtmp}"),
+            format!("rtmp.tls_listen=127.0.0.1:{rtmps}"),
             format!("rtmp.flv_listen=127.0.0.1:{flv}"),
             format!("hls.listen=127.0.0.1:{hls}"),
             format!("live_api.listen=127.0.0.1:{api}"),
@@ -106,8 +101,6 @@ impl System {
             "pipeline.cpu_percent=0".to_owned(),
         ];
         settings.extend(more.iter().map(|&setting| setting.to_owned()));
-        let [rtmps] = free_ports()?;
-        settings.push(format!("rtmp.tls_listen=127.0.0.1:{rtmps}"));
         let castlog = tools::castlog()?;
         let folder = data.path().join("castlog");
         let log = std::fs::File::create(data.path().join("up.log"))?;
