@@ -7,8 +7,8 @@ use castlog_live_info::{Newest, Outbox};
 use castlog_log::{
     BroadcastId, ConsumerStatus, Event, Kind, Log, StreamStatus, dead_letter,
     lease::{self, Standing},
-    pb::{metadata, status},
-    provision,
+    pb::metadata,
+    provision, session,
 };
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
@@ -109,17 +109,10 @@ impl Jobs {
 }
 
 /// The session that a status leaves open, and since when it is.
-fn open(event: &Event) -> Option<(String, DateTime<Utc>)> {
+fn open(event: &Event) -> Option<(&str, DateTime<Utc>)> {
     let Event::Status(said) = event else { return None };
-    let session = match said.event.as_ref()? {
-        status::Event::Started(status::Started { session })
-        | status::Event::Interrupted(status::Interrupted { session, .. })
-        | status::Event::Resumed(status::Resumed { session }) => session.as_ref()?,
-        status::Event::Ended(_) => return None,
-    };
-    let since = session.started_at?;
-    let since = DateTime::from_timestamp(since.seconds, u32::try_from(since.nanos).ok()?)?;
-    Some((session.session_id.clone(), since))
+    let (session, _) = session::named(said).filter(|(_, over)| !over)?;
+    Some((&session.session_id, session::started_at(session)?))
 }
 
 impl Picture {
@@ -221,7 +214,6 @@ impl Picture {
                 ));
             }
         }
-        let mut late = Vec::new();
         let relayed = self.outbox.and_then(|outbox| outbox.oldest);
         let age = relayed.map_or(0, |since| self.age(since));
         if age > max_age_s {
@@ -229,15 +221,16 @@ impl Picture {
                 "change feed: the oldest change has waited for {age} s, which is over {max_age_s} s"
             ));
         }
-        for (broadcast, since) in self.waiting() {
+        let late = self.waiting().iter().filter_map(|(broadcast, since)| {
             let age = self.age(*since);
-            if age > max_age_s {
-                late.push(format!(
+            (age > max_age_s).then(|| {
+                format!(
                     "broadcast {broadcast} has waited for a pipeline for {age} s, which is over {max_age_s} s: \
-                     start another one, or see its log for what it has no room for"
-                ));
-            }
-        }
+                     start another one, or see the log of one for what it has no room for"
+                )
+            })
+        });
+        let late: Vec<String> = late.collect();
         self.problems.extend(late);
         let letters = self.letters();
         if letters > 0 {
@@ -410,7 +403,10 @@ impl Picture {
 
 #[cfg(test)]
 mod tests {
-    use castlog_log::{Backlog, pb};
+    use castlog_log::{
+        Backlog,
+        pb::{self, status},
+    };
     use chrono::TimeDelta;
 
     use super::*;

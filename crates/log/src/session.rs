@@ -5,7 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
     BroadcastId, Entry, Event, Kind, Log, ReadError, SessionId,
-    pb::{Options, options, status},
+    pb::{Options, Status, options, status},
 };
 
 /// How long the log keeps the entries that a recording consists of (`LIVE_SEGMENT`).
@@ -25,6 +25,23 @@ pub struct PastSession {
     pub recorded: bool,
 }
 
+/// The session that a status names, and whether it is over with it.
+#[must_use]
+pub fn named(status: &Status) -> Option<(&status::Session, bool)> {
+    match status.event.as_ref()? {
+        status::Event::Started(status::Started { session })
+        | status::Event::Interrupted(status::Interrupted { session, .. })
+        | status::Event::Resumed(status::Resumed { session }) => Some((session.as_ref()?, false)),
+        status::Event::Ended(status::Ended { session, .. }) => Some((session.as_ref()?, true)),
+    }
+}
+
+/// When a session began, if it says so.
+#[must_use]
+pub fn started_at(session: &status::Session) -> Option<DateTime<Utc>> {
+    time(session.started_at)
+}
+
 /// The sessions that are over by the status entries of a broadcast, the oldest first;
 /// its options entries say which of them are kept.
 #[must_use]
@@ -42,18 +59,13 @@ pub fn past(entries: &[Entry], options: &[Entry]) -> Vec<PastSession> {
     let mut current: Option<(SessionId, DateTime<Utc>)> = None;
     for entry in entries {
         let Event::Status(status) = &entry.event else { continue };
-        let (session, ended) = match &status.event {
-            Some(status::Event::Started(status::Started { session })) => (session, None),
-            Some(status::Event::Interrupted(status::Interrupted { session, .. })) => (session, None),
-            Some(status::Event::Resumed(status::Resumed { session })) => (session, None),
-            Some(status::Event::Ended(status::Ended { session, ended_at, .. })) => {
-                (session, Some(time(*ended_at).unwrap_or(entry.time)))
-            }
-            None => continue,
+        let Some((session, _)) = named(status) else { continue };
+        let ended = match &status.event {
+            Some(status::Event::Ended(ended)) => Some(time(ended.ended_at).unwrap_or(entry.time)),
+            _ => None,
         };
-        let Some(session) = session else { continue };
         let Ok(id) = session.session_id.parse() else { continue };
-        let started_at = time(session.started_at).unwrap_or(entry.time);
+        let started_at = started_at(session).unwrap_or(entry.time);
         if let Some((before, since)) = current.take_if(|(before, _)| *before != id) {
             past.push(over(before, since, started_at));
         }
@@ -101,10 +113,7 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        Position,
-        pb::{Status, Timestamp},
-    };
+    use crate::{Position, pb::Timestamp};
 
     fn entry(second: i64, event: status::Event) -> Entry {
         event_at(second, Status { event: Some(event) })

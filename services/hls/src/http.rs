@@ -38,7 +38,7 @@ use crate::{
     state::{Absent, Asked},
     storyboard::{self, Storyboards},
     token::{self, Ticket},
-    transport,
+    transport::{self, CMAF, TRANSPORT},
     viewers::Audience,
 };
 
@@ -142,22 +142,28 @@ fn router(edge: Edge) -> Router {
         .max_age(PREFLIGHT_LIFETIME);
     Router::new()
         .route("/live/{broadcast}/access", get(access))
-        .route("/live/{broadcast}/index.m3u8", get(playlists::multivariant))
-        .route("/live/{broadcast}/{rendition}/index.m3u8", get(playlists::media))
-        .route("/live/{broadcast}/ts.m3u8", get(playlists::transport_multivariant))
-        .route("/live/{broadcast}/{rendition}/ts.m3u8", get(playlists::transport_media))
+        .route("/live/{broadcast}/index.m3u8", get(playlists::multivariant::<CMAF>))
+        .route(
+            "/live/{broadcast}/{rendition}/index.m3u8",
+            get(playlists::media::<CMAF>),
+        )
+        .route("/live/{broadcast}/ts.m3u8", get(playlists::multivariant::<TRANSPORT>))
+        .route(
+            "/live/{broadcast}/{rendition}/ts.m3u8",
+            get(playlists::media::<TRANSPORT>),
+        )
         .route("/live/{broadcast}/storyboard.vtt", get(storyboard::live))
         .route(
             "/recordings/{broadcast}/{session}/index.m3u8",
-            get(playlists::recorded_multivariant),
+            get(playlists::recorded_multivariant::<CMAF>),
         )
         .route(
             "/recordings/{broadcast}/{session}/ts.m3u8",
-            get(playlists::recorded_transport_multivariant),
+            get(playlists::recorded_multivariant::<TRANSPORT>),
         )
         .route(
             "/recordings/{broadcast}/{session}/{rendition}/ts.m3u8",
-            get(playlists::recorded_transport_media),
+            get(playlists::recorded_media::<TRANSPORT>),
         )
         .route(
             "/recordings/{broadcast}/{session}/storyboard.vtt",
@@ -165,7 +171,7 @@ fn router(edge: Edge) -> Router {
         )
         .route(
             "/recordings/{broadcast}/{session}/{rendition}/index.m3u8",
-            get(playlists::recorded_media),
+            get(playlists::recorded_media::<CMAF>),
         )
         .route("/media/{*key}", get(media))
         .fallback(|| async { Problem::NoPage })

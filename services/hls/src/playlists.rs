@@ -15,7 +15,7 @@ use axum::{
 use bytes::Bytes;
 use castlog_log::{BroadcastId, SessionId};
 use castlog_service::Peer;
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use flate2::{Compression, write::GzEncoder};
 use serde::Deserialize;
 
@@ -25,7 +25,6 @@ use crate::{
     live::Reach,
     recording::{self, Recording},
     rooms::{Edition, Looked, Shown},
-    state::Asked,
     token::Ticket,
 };
 
@@ -34,7 +33,8 @@ const TYPE: HeaderValue = HeaderValue::from_static("application/vnd.apple.mpegur
 /// asks for that version later (appendix B.1).
 const BLOCKED_LIFETIME: u64 = 6;
 
-pub(crate) async fn multivariant(
+/// Of segments in CMAF, or of transport streams.
+pub(crate) async fn multivariant<const TRANSPORT: bool>(
     State(edge): State<Arc<Edge>>,
     Path(broadcast): Path<String>,
     ticket: Ticket,
@@ -43,28 +43,13 @@ pub(crate) async fn multivariant(
     edge.ready()?;
     let broadcast: BroadcastId = broadcast.parse().map_err(|_| Problem::NotLive)?;
     let (asked, now) = (edge.asked(broadcast, &ticket), Utc::now());
-    let text = edge.shared.read().multivariant(asked, now)?.render();
-    Ok(told_of_variants(text, asked, now, &headers))
-}
-
-/// The same for players that know transport streams only.
-pub(crate) async fn transport_multivariant(
-    State(edge): State<Arc<Edge>>,
-    Path(broadcast): Path<String>,
-    ticket: Ticket,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    edge.ready()?;
-    let broadcast: BroadcastId = broadcast.parse().map_err(|_| Problem::NotLive)?;
-    let (asked, now) = (edge.asked(broadcast, &ticket), Utc::now());
-    let text = edge.shared.read().transport_multivariant(asked, now)?.render();
-    Ok(told_of_variants(text, asked, now, &headers))
-}
-
-fn told_of_variants(text: String, asked: Asked, now: DateTime<Utc>, headers: &HeaderMap) -> Response {
+    let playlist = match TRANSPORT {
+        true => edge.shared.read().transport_multivariant(asked, now),
+        false => edge.shared.read().multivariant(asked, now),
+    };
     // It changes with the ladder and, a little, with measured bit rates.
-    let shown = Shown::new(text, 2, 0);
-    answer(&shown, TYPE, asked.lifetime_s(shown.lifetime_s, now), headers)
+    let shown = Shown::new(playlist?.render(), 2, 0);
+    Ok(answer(&shown, TYPE, asked.lifetime_s(shown.lifetime_s, now), &headers))
 }
 
 /// Query of a media playlist.
@@ -94,59 +79,43 @@ impl Directives {
         }
     }
 
+    fn of_session_alone(self) -> Self {
+        Self {
+            session: self.session,
+            sequence: None,
+            part: None,
+            skip: None,
+        }
+    }
+
     fn skips(&self) -> bool {
         matches!(self.skip.as_deref(), Some("YES" | "v2"))
     }
 }
 
-pub(crate) async fn media(
+/// Of segments in CMAF, or of transport streams, which wait for nothing.
+pub(crate) async fn media<const TRANSPORT: bool>(
     State(edge): State<Arc<Edge>>,
-    Path(of): Path<(String, String)>,
+    Path((broadcast, rendition)): Path<(String, String)>,
     Query(directives): Query<Directives>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     ticket: Ticket,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    told_of_media(&edge, of, &directives, false, peer, &ticket, &headers).await
-}
-
-/// The same for players that know transport streams only, which wait for nothing.
-pub(crate) async fn transport_media(
-    State(edge): State<Arc<Edge>>,
-    Path(of): Path<(String, String)>,
-    Query(Directives { session, .. }): Query<Directives>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-    ticket: Ticket,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let directives = Directives {
-        session,
-        sequence: None,
-        part: None,
-        skip: None,
+    let directives = match TRANSPORT {
+        true => directives.of_session_alone(),
+        false => directives,
     };
-    told_of_media(&edge, of, &directives, true, peer, &ticket, &headers).await
-}
-
-async fn told_of_media(
-    edge: &Edge,
-    (broadcast, rendition): (String, String),
-    directives: &Directives,
-    transport: bool,
-    peer: Peer,
-    ticket: &Ticket,
-    headers: &HeaderMap,
-) -> Result<Response, Problem> {
     edge.ready()?;
     let broadcast: BroadcastId = broadcast.parse().map_err(|_| Problem::NotLive)?;
     let session = directives.session.as_ref().map(|s| s.parse()).transpose();
     let session: Option<SessionId> = session.map_err(|_| Problem::NotLive)?;
     let wanted = directives.wanted()?;
-    let asked = edge.asked(broadcast, ticket);
+    let asked = edge.asked(broadcast, &ticket);
     let showing = edge.shared.read().showing(asked, session, Utc::now())?;
     // Who has asked for no session waits for one that is there.
     let session = showing.session;
-    edge.watched(broadcast, peer, headers);
+    edge.watched(broadcast, peer, &headers);
     let look = |state: &crate::state::State, now| {
         let showing = state.showing(asked, Some(session), now)?;
         let reach = wanted
@@ -162,7 +131,7 @@ async fn told_of_media(
             Some(Reach::Told) | None => {}
         }
         let render = || {
-            let playlist = match transport {
+            let playlist = match TRANSPORT {
                 true => state.transport(asked, Some(session), &rendition, now)?,
                 false => state.media(asked, Some(session), &rendition, now)?,
             };
@@ -182,7 +151,7 @@ async fn told_of_media(
         let edition = Edition {
             session,
             over: showing.over,
-            transport,
+            transport: TRANSPORT,
             delta: directives.skips(),
             with_token: asked.with_token(),
         };
@@ -201,7 +170,7 @@ async fn told_of_media(
         Some(_) => u64::from(shown.target_duration) * BLOCKED_LIFETIME,
         None => shown.lifetime_s,
     };
-    Ok(answer(&shown, TYPE, asked.lifetime_s(lifetime_s, Utc::now()), headers))
+    Ok(answer(&shown, TYPE, asked.lifetime_s(lifetime_s, Utc::now()), &headers))
 }
 
 /// A recording of a broadcast, and how long an answer about it may be kept.
@@ -222,45 +191,26 @@ pub(crate) async fn recorded(
     Ok((recording, asked.lifetime_s(recording::LIFETIME_S, Utc::now())))
 }
 
-pub(crate) async fn recorded_multivariant(
+pub(crate) async fn recorded_multivariant<const TRANSPORT: bool>(
     State(edge): State<Arc<Edge>>,
     Path((broadcast, session)): Path<(String, String)>,
     ticket: Ticket,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let (recording, lifetime_s) = recorded(&edge, (&broadcast, &session), &ticket).await?;
-    Ok(answer(recording.multivariant(), TYPE, lifetime_s, &headers))
-}
-
-pub(crate) async fn recorded_media(
-    State(edge): State<Arc<Edge>>,
-    Path((broadcast, session, rendition)): Path<(String, String, String)>,
-    ticket: Ticket,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let (recording, lifetime_s) = recorded(&edge, (&broadcast, &session), &ticket).await?;
-    let shown = recording.media(&rendition).ok_or(Problem::NoRendition)?;
+    let shown = recording.playlists(TRANSPORT).multivariant();
     Ok(answer(shown, TYPE, lifetime_s, &headers))
 }
 
-pub(crate) async fn recorded_transport_multivariant(
-    State(edge): State<Arc<Edge>>,
-    Path((broadcast, session)): Path<(String, String)>,
-    ticket: Ticket,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let (recording, lifetime_s) = recorded(&edge, (&broadcast, &session), &ticket).await?;
-    Ok(answer(recording.transport_multivariant(), TYPE, lifetime_s, &headers))
-}
-
-pub(crate) async fn recorded_transport_media(
+pub(crate) async fn recorded_media<const TRANSPORT: bool>(
     State(edge): State<Arc<Edge>>,
     Path((broadcast, session, rendition)): Path<(String, String, String)>,
     ticket: Ticket,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let (recording, lifetime_s) = recorded(&edge, (&broadcast, &session), &ticket).await?;
-    let shown = recording.transport(&rendition).ok_or(Problem::NoRendition)?;
+    let shown = recording.playlists(TRANSPORT).media(&rendition);
+    let shown = shown.ok_or(Problem::NoRendition)?;
     Ok(answer(shown, TYPE, lifetime_s, &headers))
 }
 

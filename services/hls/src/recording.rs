@@ -40,14 +40,29 @@ pub(crate) const LIFETIME_S: u64 = 60;
 /// Where media is for who asks with a token, whose URL is as deep as this.
 const BESIDE: &str = "../../../../media";
 
-/// The playlists of one.
+/// The playlists of one, in one container.
 #[derive(Debug)]
-pub(crate) struct Recording {
+pub(crate) struct Playlists {
     multivariant: Shown,
     media: HashMap<String, Shown>,
-    /// The same for players that know transport streams only.
-    transport_multivariant: Shown,
-    transport: HashMap<String, Shown>,
+}
+
+impl Playlists {
+    pub(crate) const fn multivariant(&self) -> &Shown {
+        &self.multivariant
+    }
+
+    pub(crate) fn media(&self, rendition: &str) -> Option<&Shown> {
+        self.media.get(rendition)
+    }
+}
+
+/// All of one.
+#[derive(Debug)]
+pub(crate) struct Recording {
+    cmaf: Playlists,
+    /// For players that know transport streams only.
+    transport: Playlists,
     /// Where the seconds of what is to be seen lie in time.
     runs: Vec<Run>,
     segments: usize,
@@ -56,54 +71,43 @@ pub(crate) struct Recording {
 impl Recording {
     /// `None`: there is nothing to show.
     fn of(id: SessionId, session: &Session, media_base: &str) -> Option<Self> {
-        let multivariant = view::multivariant(id, session)?;
-        let transport_multivariant = view::transport(id, session)?;
         let names = session.produced.iter().flat_map(|produced| &produced.renditions);
         let playlists = names.filter_map(|rendition| {
             let live = session.playlist(&rendition.name, true, media_base)?;
             Some((rendition.name.clone(), whole(live)))
         });
         let playlists: Vec<(String, media::Playlist)> = playlists.collect();
-        let target = session.target_duration();
         let pictures = session.first_picture();
         let pictures = playlists.iter().find(|(name, _)| Some(&**name) == pictures);
-        let shown = |playlist: &media::Playlist| Shown::new(playlist.render(), LIFETIME_S, target);
-        let transports = playlists.iter().map(|(name, playlist)| {
+        let shown = |text: String| Shown::new(text, LIFETIME_S, session.target_duration());
+        let cmaf = playlists
+            .iter()
+            .map(|(name, playlist)| (name.clone(), shown(playlist.render())));
+        let transport = playlists.iter().map(|(name, playlist)| {
             let playlist = transport::playlist(playlist.clone(), name, session);
-            (name.clone(), shown(&playlist))
+            (name.clone(), shown(playlist.render()))
         });
         Some(Self {
-            transport: transports.collect(),
-            transport_multivariant: Shown::new(transport_multivariant.render(), LIFETIME_S, target),
+            cmaf: Playlists {
+                multivariant: shown(view::multivariant(id, session)?.render()),
+                media: cmaf.collect(),
+            },
+            transport: Playlists {
+                multivariant: shown(view::transport(id, session)?.render()),
+                media: transport.collect(),
+            },
             runs: pictures.map_or_else(Vec::new, |(_, playlist)| storyboard::runs(playlist)),
-            multivariant: Shown::new(multivariant.render(), LIFETIME_S, target),
             // Each is there in both containers.
             segments: playlists.iter().map(|(_, playlist)| 2 * playlist.segments.len()).sum(),
-            media: playlists
-                .iter()
-                .map(|(name, playlist)| (name.clone(), shown(playlist)))
-                .collect(),
         })
     }
 
-    pub(crate) const fn multivariant(&self) -> &Shown {
-        &self.multivariant
-    }
-
-    pub(crate) const fn transport_multivariant(&self) -> &Shown {
-        &self.transport_multivariant
-    }
-
-    pub(crate) fn transport(&self, rendition: &str) -> Option<&Shown> {
-        self.transport.get(rendition)
+    pub(crate) const fn playlists(&self, transport: bool) -> &Playlists {
+        if transport { &self.transport } else { &self.cmaf }
     }
 
     pub(crate) fn runs(&self) -> &[Run] {
         &self.runs
-    }
-
-    pub(crate) fn media(&self, rendition: &str) -> Option<&Shown> {
-        self.media.get(rendition)
     }
 }
 

@@ -14,6 +14,11 @@ use crate::{
     session::Session,
 };
 
+/// Which container an answer is about.
+pub(crate) const CMAF: bool = false;
+/// The other one.
+pub(crate) const TRANSPORT: bool = true;
+
 /// The rendition whose sound goes with every picture.
 pub(crate) const SOUND: &str = "audio";
 

@@ -28,6 +28,16 @@ async fn edge(stage: &Stage, folder: &tempfile::TempDir, config: Config) -> anyh
     Ok((edge, address))
 }
 
+/// A broadcast with segments 0 to 2.
+async fn live(stage: &Stage) -> anyhow::Result<Show> {
+    let show = Show::new();
+    show.open(stage).await?;
+    for n in 0..3 {
+        show.work(stage, n, 0).await?;
+    }
+    Ok(show)
+}
+
 /// What curl says of a request, by `%{…}` variables; the certificate has to be the one in
 /// the folder.
 async fn curl(folder: &tempfile::TempDir, arguments: &[&str], says: &str) -> anyhow::Result<String> {
@@ -49,11 +59,7 @@ async fn curl(folder: &tempfile::TempDir, arguments: &[&str], says: &str) -> any
 async fn the_version_is_chosen_by_the_viewer() -> anyhow::Result<()> {
     let (stage, folder) = (Stage::build().await?, tempfile::tempdir()?);
     let (edge, https) = edge(&stage, &folder, Config::default()).await?;
-    let show = Show::new();
-    show.open(&stage).await?;
-    for n in 0..3 {
-        show.work(&stage, n, 0).await?;
-    }
+    let show = live(&stage).await?;
     let path = show.playlist("480p");
     let plain = edge.text_with(&path, |text| text.contains("/2-0-")).await?;
 
@@ -85,11 +91,7 @@ async fn the_version_is_chosen_by_the_viewer() -> anyhow::Result<()> {
 async fn many_wait_on_one_connection() -> anyhow::Result<()> {
     let (stage, folder) = (Stage::build().await?, tempfile::tempdir()?);
     let (edge, https) = edge(&stage, &folder, Config::default()).await?;
-    let show = Show::new();
-    show.open(&stage).await?;
-    for n in 0..3 {
-        show.work(&stage, n, 0).await?;
-    }
+    let show = live(&stage).await?;
     try_join_all(RENDITIONS.map(|rendition| show.part(&stage, rendition, 3, 0, 0))).await?;
     let path = show.playlist("480p");
     edge.text_with(&path, |text| text.contains("/3-0-0.m4s\"")).await?;

@@ -5,7 +5,6 @@
 //! another's by now, and stops (see [`crate::claim`]).
 
 use std::{
-    collections::HashSet,
     num::NonZeroUsize,
     sync::{Arc, Mutex, OnceLock, PoisonError},
     thread,
@@ -16,7 +15,7 @@ use anyhow::Context as _;
 use castlog_log::{
     BroadcastId, Delivery, Event, Followed, From, Kind, Publisher, SessionId,
     pb::{Status, metadata, options, segment, status},
-    trace,
+    session, trace,
 };
 use castlog_metrics::{Counted, metrics};
 use castlog_service::Context;
@@ -80,19 +79,9 @@ enum Outcome {
     Lost,
 }
 
-/// The session that a status entry names, and whether it is over with it.
-fn session_of(status: &Status) -> Option<(&status::Session, bool)> {
-    match status.event.as_ref()? {
-        status::Event::Started(status::Started { session })
-        | status::Event::Interrupted(status::Interrupted { session, .. })
-        | status::Event::Resumed(status::Resumed { session }) => Some((session.as_ref()?, false)),
-        status::Event::Ended(status::Ended { session, .. }) => Some((session.as_ref()?, true)),
-    }
-}
-
 /// What a broadcast's newest status says of a session.
 fn state_of(status: &Status, session: SessionId) -> Session {
-    match session_of(status) {
+    match session::named(status) {
         Some((named, false)) if named.session_id == session.to_string() => Session::Live {
             url: named.ingest_url.clone(),
         },
@@ -107,37 +96,28 @@ struct Worker {
     spool: Spool,
     client: reqwest::Client,
     room: Mutex<Room>,
-    /// Sessions in work here: a job that is offered again while its old
-    /// delivery is still held must not run twice.
-    running: Mutex<HashSet<SessionId>>,
 }
 
 /// The place of a job that is in work here; given back when it is dropped.
 struct Place {
     worker: Arc<Worker>,
     session: SessionId,
-    since: Instant,
 }
 
 impl Place {
     /// `None`: there is no room for it.
     fn take(worker: &Arc<Worker>, session: SessionId) -> Option<Self> {
-        let since = Instant::now();
-        worker.room().enter(since).then(|| {
-            worker.running().insert(session);
-            Self {
-                worker: Arc::clone(worker),
-                session,
-                since,
-            }
+        let taken = worker.room().enter(session, Instant::now());
+        taken.then(|| Self {
+            worker: Arc::clone(worker),
+            session,
         })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.worker.running().remove(&self.session);
-        self.worker.room().leave(self.since);
+        self.worker.room().leave(self.session);
     }
 }
 
@@ -155,7 +135,6 @@ pub async fn run(config: Config, spool: Spool, context: Context) -> anyhow::Resu
         config,
         spool,
         client,
-        running: Mutex::default(),
         context,
     });
     let shutdown = worker.context.shutdown.clone();
@@ -231,7 +210,8 @@ impl Worker {
             tracing::debug!(%broadcast, %session, "job of a session that is over");
             return Ok(delivery.ack().await?);
         };
-        if self.running().contains(&session) {
+        // One that is offered again while its old delivery is still held must not run twice.
+        if self.room().holds(session) {
             tracing::warn!(%broadcast, %session, "job is in work here already");
             return Ok(delivery.nak(BUSY_DELAY).await?);
         }
@@ -264,10 +244,6 @@ impl Worker {
 
     fn room(&self) -> std::sync::MutexGuard<'_, Room> {
         self.room.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn running(&self) -> std::sync::MutexGuard<'_, HashSet<SessionId>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does a job while giving signs of life, and answers the queue.

@@ -2,12 +2,13 @@
 //! it was measured, and never more than `max_jobs`. Pure, but for [`Meter`].
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     num::NonZeroUsize,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
+use castlog_log::SessionId;
 use nix::sys::resource::{UsageWho, getrusage};
 use tokio::time::Instant;
 
@@ -25,8 +26,8 @@ pub(crate) struct Room {
     max_jobs: usize,
     /// Processors that jobs may take together; `None`: as many as they want.
     limit: Option<f64>,
-    /// When each job in work began.
-    jobs: Vec<Instant>,
+    /// The sessions in work, and when each began.
+    jobs: HashMap<SessionId, Instant>,
     /// Processors that one job takes.
     each: f64,
     /// Processors in use.
@@ -42,7 +43,7 @@ impl Room {
         Self {
             max_jobs,
             limit: (percent > 0).then(|| processors * f64::from(percent) / 100.0),
-            jobs: Vec::new(),
+            jobs: HashMap::new(),
             each: EXPECTED,
             used: 0.0,
         }
@@ -50,31 +51,38 @@ impl Room {
 
     /// Takes a job in, if there is room for it. One always fits a worker that has none:
     /// however much it needs, nobody else would do it better.
-    pub(crate) fn enter(&mut self, now: Instant) -> bool {
+    pub(crate) fn enter(&mut self, session: SessionId, now: Instant) -> bool {
         let fits = self.jobs.len() < self.max_jobs
             && (self.jobs.is_empty()
                 || self
                     .limit
                     .is_none_or(|limit| self.used.max(self.expected()) + self.each <= limit));
         if fits {
-            self.jobs.push(now);
+            self.jobs.insert(session, now);
         }
         fits
     }
 
-    /// One of the jobs, which began `then`, has ended.
-    pub(crate) fn leave(&mut self, then: Instant) {
-        if let Some(at) = self.jobs.iter().position(|began| *began == then) {
-            self.jobs.swap_remove(at);
-        }
+    /// Whether a session is in work.
+    pub(crate) fn holds(&self, session: SessionId) -> bool {
+        self.jobs.contains_key(&session)
+    }
+
+    /// The job of a session has ended.
+    pub(crate) fn leave(&mut self, session: SessionId) {
+        self.jobs.remove(&session);
+    }
+
+    fn count(&self) -> f64 {
+        // At most `max_jobs`.
+        #[allow(clippy::cast_precision_loss)]
+        let jobs = self.jobs.len() as f64;
+        jobs
     }
 
     /// What all jobs in work are taken to need.
     fn expected(&self) -> f64 {
-        // At most `max_jobs`.
-        #[allow(clippy::cast_precision_loss)]
-        let jobs = self.jobs.len() as f64;
-        self.each * jobs
+        self.each * self.count()
     }
 
     /// Processors that were in use over the last seconds. What a job takes is learned
@@ -83,13 +91,10 @@ impl Room {
         self.used = used;
         let settled = self
             .jobs
-            .iter()
+            .values()
             .all(|began| now.saturating_duration_since(*began) >= SETTLED);
         if settled && !self.jobs.is_empty() {
-            // At most `max_jobs`.
-            #[allow(clippy::cast_precision_loss)]
-            let jobs = self.jobs.len() as f64;
-            self.each = used / jobs;
+            self.each = used / self.count();
         }
     }
 
@@ -155,7 +160,7 @@ mod tests {
 
     /// How many jobs get in one after the other at one moment.
     fn enter_all(room: &mut Room, now: Instant) -> usize {
-        (0..100).take_while(|_| room.enter(now)).count()
+        (0..100).take_while(|_| room.enter(SessionId::generate(), now)).count()
     }
 
     #[test]
@@ -172,20 +177,25 @@ mod tests {
         let start = Instant::now();
         let at = |s| start + Duration::from_secs(s);
         let mut room = room(16, 100, 4);
-        assert!(room.enter(start));
+        let [first, second, third, fourth] = [(); 4].map(|()| SessionId::generate());
+        assert!(room.enter(first, start));
         room.measured(2.0, at(9));
-        assert!(room.enter(at(9)), "it may have been the beginning: 2.0 and 0.5 of 4");
+        assert!(
+            room.enter(second, at(9)),
+            "it may have been the beginning: 2.0 and 0.5 of 4"
+        );
         // Two that take 1.5 each: there is no room for a third.
         room.measured(3.0, at(18));
-        assert!(room.enter(at(18)), "3.0 and 0.5");
-        room.leave(at(18));
+        assert!(room.enter(third, at(18)), "3.0 and 0.5");
+        room.leave(third);
         room.measured(3.0, at(19));
-        assert!(!room.enter(at(19)), "3.0 and 1.5");
-        room.leave(start);
+        assert!(!room.enter(third, at(19)), "3.0 and 1.5");
+        room.leave(first);
         room.measured(1.5, at(25));
-        assert!(room.enter(at(25)), "1.5 and 1.5");
+        assert!(room.enter(third, at(25)), "1.5 and 1.5");
+        assert!(room.holds(third) && !room.holds(first));
         // What was let in a moment ago counts before it shows.
-        assert!(!room.enter(at(25)));
+        assert!(!room.enter(fourth, at(25)));
         assert!(room.describe().starts_with("2 jobs of 16 take 1.5 of 4.0 processors"));
     }
 
@@ -194,9 +204,10 @@ mod tests {
         let start = Instant::now();
         let later = start + SETTLED;
         let mut room = room(16, 100, 4);
-        assert!(room.enter(start));
+        let first = SessionId::generate();
+        assert!(room.enter(first, start));
         room.measured(3.0, later);
-        room.leave(start);
+        room.leave(first);
         room.measured(0.0, later + SPAN);
         assert_eq!(enter_all(&mut room, later + SPAN), 1);
     }
