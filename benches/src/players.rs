@@ -52,7 +52,7 @@ struct Counts {
 /// Prints the delay of parts, and what the edge takes for it.
 pub(crate) async fn run(players: u32, seconds: u32) -> anyhow::Result<()> {
     println!(
-        "players: {players} of low latency for {seconds} s, each with video and audio; parts of a quarter of a second"
+        "players: {players} of low latency for {seconds} s, each with video and audio; parts of a fifth of a second"
     );
     let work = tempfile::tempdir()?;
     let clip = clip(&work.path().join("clip.mp4")).await?;

@@ -11,6 +11,7 @@
 import type Hls from "hls.js";
 import { serverNow } from "./clock";
 import { resolution } from "./format";
+import { faster, paced } from "./pace";
 import { keep, kept } from "./storage";
 
 export type Phase = "starting" | "playing" | "trouble" | "finished" | "unsupported";
@@ -160,6 +161,7 @@ export class Player {
     });
     on("ended", () => this.update({ phase: "finished" }));
     for (const name of ["timeupdate", "seeking", "progress"] as const) on(name, () => this.look());
+    on("timeupdate", () => this.keepPace());
     on("volumechange", () => {
       this.update({ muted: video.muted, volume: video.volume });
       if (!video.muted) this.update({ autoplay: "ok" });
@@ -277,6 +279,8 @@ export class Player {
       // Memory bound: a minute to seek back in without the network.
       backBufferLength: 60,
       maxBufferLength: 20,
+      // Seconds that a stall leaves it further behind from then on: two parts and more.
+      liveSyncOnStallIncrease: 0.5,
       // The picture box is often smaller than the source.
       capLevelToPlayerSize: false,
       // Titles come from the API. As cues they would need an empty track by a data: URL,
@@ -378,6 +382,23 @@ export class Player {
     const starves = waits && (hls.latestLevelDetails?.edge ?? 0) > this.bufferedTo() + missingSeconds;
     this.waitedMs = Math.max(0, this.waitedMs + (starves ? lookMs : -lookMs * forgetting));
     if (this.waitedMs >= stallMs) this.turn("slow");
+  }
+
+  /** A live stream is played a little faster while it is further behind than need be. */
+  private keepPace(): void {
+    const { hls, video } = this;
+    const details = hls?.latestLevelDetails;
+    // Another rate is not from here.
+    if (!hls || (video.playbackRate !== 1 && video.playbackRate !== faster)) return;
+    const live = details?.live && hls.lowLatencyMode && !this.over && !this.view.recorded;
+    const place = {
+      behind: hls.latency,
+      target: hls.targetLatency ?? Infinity,
+      ahead: this.bufferedTo() - video.currentTime,
+      part: (live && details.partTarget) || 0,
+    };
+    const rate = paced(place, video.playbackRate);
+    if (video.playbackRate !== rate) video.playbackRate = rate;
   }
 
   private attachNative(): void {

@@ -4,8 +4,8 @@
 //! Parts of complete segments are told from the entries of the segments, so that
 //! every edge tells the same; only those of the segment in the making come from
 //! the stream of parts, which holds seconds. Nothing behind that segment is told
-//! before its entry is here: should its worker die with its parts, the number is used
-//! again.
+//! before its entry is here: only that says how many parts it has. Should its worker die,
+//! the next one closes it where the parts end, or, without them, uses its number again.
 
 use std::{ops::Range, time::Duration};
 
@@ -23,9 +23,10 @@ use crate::{
     view,
 };
 
-/// Part targets that players stay behind the end. One more than is asked for at
-/// least: where a segment begins, its parts wait for the entry of the one before.
-const PART_HOLD_BACK: u32 = 4;
+/// Part targets that players stay behind the end, as they should at least (§4.4.3.8).
+/// The first part of a segment waits for the entry of the one before, which comes within
+/// the duration of a part, since no pipeline waits longer for its store.
+const PART_HOLD_BACK: u32 = 3;
 /// Samples of an AAC frame.
 const AAC_FRAME: u64 = 1024;
 

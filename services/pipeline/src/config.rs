@@ -33,7 +33,7 @@ pub struct Config {
     /// Duration in milliseconds that segments aim at. 1000 to 10000. Default 2000.
     pub segment_target_ms: u32,
     /// Duration in milliseconds that no part exceeds. 100 to 1000, and less than
-    /// half of `segment_target_ms`. Default 250.
+    /// half of `segment_target_ms`. Default 200.
     pub part_target_ms: u32,
     /// Speed preset of the H.264 encoder, `ultrafast` to `veryslow`. Default `veryfast`.
     pub preset: String,
@@ -62,7 +62,7 @@ impl Default for Config {
             max_jobs: 16,
             cpu_percent: 85,
             segment_target_ms: 2000,
-            part_target_ms: 250,
+            part_target_ms: 200,
             preset: "veryfast".to_owned(),
             ladder: LADDER.to_vec(),
             ladder_rungs: 2,

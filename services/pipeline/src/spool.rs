@@ -31,8 +31,13 @@ use tokio::{
 
 use folder::{Folder, Found};
 
-/// How long a live stream waits for the store: less than low-latency players are behind it.
-const DIRECT: Duration = Duration::from_millis(500);
+/// How long the entry of a segment waits for the store. The parts of the next segment wait
+/// for the entry, and players of low latency are three parts behind.
+const DIRECT: Duration = Duration::from_millis(250);
+
+/// How long objects go by the disk after one that was waited for in vain: to a store that
+/// is slow and not away, half of each would go twice.
+const DETOUR: Duration = Duration::from_secs(30);
 
 /// How long the store may take for an object that nobody waits for.
 const ATTEMPT: Duration = Duration::from_secs(15);
@@ -121,6 +126,8 @@ struct State {
     bytes: u64,
     /// Objects lost since the last one that was kept.
     lost: u64,
+    /// Until then everything goes by the disk.
+    detour: Option<Instant>,
 }
 
 impl State {
@@ -171,14 +178,18 @@ impl Spool {
 
     /// Brings an object to the store, or to the disk while the store does not take it.
     pub async fn put(&self, key: &str, bytes: Bytes, size: Size) -> Kept {
-        if self.is_empty() {
+        if self.is_straight() {
+            let from = Instant::now();
             match self.send(key, bytes.clone(), PutMode::Overwrite, DIRECT).await {
                 Ok(()) => {
                     self.kept();
                     return Kept::Stored;
                 }
                 Err(error) => {
-                    tracing::warn!(key, error = %error, "the media store does not take objects: they wait in the spool");
+                    if from.elapsed() >= DIRECT {
+                        self.lock().detour = Some(Instant::now() + DETOUR);
+                    }
+                    tracing::warn!(key, error = %error, "the media store does not take objects at once: they go by the spool");
                 }
             }
         }
@@ -204,7 +215,7 @@ impl Spool {
     /// Deletes an object that is of no use any more from the store. While that is away it
     /// stays, until the media of its session goes.
     pub async fn delete(&self, key: &str) {
-        if !self.is_empty() {
+        if !self.is_straight() {
             return;
         }
         let path = Path::from(key);
@@ -213,6 +224,12 @@ impl Spool {
             Ok(Err(error)) => tracing::warn!(key, error = %error, "an outdated object stays"),
             Err(_) => tracing::warn!(key, "an outdated object stays: the media store does not answer"),
         }
+    }
+
+    /// Whether the next object may go to the store without being written to the disk.
+    fn is_straight(&self) -> bool {
+        let state = self.lock();
+        state.waiting.is_empty() && state.detour.is_none_or(|until| until <= Instant::now())
     }
 
     /// Whether nothing waits.

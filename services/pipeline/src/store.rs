@@ -2,8 +2,15 @@
 //! way to the object store (see [`crate::spool`]), parts and entries into the log. A
 //! segment's entry is published when the segments of all renditions with its number are in
 //! the store or on the disk, so that viewers and a worker that takes over see whole rows.
+//!
+//! Segments and pictures go to the store beside the parts, which wait for none of them:
+//! players of low latency are less than a second behind.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    future::pending,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use backon::{ExponentialBuilder, Retryable};
@@ -14,7 +21,11 @@ use castlog_log::{
     pb::{Segment, segment},
     trace,
 };
-use futures::future::try_join_all;
+use futures::{
+    StreamExt as _,
+    future::{BoxFuture, try_join_all},
+    stream::{FuturesOrdered, FuturesUnordered},
+};
 use tokio::time::{Instant, timeout};
 use tracing::{Instrument as _, Span};
 
@@ -34,7 +45,14 @@ use crate::{
 /// fractions of a segment, so more means that one of them has fallen out.
 const MAX_ROWS: usize = 4;
 
-/// How long publishing is tried again before the job is given up: meanwhile the encoders wait, and the ingest holds a few seconds for us.
+/// Segments on their way to the store: two rows of a full ladder. Behind them parts wait too.
+const MAX_SEGMENTS: usize = 16;
+
+/// Pictures on their way to the store, behind which thumbnails are left out.
+const MAX_PICTURES: usize = 4;
+
+/// How long publishing is tried again before the job is given up: meanwhile the encoders
+/// wait, and the ingest holds a few seconds for us.
 const PATIENCE: Duration = Duration::from_secs(45);
 
 /// How long the publishing of a part is waited for: later, its segment is near.
@@ -42,6 +60,16 @@ const PART_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long no part is published after one that could not be.
 const PART_PAUSE: Duration = Duration::from_secs(5);
+
+/// What has come to the store, or to the disk.
+enum Done {
+    /// A segment of so many renditions.
+    Segment(Box<segment::Stored>, usize),
+    /// A sheet that begins at a time of an epoch, under its key.
+    Sheet(u64, Micros, String),
+    /// Nothing is left to do about it.
+    Picture,
+}
 
 /// Where a job delivers.
 pub struct Live {
@@ -56,6 +84,11 @@ pub struct Live {
     sections: Vec<Bytes>,
     rows: BTreeMap<u64, Vec<segment::Stored>>,
     sheets: Sheets,
+    /// On their way to the store, in the order of their making.
+    segments: FuturesOrdered<BoxFuture<'static, Done>>,
+    pictures: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// What has come there.
+    done: VecDeque<Done>,
     /// No parts are published before this.
     parts_from: Instant,
     /// The span of the job until its first segments are in the log.
@@ -86,6 +119,9 @@ impl Live {
             sections: Vec::new(),
             rows: BTreeMap::new(),
             sheets: Sheets::default(),
+            segments: FuturesOrdered::new(),
+            pictures: FuturesUnordered::new(),
+            done: VecDeque::new(),
             parts_from: Instant::now(),
             job: trace::traceparent(&opening),
             opening,
@@ -94,11 +130,6 @@ impl Live {
 
     fn key(&self, rendition: &str, name: &str) -> String {
         format!("{}/{}/{rendition}/{name}", self.broadcast, self.session)
-    }
-
-    async fn publish(&self, draft: Draft) -> anyhow::Result<()> {
-        publish(&self.publisher, draft).await?;
-        Ok(())
     }
 
     async fn publish_metadata(&mut self) -> anyhow::Result<()> {
@@ -187,6 +218,7 @@ impl Live {
     /// Publishes the entries of a row at once: the log commits what is in
     /// flight together.
     async fn publish_segments(&mut self, media_sequence: u64, row: Vec<segment::Stored>) -> anyhow::Result<()> {
+        let publisher = &self.publisher;
         let drafts = row.into_iter().map(|stored| {
             // The discontinuity number tells two workers' segments of one
             // number apart; a repeated publish of one worker has the same id.
@@ -197,7 +229,7 @@ impl Live {
             let entry = Segment {
                 event: Some(segment::Event::Stored(stored)),
             };
-            self.publish(Draft::new(self.broadcast, entry).id(id))
+            publish(publisher, Draft::new(self.broadcast, entry).id(id))
         });
         try_join_all(drafts).await?;
         let outdated = self.report.as_mut().is_some_and(Report::take_outdated);
@@ -220,12 +252,10 @@ impl Live {
         let object_key = self.key(rendition, &segment_name(media_sequence, epoch.discontinuity_sequence));
         let duration: Micros = parts.iter().map(|part| part.duration).sum();
         let size = bytes.len() as u64;
-        // Where it is lost to the store, viewers still have its parts: the broadcast goes on.
-        let kept = self.spool.put(&object_key, bytes, Size::Bounded).await;
         if let Some(report) = &mut self.report {
             report.measure(track, size, duration);
         }
-        let stored = segment::Stored {
+        let mut stored = segment::Stored {
             session_id: self.session.to_string(),
             rendition: rendition.clone(),
             media_sequence,
@@ -244,11 +274,30 @@ impl Live {
                 })
                 .collect(),
             next_media_sequence: media_sequence + 1,
-            object_lost: kept == Kept::Lost,
+            object_lost: false,
         };
+        while self.segments.len() >= MAX_SEGMENTS {
+            self.settled().await;
+            self.settle().await?;
+        }
+        let (spool, renditions) = (self.spool.clone(), epoch.renditions.len());
+        let way = async move {
+            // Where it is lost to the store, viewers still have its parts: the broadcast goes on.
+            let kept = spool.put(&stored.object_key, bytes, Size::Bounded).await;
+            stored.object_lost = kept == Kept::Lost;
+            Done::Segment(Box::new(stored), renditions)
+        };
+        self.segments.push_back(Box::pin(way));
+        Ok(())
+    }
+
+    /// A segment has come to where it is kept: with the last one of its row the row's
+    /// entries are published.
+    async fn kept(&mut self, stored: segment::Stored, renditions: usize) -> anyhow::Result<()> {
+        let media_sequence = stored.media_sequence;
         let row = self.rows.entry(media_sequence).or_default();
         row.push(stored);
-        if row.len() == epoch.renditions.len() {
+        if row.len() == renditions {
             // What an incomplete earlier row lacks does not come any more.
             while let Some((&first, _)) = self.rows.first_key_value() {
                 if first > media_sequence {
@@ -321,25 +370,70 @@ impl Sink for Live {
     }
 
     async fn thumbnail(&mut self, jpeg: Bytes) -> anyhow::Result<()> {
-        let key = self.key("thumb", "latest.jpg");
-        self.spool.put(&key, jpeg, Size::Bounded).await;
+        if self.pictures.len() >= MAX_PICTURES {
+            tracing::debug!("a thumbnail is left out: those before it are still on their way");
+            return Ok(());
+        }
+        let (spool, key) = (self.spool.clone(), self.key("thumb", "latest.jpg"));
+        self.pictures.push(Box::pin(async move {
+            spool.put(&key, jpeg, Size::Bounded).await;
+            Done::Picture
+        }));
         Ok(())
     }
 
     async fn sheet(&mut self, epoch: &Epoch, sheet: gst::Sheet) -> anyhow::Result<()> {
-        let key = self.key("thumb", &storyboard::name(epoch, &sheet));
-        if self.spool.put(&key, sheet.jpeg, Size::Bounded).await == Kept::Lost {
-            return Ok(());
-        }
-        if let Some(outdated) = self.sheets.stored(epoch.discontinuity_sequence, sheet.start, key) {
-            self.spool.delete(&outdated).await;
-        }
+        let (spool, key) = (self.spool.clone(), self.key("thumb", &storyboard::name(epoch, &sheet)));
+        let epoch = epoch.discontinuity_sequence;
+        self.pictures.push(Box::pin(async move {
+            match spool.put(&key, sheet.jpeg, Size::Bounded).await {
+                Kept::Lost => Done::Picture,
+                Kept::Stored | Kept::Spooled => Done::Sheet(epoch, sheet.start, key),
+            }
+        }));
         Ok(())
     }
 
     async fn end(&mut self, _: &Epoch) -> anyhow::Result<()> {
+        self.drain().await?;
         while let Some((&first, _)) = self.rows.first_key_value() {
             self.publish_row(first).await?;
+        }
+        Ok(())
+    }
+
+    async fn settled(&mut self) {
+        let done = tokio::select! {
+            Some(done) = self.segments.next() => done,
+            Some(done) = self.pictures.next() => done,
+            else => pending().await,
+        };
+        self.done.push_back(done);
+    }
+
+    async fn settle(&mut self) -> anyhow::Result<()> {
+        while let Some(done) = self.done.pop_front() {
+            match done {
+                Done::Segment(stored, renditions) => self.kept(*stored, renditions).await?,
+                Done::Sheet(epoch, start, key) => {
+                    if let Some(outdated) = self.sheets.stored(epoch, start, key) {
+                        let spool = self.spool.clone();
+                        self.pictures.push(Box::pin(async move {
+                            spool.delete(&outdated).await;
+                            Done::Picture
+                        }));
+                    }
+                }
+                Done::Picture => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn drain(&mut self) -> anyhow::Result<()> {
+        while !self.segments.is_empty() || !self.pictures.is_empty() {
+            self.settled().await;
+            self.settle().await?;
         }
         Ok(())
     }

@@ -150,6 +150,19 @@ pub trait Sink: Send {
     fn sheet(&mut self, epoch: &Epoch, sheet: gst::Sheet) -> impl Future<Output = anyhow::Result<()>> + Send;
     /// The epoch is complete.
     fn end(&mut self, epoch: &Epoch) -> impl Future<Output = anyhow::Result<()>> + Send;
+    /// Waits until there is something to [`Self::settle`]. It is dropped whenever a call
+    /// of another kind is due.
+    fn settled(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+    /// Goes on with what went its way beside the calls, as far as it has come.
+    fn settle(&mut self) -> impl Future<Output = anyhow::Result<()>> + Send {
+        std::future::ready(Ok(()))
+    }
+    /// Waits for all that goes its way beside the calls.
+    fn drain(&mut self) -> impl Future<Output = anyhow::Result<()>> + Send {
+        std::future::ready(Ok(()))
+    }
 }
 
 /// What is sent to the sink's side.
@@ -196,7 +209,17 @@ pub async fn run<S: Sink>(
 
 async fn deliver<S: Sink>(mut commands: mpsc::Receiver<Command>, sink: &mut S) -> anyhow::Result<()> {
     let mut current = None;
-    while let Some(command) = commands.recv().await {
+    loop {
+        let command = tokio::select! {
+            command = commands.recv() => command,
+            () = sink.settled() => {
+                sink.settle().await?;
+                continue;
+            }
+        };
+        let Some(command) = command else {
+            return sink.drain().await;
+        };
         match (command, &current) {
             (Command::Start(epoch), _) => {
                 sink.start(&epoch).await?;
@@ -209,7 +232,6 @@ async fn deliver<S: Sink>(mut commands: mpsc::Receiver<Command>, sink: &mut S) -
             (Command::Output(_) | Command::Sheet(_) | Command::End, None) => {}
         }
     }
-    Ok(())
 }
 
 /// What a packet is to the epoch.

@@ -63,7 +63,7 @@ async fn a_session_becomes_segments_and_its_job_is_done() {
     let video = produced.video.unwrap();
     assert_eq!((video.width, video.height, video.frame_rate_milli), (426, 240, 25_000));
     assert!(produced.renditions.iter().all(|rendition| rendition.peak_bitrate > 0));
-    assert_eq!((produced.segment_target_ms, produced.part_target_ms), (2000, 250));
+    assert_eq!((produced.segment_target_ms, produced.part_target_ms), (2000, 200));
 
     let segments = world.segments().await;
     assert_parts(&world, segments.iter().filter(|stored| stored.media_sequence < 2)).await;
