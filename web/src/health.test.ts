@@ -57,6 +57,14 @@ describe("advice", () => {
     expect(keys(worse({ av_drift_ms: -400 }), 126)).toEqual(["health.out_of_sync"]);
   });
 
+  it("tells a bitrate that goes up and down from one that changes once", () => {
+    const rates = (...of: number[]) => [...steady(20), ...of.map((mbit, n) => sample(100 + n * 5, { bitrate: mbit * 1e6 }))];
+    expect(keys(rates(1, 4, 1, 4, 1, 4), 126)).toEqual(["health.bitrate_unsteady"]);
+    expect(keys(rates(2, 3.5, 1.8, 2.2, 3.4, 1.9), 126)).toEqual(["health.bitrate_unsteady"]);
+    expect(keys(rates(1.8, 2.2, 1.9, 2.1, 1.8, 2.2), 126)).toEqual(["health.good"]);
+    expect(keys(rates(2, 2, 2, 4, 4, 4), 126)).toEqual(["health.good"]);
+  });
+
   it("says when nothing comes, while something should", () => {
     expect(keys(steady(3), 60)).toEqual(["health.silent"]);
     expect(keys(steady(3), 60, false)).toEqual([]);

@@ -62,6 +62,7 @@ export type Advice =
   | { key: "health.silent"; values: { seconds: number } }
   | { key: "health.keyframe_long"; values: { seconds: string } }
   | { key: "health.frames_lost" | "health.bitrate_low"; values: { now: string; usual: string } }
+  | { key: "health.bitrate_unsteady"; values: { low: string; high: string } }
   | { key: "health.messages_dropped"; values: { n: number } }
   | { key: "health.out_of_sync"; values: { ms: number } };
 
@@ -71,6 +72,10 @@ const silentMs = 20_000;
 const longKeyframeMs = 4000;
 const fewFrames = 0.8;
 const lowBitrate = 0.5;
+// Steps between samples by more than this part of the middle, and how many of them make
+// it unsteady: one or two are a change of scene.
+const swing = 0.4;
+const swings = 3;
 const driftMs = 150;
 
 /** What a broadcaster should do, the most pressing first. */
@@ -89,6 +94,12 @@ export function advice(samples: HealthSample[], live: boolean, now: number): Adv
   const rate = of((sample) => sample.bitrate / 1000);
   if (rate.now < rate.usual * lowBitrate) {
     found.push({ key: "health.bitrate_low", values: { now: rate.now.toFixed(0), usual: rate.usual.toFixed(0) } });
+  }
+  const rates = newest.map((sample) => sample.bitrate / 1000);
+  const steps = rates.slice(1).filter((now, place) => Math.abs(now - (rates[place] ?? now)) > swing * rate.now);
+  if (found.length === 0 && steps.length >= swings) {
+    const [low, high] = [Math.min(...rates).toFixed(0), Math.max(...rates).toFixed(0)];
+    found.push({ key: "health.bitrate_unsteady", values: { low, high } });
   }
   const frames = of((sample) => sample.frame_rate_milli / 1000);
   if (frames.now < frames.usual * fewFrames) {

@@ -3,10 +3,7 @@
 import { useEffect, useState } from "react";
 import { type Broadcast, playbackToken } from "./api";
 import { serverNow } from "./clock";
-
-// So that playing goes on over the change: longer than a player holds media.
-const aheadMs = 120_000;
-const retryMs = 5000;
+import { keepRenewed } from "./token";
 
 /** The recording of a session, beside the live playlist of its broadcast. */
 export function recordingUrl(playbackUrl: string, id: string, session: string): string {
@@ -22,23 +19,12 @@ export function usePlaybackUrl({ id, options, playback_url }: Broadcast): string
   useEffect(() => {
     if (!isPrivate) return;
     const controller = new AbortController();
-    let timer: number | undefined;
-    const renew = async () => {
-      let pause = retryMs;
-      try {
-        const { playback_url: url, expires_at } = await playbackToken(id, controller.signal);
-        setHeld({ id, url });
-        pause = Math.max(retryMs, Date.parse(expires_at) - serverNow() - aheadMs);
-      } catch {
-        // Asked for again, for as long as the page is open.
-      }
-      if (!controller.signal.aborted) timer = window.setTimeout(() => void renew(), pause);
+    const ask = async () => {
+      const { playback_url: url, expires_at } = await playbackToken(id, controller.signal);
+      return { url, ends: Date.parse(expires_at) };
     };
-    void renew();
-    return () => {
-      controller.abort();
-      window.clearTimeout(timer);
-    };
+    void keepRenewed(ask, (url) => setHeld({ id, url }), serverNow, controller.signal);
+    return () => controller.abort();
   }, [id, isPrivate]);
 
   if (!isPrivate) return playback_url;

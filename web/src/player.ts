@@ -12,6 +12,7 @@ import type Hls from "hls.js";
 import { serverNow } from "./clock";
 import { resolution } from "./format";
 import { faster, paced } from "./pace";
+import { withTokenOf } from "./token";
 import { keep, kept } from "./storage";
 
 export type Phase = "starting" | "playing" | "trouble" | "finished" | "unsupported";
@@ -127,6 +128,8 @@ export class Player {
   /** Bits per second of the lightest picture. */
   private lightest = Infinity;
   private interrupted = false;
+  /** Where a recording goes on, in media seconds. */
+  private resumeAt = 0;
   private waitedMs = 0;
   private fastMs = 0;
   private returnMs = firstReturnMs;
@@ -136,11 +139,9 @@ export class Player {
 
   constructor(
     private readonly video: HTMLVideoElement,
-    readonly url: string,
+    private address: string,
     private readonly onChange: (view: PlayerView) => void,
     recorded = false,
-    /** Where a recording begins, in media seconds. */
-    private resumeAt = 0,
   ) {
     this.view.recorded = recorded;
     const on = (name: keyof HTMLMediaElementEventMap, listener: () => void) =>
@@ -176,6 +177,15 @@ export class Player {
       this.mindTheLine();
     }, lookMs);
     this.listening.signal.addEventListener("abort", () => window.clearInterval(ticking));
+  }
+
+  get url(): string {
+    return this.address;
+  }
+
+  /** The same stream by a newer token: what is asked for from now on has it. */
+  renew(url: string): void {
+    this.address = url;
   }
 
   async start(): Promise<void> {
@@ -253,11 +263,6 @@ export class Player {
     void this.play();
   }
 
-  /** Media seconds, also while the stream is asked for again. */
-  position(): number {
-    return this.video.currentTime || this.resumeAt;
-  }
-
   destroy(): void {
     this.destroyed = true;
     this.listening.abort();
@@ -286,6 +291,8 @@ export class Player {
       // Titles come from the API. As cues they would need an empty track by a data: URL,
       // which the page's policy rightly does not load.
       enableDateRangeMetadataCues: false,
+      // Playlists that it holds name the token that they were loaded with.
+      xhrSetup: (request, url) => request.open("GET", withTokenOf(this.address, url), true),
       // What is live begins at its end.
       startPosition: this.view.recorded ? this.resumeAt : -1,
     });

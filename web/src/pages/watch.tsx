@@ -88,7 +88,7 @@ function Watch({ broadcast: shownNow }: { broadcast: Broadcast }) {
           recorded
         />
       ) : staged ? (
-        <Stage key={`${shown.session} ${shown.url}`} url={shown.url} state={status.state} titles={marks.data ?? []} />
+        <Stage key={shown.session} url={shown.url} state={status.state} titles={marks.data ?? []} />
       ) : (
         <Curtain status={status} />
       )}

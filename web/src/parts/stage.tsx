@@ -4,6 +4,7 @@ import { useCallback, useEffect, useRef, useState } from "react";
 import type { BroadcastState, TitleChange } from "../api";
 import { useSpeech } from "../i18n";
 import { Player, type PlayerView } from "../player";
+import { withoutToken } from "../token";
 import { Controls } from "./controls";
 import { type Mark, Timeline } from "./timeline";
 import { TitleMarks } from "./title-marks";
@@ -20,22 +21,26 @@ export function Stage({ url, state, titles, recorded = false }: Props) {
   const { t } = useSpeech();
   const video = useRef<HTMLVideoElement>(null);
   const stage = useRef<HTMLElement>(null);
-  // A recording goes on where it was when its URL is renewed.
-  const position = useRef(0);
+  const newest = useRef(url);
   const [player, setPlayer] = useState<Player>();
   const [view, setView] = useState<PlayerView>();
 
+  // Playing goes on over a new token.
+  const stream = withoutToken(url);
+  useEffect(() => {
+    newest.current = url;
+    player?.renew(url);
+  }, [url, player]);
   useEffect(() => {
     if (!video.current) return;
-    const mine = new Player(video.current, url, setView, recorded, position.current);
+    const mine = new Player(video.current, newest.current, setView, recorded);
     setPlayer(mine);
     void mine.start();
     return () => {
-      position.current = mine.position();
       mine.destroy();
       setPlayer(undefined);
     };
-  }, [url, recorded]);
+  }, [stream, recorded]);
 
   const ended = state === "ended" && !recorded;
   useEffect(() => {
