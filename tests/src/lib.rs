@@ -190,6 +190,35 @@ impl System {
         Ok((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
     }
 
+    /// Starts one more process of a service beside that of `castlog up`, with the same
+    /// configuration. It is killed when dropped.
+    ///
+    /// # Errors
+    /// It cannot be started, or does not become ready; the message holds what it printed.
+    pub async fn another(&self, service: &str) -> anyhow::Result<Child> {
+        let [admin] = free_ports::<1>()?;
+        let printed = self.data.path().join(format!("another-{service}-{admin}.log"));
+        let log = std::fs::File::create(&printed)?;
+        let child = Command::new(&self.castlog)
+            .arg("--config")
+            .arg(self.folder().join("config.toml"))
+            .args(["--set", &format!("admin.listen=127.0.0.1:{admin}"), "run", service])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot start another {service}"))?;
+        let url = format!("http://127.0.0.1:{admin}/readyz");
+        let ready = until(&format!("another {service}"), SOON, || async {
+            self.text(&url).await.ok()
+        })
+        .await;
+        let output = std::fs::read_to_string(&printed).unwrap_or_default();
+        ready.with_context(|| format!("it printed:\n{output}"))?;
+        Ok(child)
+    }
+
     /// Runs the real `nats` command against the platform, as `./dev nats` does; what it printed.
     ///
     /// # Errors
