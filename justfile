@@ -92,7 +92,7 @@ soak MINUTES="120" STREAMS="5": _web _browser
         cargo test --locked --workspace --test soak -- --nocapture
 
 # Measures everything, or what ARGS say: `players --players 500`, `segments`, …; see the benchmark's `--help`.
-bench *ARGS: build
+bench *ARGS: build _browser
     cargo build --locked --release --workspace --bin castlog-bench
     @exec {{ quote(target) }}/release/castlog-bench "$@"
 

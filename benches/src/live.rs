@@ -1,11 +1,12 @@
-//! How fast the whole platform is: from a title to a search result, and from an
-//! encoder's first byte to a segment that a viewer can fetch.
+//! How fast the whole platform is: from a title to a search result, from an
+//! encoder's first byte to a segment that a viewer can fetch, and from a picture in the
+//! encoder to the same in a browser.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use castlog_testkit::{tools, until};
-use castlog_tests::{Encoder, SOON, System};
+use castlog_tests::{Browser, Encoder, SOON, System};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::{
@@ -19,6 +20,32 @@ use crate::percentiles::Percentiles;
 
 /// Between two looks at whether it has happened; what a figure can be off by.
 const LOOK: Duration = Duration::from_millis(2);
+
+/// Prints how old the picture is that a viewer sees, by the clock that is burnt into it,
+/// beside what players of low latency are told to stay behind.
+pub(crate) async fn glass(seconds: u32) -> anyhow::Result<()> {
+    println!("glass: one encoder of 360p30, one viewer in Chromium, for {seconds} s");
+    let system = System::start_with(&["pipeline.ladder_rungs=0"]).await?;
+    let (id, key) = create(&system).await?;
+    let encoder = Encoder::clock(&format!("{}/{key}", system.rtmp))?;
+    system.reaches(&id, "live").await?;
+    let seen = Browser::new(&system.api)?.lags(&id, seconds.into()).await?;
+    let figure = |name: &str| seen[name].as_f64().with_context(|| format!("no {name} in {seen}"));
+    let (glass, target) = (figure("glass_to_glass_s")?, figure("target_s")?);
+    println!("  glass to glass     {glass:.2} s (median)");
+    println!(
+        "  told to stay       {target:.2} s behind the newest part; {:.2} s behind it",
+        figure("hls_js_s")?
+    );
+    println!(
+        "  ratio {:.2}; {} stalls in {:.0} s",
+        glass / target,
+        seen["stalls"],
+        figure("played_s")?
+    );
+    encoder.stop().await?;
+    system.stop().await
+}
 
 /// Prints the time from a changed title to a search that finds it, beside a
 /// document written straight to the same Meilisearch.

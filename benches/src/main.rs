@@ -64,6 +64,12 @@ enum Bench {
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(5..=600))]
         seconds: u32,
     },
+    /// From the encoder's picture to that in Chromium, which plays by parts.
+    Glass {
+        /// Seconds that are measured, 5 to 600.
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(5..=600))]
+        seconds: u32,
+    },
     /// Segments a second of an edge, beside nginx serving the same files.
     Segments {
         /// Seconds of each turn, 1 to 600.
@@ -90,6 +96,7 @@ async fn main() -> anyhow::Result<()> {
         Bench::Replay { entries } => replay::run(entries).await,
         Bench::Ingest { encoders, seconds } => ingest::run(&encoders, seconds).await,
         Bench::Players { players, seconds } => players::run(players, seconds).await,
+        Bench::Glass { seconds } => live::glass(seconds).await,
         Bench::Segments { seconds } => segments::run(seconds).await,
         Bench::All => {
             publish::run(2000).await?;
@@ -99,6 +106,7 @@ async fn main() -> anyhow::Result<()> {
             ingest::run(&[50, 200], 20).await?;
             segments::run(5).await?;
             players::run(1000, 20).await?;
+            live::glass(30).await?;
             transcode::run(20).await
         }
     }

@@ -422,6 +422,14 @@ fn read_env(file: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     Ok(text.lines().filter_map(pair).collect())
 }
 
+/// A picture that shows the time of its making in a strip of 16 cells.
+const CLOCK: &str = "-re -f lavfi -i testsrc2=size=640x360:rate=30 \
+    -f lavfi -i color=size=320x8:rate=30,format=gray,geq=lum='if(gte(mod(floor(time(0)*20/pow(2\\,floor(X/20)))\\,2)\\,1)\\,235\\,16)' \
+    -re -f lavfi -i sine=sample_rate=48000 \
+    -filter_complex [1]scale=640:48:flags=neighbor,format=yuv420p[strip];[0][strip]overlay -map 2:a \
+    -c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -b:v 1200k -g 30 -sc_threshold 0 \
+    -c:a aac -ac 2 -b:a 96k";
+
 /// An ffmpeg that pushes, killed when dropped.
 pub struct Encoder(Child);
 
@@ -453,6 +461,15 @@ impl Encoder {
                       -c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -b:v 1500k -g 30 -sc_threshold 0 \
                       -c:a aac -ac 2 -b:a 96k";
         Self::start(&source.split_whitespace().collect::<Vec<_>>(), url)
+    }
+
+    /// A 360p test picture with a tone and the time of its making, which
+    /// [`Browser::lags`] reads from the screen.
+    ///
+    /// # Errors
+    /// ffmpeg cannot be started.
+    pub fn clock(url: &str) -> anyhow::Result<Self> {
+        Self::start(&CLOCK.split_whitespace().collect::<Vec<_>>(), url)
     }
 
     /// Ends it as a person does: ffmpeg says goodbye to the server.

@@ -44,8 +44,7 @@ const ATTEMPT: Duration = Duration::from_secs(15);
 
 /// Objects on their way to the store at a time, per job and in all: what was made while
 /// the store was away has to go faster than what is being made, also to a store that is
-/// far away. One that the store refuses does not hold up the others, as long as fewer
-/// than these are.
+/// far away.
 const ABREAST: usize = 2;
 const ABREAST_RANGE: (usize, usize) = (4, 64);
 
@@ -116,6 +115,8 @@ struct Waiting {
     /// Whether it was made here. What a process that died has left may have been made
     /// anew by the next worker, under the same key, and must not take its place.
     own: bool,
+    /// How often the store refused it and took others.
+    refused: u32,
 }
 
 #[derive(Debug, Default)]
@@ -128,9 +129,27 @@ struct State {
     lost: u64,
     /// Until then everything goes by the disk.
     detour: Option<Instant>,
+    /// Rounds since the store has last taken something.
+    vain: usize,
 }
 
 impl State {
+    /// The objects to try: the oldest, behind them those that have been refused. While
+    /// the store takes none of these, one after the other of the rest as well: it may be
+    /// these that it does not take.
+    fn first(&self, count: usize) -> Vec<(u64, String, bool)> {
+        let mut line: Vec<(&u64, &Waiting)> = self.waiting.iter().collect();
+        line.sort_by_key(|(_, object)| object.refused);
+        if self.vain > 0 && line.len() > count {
+            let rest = count - 1..line.len();
+            line.swap(count - 1, rest.start + self.vain % rest.len());
+        }
+        let first = line.into_iter().take(count);
+        first
+            .map(|(order, object)| (*order, object.key.clone(), object.own))
+            .collect()
+    }
+
     fn forget(&mut self, order: u64) -> Option<Waiting> {
         let object = self.waiting.remove(&order)?;
         self.bytes -= object.size;
@@ -291,21 +310,16 @@ impl Spool {
 
     /// Tries the first objects in line.
     async fn round(&self, told: &mut Option<Instant>) -> Round {
-        let first: Vec<(u64, String, bool)> = {
-            let state = self.lock();
-            let first = state.waiting.iter().take(self.0.abreast);
-            first
-                .map(|(order, object)| (*order, object.key.clone(), object.own))
-                .collect()
-        };
+        let first = self.lock().first(self.0.abreast);
         if first.is_empty() {
             return Round::Empty;
         }
-        let mut progress = false;
         let outcomes = join_all(first.iter().map(|(order, key, own)| self.bring(*order, key, *own))).await;
+        let progress = outcomes.iter().any(Result::is_ok);
+        self.judge(&first, &outcomes);
         for ((_, key, _), outcome) in first.iter().zip(outcomes) {
             match outcome {
-                Ok(()) => progress = true,
+                Ok(()) => {}
                 Err(error) if told.is_none_or(|told| told.elapsed() >= REMINDER) => {
                     *told = Some(Instant::now());
                     tracing::warn!(key, error = %error, "storing again what waits in the spool");
@@ -314,6 +328,21 @@ impl Spool {
             }
         }
         if progress { Round::Progress } else { Round::Failed }
+    }
+
+    /// Notes which objects the store does not take though it takes others.
+    fn judge(&self, tried: &[(u64, String, bool)], outcomes: &[object_store::Result<()>]) {
+        let mut state = self.lock();
+        if outcomes.iter().all(Result::is_err) {
+            state.vain += 1;
+            return;
+        }
+        state.vain = 0;
+        for ((order, ..), outcome) in tried.iter().zip(outcomes) {
+            if let (Some(object), Err(_)) = (state.waiting.get_mut(order), outcome) {
+                object.refused += 1;
+            }
+        }
     }
 
     async fn bring(&self, order: u64, key: &str, own: bool) -> object_store::Result<()> {
@@ -380,7 +409,15 @@ impl Spool {
             let same = state.waiting.iter().find(|(_, waiting)| waiting.key == key);
             let replaced = same.map(|(order, _)| *order);
             let key = key.to_owned();
-            state.waiting.insert(order, Waiting { key, size, own: true });
+            state.waiting.insert(
+                order,
+                Waiting {
+                    key,
+                    size,
+                    own: true,
+                    refused: 0,
+                },
+            );
             replaced
         };
         self.measure();
@@ -436,7 +473,15 @@ impl Spool {
             for Found { order, key, size } in found {
                 state.next = state.next.max(order + 1);
                 state.bytes += size;
-                state.waiting.insert(order, Waiting { key, size, own: false });
+                state.waiting.insert(
+                    order,
+                    Waiting {
+                        key,
+                        size,
+                        own: false,
+                        refused: 0,
+                    },
+                );
             }
         }
         self.measure();

@@ -105,6 +105,38 @@ async fn what_the_store_does_not_take_waits_for_it() {
 }
 
 #[tokio::test]
+async fn what_the_store_never_takes_does_not_hold_up_the_rest() {
+    let stage = Stage::new();
+    let spool = stage.open(1000);
+    stage.go_away();
+    // As many as go there at a time, and more.
+    let refused: Vec<String> = (0..6).map(|n| format!("b/s/source/{n}-0.m4s")).collect();
+    let others: Vec<String> = (6..16).map(|n| format!("b/s/source/{n}-0.m4s")).collect();
+    for key in refused.iter().chain(&others) {
+        assert_eq!(put(&spool, key, b"waits").await, Kept::Spooled);
+    }
+    stage.come_back();
+    // In their places are folders, over which no object can be written.
+    for key in &refused {
+        std::fs::create_dir_all(stage.media().join(key).join("in the way")).unwrap();
+    }
+    let shutdown = Shutdown::new();
+    let stored = until("the others are stored", PATIENCE, || async {
+        others.iter().all(|key| stage.stored(key).is_some()).then_some(())
+    });
+    tokio::select! {
+        () = spool.run(&shutdown) => unreachable!("it runs until the shutdown"),
+        stored = stored => stored.unwrap(),
+    }
+    assert_eq!(spool.lock().waiting.len(), refused.len());
+    for key in &refused {
+        std::fs::remove_dir_all(stage.media().join(key)).unwrap();
+    }
+    drain(&spool).await;
+    assert!(refused.iter().all(|key| stage.stored(key).is_some()));
+}
+
+#[tokio::test]
 async fn a_full_spool_keeps_what_it_has_and_says_what_it_does_not_keep() {
     let stage = Stage::new();
     let spool = stage.open(10);
