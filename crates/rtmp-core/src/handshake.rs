@@ -1,14 +1,39 @@
-//! The simple handshake: each side sends a version and 1536 bytes, and echoes the
-//! other's. The digest variant that players of protected content ask for has no
-//! use for publishers, and every encoder falls back to this one.
+//! The handshake: each side sends a version and 1536 bytes, and answers the other's.
+//!
+//! In the plain form the answer is an echo. In the digest form, which the
+//! specification does not have, a client that names its version hides an HMAC-SHA-256
+//! in its bytes; the server does the same and signs its answer with a key made of the
+//! client's. Who began so may go away when it is not answered so. The keys are the
+//! same for everybody, so that the digests prove nothing about the peer.
+
+use std::ops::Range;
 
 use bytes::{Buf, BufMut, BytesMut};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
 
 use crate::Error;
 
 /// Bytes of C1, S1, C2 and S2.
 const PACKET: usize = 1536;
 const VERSION: u8 = 3;
+/// What S1 of the digest form says where that of the plain form says zero. Below 3 in
+/// the first byte some clients do not look at the digest.
+const SERVER_VERSION: [u8; 4] = [4, 5, 0, 1];
+
+const DIGEST: usize = 32;
+/// Where the four bytes are that say how far behind them the digest is: before the
+/// block of the other key exchange, or in the middle of the packet behind it.
+const SCHEMES: [usize; 2] = [8, 772];
+/// The digest is less than this far behind them.
+const REACH: usize = 728;
+
+const CLIENT_KEY: &[u8] = b"Genuine Adobe Flash Player 001";
+/// The server's digest is made with the words alone, the answer's key with all of it.
+const SERVER_KEY: &[u8] = b"Genuine Adobe Flash Media Server 001\
+    \xf0\xee\xc2\x4a\x80\x68\xbe\xe8\x2e\x00\xd0\xd1\x02\x9e\x7e\x57\
+    \x6e\xec\x5d\x2d\x29\x80\x6f\xab\x93\xb8\xe6\x36\xcf\xeb\x31\xae";
+const SERVER_WORDS: usize = SERVER_KEY.len() - 32;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Handshake {
@@ -33,8 +58,7 @@ impl Handshake {
             input.advance(1);
             let hello = input.split_to(PACKET);
             output.put_u8(VERSION);
-            put_hello(output, seed);
-            output.put_slice(&hello);
+            answer(&hello, seed, output);
             *self = Self::Echo;
         }
         if input.len() < PACKET {
@@ -46,15 +70,66 @@ impl Handshake {
     }
 }
 
-/// S1: a time of zero, zeros, and filler that differs between connections.
-fn put_hello(output: &mut BytesMut, seed: u64) {
-    output.put_u64(0);
-    // Xorshift: the filler has to vary, not to be secret.
-    let mut state = seed | 1;
-    for _ in 0..(PACKET - 8) / 8 {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        output.put_u64(state);
+/// Puts S1 and S2: in the digest form if C1 is in it, and else in the plain form.
+fn answer(hello: &[u8], seed: u64, output: &mut BytesMut) {
+    let mut filler = Filler(seed | 1);
+    let mut own = [0; PACKET];
+    filler.fill(&mut own[8..]);
+    let Some((scheme, theirs)) = find_digest(hello) else {
+        output.put_slice(&own);
+        output.put_slice(hello);
+        return;
+    };
+    own[4..8].copy_from_slice(&SERVER_VERSION);
+    let at = digest_place(&own, scheme);
+    let digest = mac(&SERVER_KEY[..SERVER_WORDS], &[&own[..at.start], &own[at.end..]]);
+    own[at].copy_from_slice(&digest);
+    output.put_slice(&own);
+
+    let mut signed = [0; PACKET - DIGEST];
+    filler.fill(&mut signed);
+    let key = mac(SERVER_KEY, &[&theirs]);
+    output.put_slice(&signed);
+    output.put_slice(&mac(&key, &[&signed]));
+}
+
+/// The scheme and the digest of a C1, if it names a version and has a digest.
+fn find_digest(hello: &[u8]) -> Option<(usize, [u8; DIGEST])> {
+    if hello[4..8] == [0; 4] {
+        return None;
+    }
+    SCHEMES.into_iter().find_map(|scheme| {
+        let at = digest_place(hello, scheme);
+        let digest = mac(CLIENT_KEY, &[&hello[..at.start], &hello[at.end..]]);
+        (hello[at] == digest).then_some((scheme, digest))
+    })
+}
+
+fn digest_place(packet: &[u8], scheme: usize) -> Range<usize> {
+    let behind = scheme + 4;
+    let distance: usize = packet[scheme..behind].iter().map(|&byte| usize::from(byte)).sum();
+    let start = behind + distance % REACH;
+    start..start + DIGEST
+}
+
+fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; DIGEST] {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"));
+    for part in parts {
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().into()
+}
+
+/// Bytes that differ between connections, by xorshift: they need not be secret.
+struct Filler(u64);
+
+impl Filler {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(8) {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            chunk.copy_from_slice(&self.0.to_be_bytes()[..chunk.len()]);
+        }
     }
 }

@@ -64,6 +64,19 @@ async fn gstreamer_publishes_and_is_refused() -> anyhow::Result<()> {
     server.stop().await
 }
 
+#[tokio::test]
+async fn a_player_finds_the_handshake_in_order_and_is_told_no() -> anyhow::Result<()> {
+    let bench = Bench::new().await?;
+    let server = bench.serve(bench.config()).await?;
+    // Of ffmpeg, players check the server's digest and signature, encoders do not.
+    let mut player = Process::new(tools::find("ffprobe")?, bench.folder.path().join("player.log"));
+    player = player.args(["-v", "info", &url(&server, "camera")]);
+    player.start()?;
+    let said = end_of(&mut player).await?;
+    assert!(said.contains("this server takes publishers only"), "{said}");
+    server.stop().await
+}
+
 /// Pushes to a server with these limits; why the publish ended, as the encoder and the log have it.
 async fn cut(config: impl FnOnce(Config) -> Config, extra: &[&str]) -> anyhow::Result<(String, String)> {
     let bench = Bench::new().await?;

@@ -1,13 +1,12 @@
-//! Whole connections: what well-behaved encoders do, with their quirks, gives the
-//! same events however the network cuts it; what hostile peers do stays in bounds.
-
-mod common;
+//! What comes behind the handshake: a publish with every oddity, requests and their
+//! answers, and what hostile peers send.
 
 use bytes::Bytes;
 use castlog_flv::{Tag, TagKind};
 use castlog_rtmp_core::{Error, Event, Limits, Phase, Refusal, Session, amf0, amf0::Value, chunk, type_id};
-use common::{amf, command, connect, handshake, message, publish_prelude, raw_chunk, run, run_received};
 use proptest::prelude::*;
+
+use crate::common::{amf, command, connect, handshake, message, publish_prelude, raw_chunk, run, run_received};
 
 fn audio(timestamp: u32, data: &[u8]) -> Event {
     Event::Media(Tag {
@@ -26,7 +25,7 @@ fn video(timestamp: u32, data: &[u8]) -> Event {
 }
 
 /// A publish with every legal oddity, and its media events.
-fn quirky_stream() -> (Vec<u8>, Vec<Event>) {
+pub(crate) fn quirky_stream() -> (Vec<u8>, Vec<Event>) {
     let mut bytes = publish_prelude();
     let mut events = Vec::new();
 
