@@ -338,7 +338,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let window_ms = u32::try_from((now - self.sampled_at).as_millis()).unwrap_or(u32::MAX);
         self.sampled_at = now;
         let Some(live) = &mut self.live else { return };
-        let sampled = live.meter.sample(live.session, window_ms, live.hub.dropped_readers());
+        let sampled = live
+            .meter
+            .sample(live.session, window_ms, live.hub.take_dropped_readers());
         let bearable = live.guard.rate(sampled.bitrate);
         let health = pb::Health {
             event: Some(pb::health::Event::Sampled(sampled)),

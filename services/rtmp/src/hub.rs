@@ -40,6 +40,7 @@ struct Inner {
     audio_header: Option<Tag>,
     gop: Gop,
     readers: Vec<Reader>,
+    /// Since they were last taken.
     dropped_readers: u64,
     closed: bool,
 }
@@ -118,9 +119,9 @@ impl Hub {
         inner.gop.clear();
     }
 
-    /// How many readers were dropped for being slow.
-    pub(crate) fn dropped_readers(&self) -> u64 {
-        self.inner().dropped_readers
+    /// How many readers were dropped for being slow since this was last asked.
+    pub(crate) fn take_dropped_readers(&self) -> u64 {
+        std::mem::take(&mut self.inner().dropped_readers)
     }
 
     /// A new reader.
@@ -171,11 +172,7 @@ impl Inner {
         });
         if dropped > 0 {
             self.dropped_readers += dropped;
-            tracing::warn!(
-                dropped,
-                total = self.dropped_readers,
-                "slow readers of a stream dropped"
-            );
+            tracing::warn!(dropped, "slow readers of a stream dropped");
         }
         match role {
             Role::Metadata => self.metadata = Some(tag),
@@ -422,7 +419,9 @@ mod tests {
             push(&hub, timestamp, Role::Audio);
             quick.next().await.unwrap();
         }
-        assert_eq!(hub.dropped_readers(), 1);
+        assert_eq!(hub.take_dropped_readers(), 1);
+        push(&hub, 9000, Role::Audio);
+        assert_eq!(hub.take_dropped_readers(), 0, "it is told once");
         let mut waiting = 0;
         while slow.next().await.is_some() {
             waiting += 1;

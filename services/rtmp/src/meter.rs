@@ -36,7 +36,8 @@ impl Meter {
         }
     }
 
-    /// What was counted in the last `window_ms`, and starts anew.
+    /// What was counted in the last `window_ms`, and starts anew. `dropped` are readers
+    /// of the stream.
     pub(crate) fn sample(&mut self, session: SessionId, window_ms: u32, dropped: u64) -> Sampled {
         let per_second = |count: u64| count * 1000 / u64::from(window_ms.max(1));
         let drift = match (self.last_audio, self.last_video) {

@@ -17,7 +17,7 @@ const SERVER_REST: [u8; 32] = [
 ];
 
 fn mac(key: &[u8], bytes: &[u8]) -> Vec<u8> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key of any length");
     mac.update(bytes);
     mac.finalize().into_bytes().to_vec()
 }

@@ -2,42 +2,19 @@
 
 use std::time::Duration;
 
-use crate::common::{Bench, SOON, session, url};
 use anyhow::Context as _;
 use castlog_rtmp::Config;
-use castlog_rtmp_core::{Message, amf0::Value, chunk::Writer, type_id};
+use castlog_rtmp_core::type_id;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
 
-fn message(type_id: u8, stream_id: u32, payload: Vec<u8>) -> Vec<u8> {
-    let mut out = Vec::new();
-    let message = Message {
-        timestamp: 0,
-        type_id,
-        stream_id,
-        payload: payload.into(),
-    };
-    Writer::default().write(3, &message, &mut out);
-    out
-}
-
-fn handshake() -> Vec<u8> {
-    let mut out = vec![3];
-    out.extend([7; 3072]);
-    out
-}
-
-fn connect() -> Vec<u8> {
-    let mut payload = Vec::new();
-    let app = Value::Object(vec![("app".into(), "live".into())]);
-    for value in ["connect".into(), 1.0.into(), app] {
-        value.write(&mut payload);
-    }
-    message(type_id::COMMAND_AMF0, 0, payload)
-}
+use crate::{
+    common::{Bench, SOON, session, url},
+    peer::{connect, handshake, message},
+};
 
 /// Bytes without a pattern, the same in every run.
 fn noise(length: usize) -> Vec<u8> {

@@ -2,6 +2,9 @@
 
 mod clients;
 mod common;
+mod health;
 mod hostile;
 mod obs;
+mod peer;
 mod publish;
+mod viewer;
