@@ -146,8 +146,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             if let Err(end) = self.answer(received).await {
                 return end;
             }
-            if let Err(error) = self.send().await {
-                return End::Closed(lost(&error));
+            if let Err(end) = self.send().await {
+                return end;
             }
             // A deadline belongs to a phase, not to a read; only a publish lives as long
             // as it sends.
@@ -364,7 +364,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         }
     }
 
-    async fn send(&mut self) -> io::Result<()> {
+    async fn send(&mut self) -> Result<(), End> {
         let output = self.rtmp.take_output();
         if output.is_empty() {
             return Ok(());
@@ -373,10 +373,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             self.stream.write_all(&output).await?;
             self.stream.flush().await
         };
-        let slow = || io::Error::new(io::ErrorKind::TimedOut, "the encoder does not read");
-        timeout(self.server.config.write_timeout(), write)
-            .await
-            .map_err(|_| slow())?
+        let config = &self.server.config;
+        match timeout(config.write_timeout(), write).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(End::Closed(lost(&error))),
+            Err(_) => {
+                let reason = format!("nothing read for {} s", config.write_timeout_s);
+                Err(End::Broken(Refused::new(Code::TimedOut, reason)))
+            }
+        }
     }
 
     async fn finish(&mut self, end: End) {

@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::{connection, server::Server, threads::Threads};
+use crate::{Code, Refused, connection, server::Server, threads::Threads};
 
 /// Wait after the system refuses to accept, as it does when descriptors run out.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
@@ -42,15 +42,19 @@ impl Guests {
         })
     }
 
-    fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+    fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Place, Refused> {
         let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
         let total: usize = present.values().sum();
         let from_here = present.get(&address).copied().unwrap_or(0);
-        if total >= self.max || from_here >= self.max_per_address {
-            return None;
-        }
+        let within = |what: &str, count: usize, limit: usize| {
+            let reason = || format!("number of connections {what} of {count} is over the limit of {limit}");
+            let refused = || Refused::new(Code::LimitExceeded, reason());
+            (count <= limit).then_some(()).ok_or_else(refused)
+        };
+        within("in all", total + 1, self.max)?;
+        within("from one address", from_here + 1, self.max_per_address)?;
         present.insert(address, from_here + 1);
-        Some(Place {
+        Ok(Place {
             guests: self.clone(),
             address,
         })
@@ -90,9 +94,14 @@ pub(crate) async fn listen(
                 continue;
             }
         };
-        let Some(place) = guests.admit(peer.ip()) else {
-            tracing::warn!(%peer, "too many connections, one closed");
-            continue;
+        let place = match guests.admit(peer.ip()) {
+            Ok(place) => place,
+            Err(refused) => {
+                // There is no RTMP yet to answer in.
+                tracing::warn!(%peer, refused = %refused, "too many connections, one closed");
+                refused.count();
+                continue;
+            }
         };
         let (tls, accepting) = (tls.clone(), server.clone());
         let serving = async move {
@@ -133,13 +142,16 @@ mod tests {
     #[test]
     fn places_are_bounded_in_all_and_per_address() {
         let guests = Guests::new(3, 2);
-        let address = |last: u8| IpAddr::from([10, 0, 0, last]);
-        let first = guests.admit(address(1)).unwrap();
-        let _second = guests.admit(address(1)).unwrap();
-        assert!(guests.admit(address(1)).is_none(), "two from one address");
-        let _third = guests.admit(address(2)).unwrap();
-        assert!(guests.admit(address(3)).is_none(), "three in all");
+        let admit = |last: u8| guests.admit(IpAddr::from([10, 0, 0, last]));
+        let said = |last: u8| admit(last).unwrap_err().to_string();
+        let first = admit(1).unwrap();
+        let _second = admit(1).unwrap();
+        let per_address = "R06: number of connections from one address of 3 is over the limit of 2";
+        assert_eq!(said(1), per_address);
+        let _third = admit(2).unwrap();
+        let in_all = "R06: number of connections in all of 4 is over the limit of 3";
+        assert_eq!(said(3), in_all);
         drop(first);
-        assert!(guests.admit(address(3)).is_some());
+        assert!(admit(3).is_ok());
     }
 }

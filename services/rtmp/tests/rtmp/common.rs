@@ -41,6 +41,7 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) async fn new() -> anyhow::Result<Self> {
+        crate::lines::record();
         let nats = NatsServer::start().await?;
         let log = connect(&nats, "test").await?;
         let plan = castlog_log::provision::Plan {
@@ -227,6 +228,12 @@ pub(crate) fn reason(entry: &Entry) -> String {
         }) => e.reason.clone(),
         _ => String::new(),
     }
+}
+
+/// How many encoders were refused or cut with a code, by all servers of this process.
+pub(crate) fn refused(code: &str) -> u64 {
+    let code = castlog_metrics::Refusal { code: code.to_owned() };
+    castlog_metrics::metrics().rtmp_refusals.get_or_create(&code).get()
 }
 
 pub(crate) fn url(server: &Server, key: &str) -> String {

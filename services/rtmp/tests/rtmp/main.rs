@@ -4,6 +4,7 @@ mod clients;
 mod common;
 mod health;
 mod hostile;
+mod lines;
 mod obs;
 mod peer;
 mod publish;
