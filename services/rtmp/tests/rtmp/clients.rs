@@ -1,8 +1,9 @@
 //! What encoders may say, send and leave out: forms of the URL, other clients than
-//! ffmpeg, limits of a stream, and encoders that hang.
+//! ffmpeg, codecs, and limits of a stream.
 
 use anyhow::Context as _;
 use castlog_rtmp::Config;
+use castlog_rtmp_core::type_id;
 use castlog_testkit::{Process, tools, until};
 use rustls::{
     ClientConfig, DigitallySignedStruct, SignatureScheme,
@@ -14,7 +15,10 @@ use std::{fs, net::SocketAddr, path::Path, sync::Arc};
 use tokio::{io::AsyncReadExt as _, net::TcpStream};
 use tokio_rustls::TlsConnector;
 
-use crate::common::{Bench, SOON, end_of, reason, session, url};
+use crate::{
+    common::{Bench, SOON, end_of, reason, session, url},
+    peer::Peer,
+};
 
 #[tokio::test]
 async fn the_key_may_stand_in_a_query() -> anyhow::Result<()> {
@@ -120,24 +124,38 @@ async fn a_stream_without_keyframes_is_cut() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn an_encoder_that_hangs_is_noticed_and_may_come_back() -> anyhow::Result<()> {
+async fn codecs_of_enhanced_rtmp_are_named_and_cost_the_key_nothing() -> anyhow::Result<()> {
     let bench = Bench::new().await?;
     let (broadcast, key) = bench.broadcast().await?;
-    let config = Config {
-        idle_timeout_s: 2,
-        ..bench.config()
-    };
-    let server = bench.serve(config).await?;
-    let mut encoder = bench.push(&url(&server, key.expose()), &[])?;
-    let live = session(&bench.status(broadcast, "started").await?);
-    // Its socket stays open, as that of a machine whose cable was pulled.
-    encoder.pause()?;
-    let interrupted = bench.status(broadcast, "interrupted").await?;
-    assert_eq!(reason(&interrupted), "R07: nothing sent for 2 s");
-    encoder.kill9();
-    encoder.start()?;
-    let resumed = bench.status(broadcast, "resumed").await?;
-    assert_eq!(session(&resumed), live, "it is not busy, and the session goes on");
+    let server = bench.serve(bench.config()).await?;
+    for (type_id, tag, expected) in [
+        (
+            type_id::VIDEO,
+            b"\x90hvc1\x01\x01\x60",
+            "R05: video codec H.265 is not taken, send H.264",
+        ),
+        (
+            type_id::VIDEO,
+            b"\x90av01\x81\x08\x0c",
+            "R05: video codec AV1 is not taken, send H.264",
+        ),
+        (
+            type_id::AUDIO,
+            b"\x90OpusOpu",
+            "R05: audio codec Opus is not taken, send AAC",
+        ),
+    ] {
+        let mut peer = Peer::publish(server.running.rtmp, &key).await?;
+        peer.send(type_id, tag).await?;
+        let said = peer.hear(expected).await?;
+        assert!(
+            said.contains("NetStream.Publish.Denied") && said.contains(expected),
+            "{said}"
+        );
+        assert_eq!(reason(&bench.status(broadcast, "ended").await?), expected);
+    }
+    let _encoder = bench.push(&url(&server, key.expose()), &[])?;
+    bench.status(broadcast, "started").await?;
     server.stop().await
 }
 

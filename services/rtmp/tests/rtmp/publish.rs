@@ -255,40 +255,6 @@ async fn a_second_encoder_is_refused_or_takes_over() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_rotated_key_cuts_its_encoder() -> anyhow::Result<()> {
-    let bench = Bench::new().await?;
-    let (broadcast, key) = bench.broadcast().await?;
-    let server = bench.serve(bench.config()).await?;
-    let mut encoder = bench.push(&url(&server, key.expose()), &[])?;
-    bench.status(broadcast, "started").await?;
-
-    let second = PublishKey::generate();
-    let rotated = pb::publish_key::Rotated {
-        key_hash: second.hash().to_string(),
-    };
-    let rotated_at = std::time::Instant::now();
-    bench
-        .publish(
-            broadcast,
-            pb::PublishKey {
-                event: Some(pb::publish_key::Event::Rotated(rotated)),
-            },
-        )
-        .await?;
-    let ended = bench.status(broadcast, "ended").await?;
-    let took = rotated_at.elapsed();
-    assert_eq!(reason(&ended), "R04: the publish key was rotated");
-    assert!(took < std::time::Duration::from_secs(2), "cut after {took:?}");
-    end_of(&mut encoder).await?;
-
-    let output = end_of(&mut bench.push(&url(&server, key.expose()), &[])?).await?;
-    assert!(output.contains("R01"), "{output}");
-    let _encoder = bench.push(&url(&server, second.expose()), &[])?;
-    bench.status(broadcast, "started").await?;
-    server.stop().await
-}
-
-#[tokio::test]
 async fn a_restart_keeps_the_session() -> anyhow::Result<()> {
     let bench = Bench::new().await?;
     let (broadcast, key) = bench.broadcast().await?;
