@@ -323,3 +323,59 @@ pub fn read_all(mut bytes: &[u8]) -> Result<Vec<Message>, Error> {
     }
     Ok(messages)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::type_id::VIDEO;
+
+    /// A frame of `length` bytes on a chunk stream, cut after `sent` of them.
+    fn begun(chunk_stream: u8, length: usize, sent: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        let message = Message {
+            timestamp: 0,
+            type_id: VIDEO,
+            stream_id: 1,
+            payload: vec![0; length].into(),
+        };
+        Writer::default().write(chunk_stream, &message, &mut out);
+        let headers = 12 + sent.saturating_sub(1) / DEFAULT_CHUNK_SIZE;
+        out.truncate(headers + sent);
+        out
+    }
+
+    fn reserved(reader: &Reader) -> usize {
+        let partials = reader.streams.values().filter_map(|stream| stream.partial.as_ref());
+        partials.map(Vec::capacity).sum()
+    }
+
+    #[test]
+    fn a_claimed_size_reserves_little() {
+        for stage in [Limits::default().before_publish, Limits::default().publishing] {
+            let mut reader = Reader::default();
+            // Most chunk streams that there may be, each with the largest message.
+            for (count, chunk_stream) in (2..64).take(stage.max_chunk_streams).enumerate() {
+                let begun = begun(chunk_stream, stage.max_message, DEFAULT_CHUNK_SIZE);
+                assert_eq!(reader.read(&mut &begun[..], &stage), Ok(None));
+                assert!(reserved(&reader) <= (count + 1) * stage.max_reserved);
+            }
+            assert!(reserved(&reader) <= 2 * 1024 * 1024, "{}", reserved(&reader));
+        }
+    }
+
+    #[test]
+    fn a_message_that_grows_holds_at_most_twice_what_has_come() {
+        let stage = Limits::default().publishing;
+        let length = 5 * stage.max_reserved + 1;
+        let whole = begun(6, length, length);
+        let mut reader = Reader::default();
+        let mut message = None;
+        for (count, piece) in whole.chunks(1000).enumerate() {
+            message = reader.read(&mut &*piece, &stage).expect("a frame within the limits");
+            let come = (count + 1) * 1000;
+            let most = (2 * come).max(stage.max_reserved).min(length);
+            assert!(reserved(&reader) <= most, "{} for {come}", reserved(&reader));
+        }
+        assert_eq!(message.map(|message| message.payload.len()), Some(length));
+    }
+}
