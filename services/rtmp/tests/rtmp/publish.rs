@@ -156,7 +156,9 @@ async fn a_lost_encoder_resumes_its_session_or_ends_it() -> anyhow::Result<()> {
     viewer.video_header().await?;
     encoder.kill9();
     let interrupted = bench.status(broadcast, "interrupted").await?;
-    assert_eq!(reason(&interrupted), "the connection was closed");
+    // With or without a reset, as it had read everything or not.
+    let said = reason(&interrupted);
+    assert!(said.starts_with("the connection was "), "{said}");
 
     encoder.start()?;
     let resumed = bench.status(broadcast, "resumed").await?;
