@@ -22,8 +22,8 @@ const VERSION: u8 = 3;
 const SERVER_VERSION: [u8; 4] = [4, 5, 0, 1];
 
 const DIGEST: usize = 32;
-/// Where the four bytes are that say how far behind them the digest is: before the
-/// block of the other key exchange, or in the middle of the packet behind it.
+/// Where the four bytes may be that say how far behind them the digest is: behind the
+/// version, or in the middle of the packet.
 const SCHEMES: [usize; 2] = [8, 772];
 /// The digest is less than this far behind them.
 const REACH: usize = 728;

@@ -46,10 +46,12 @@ impl Guests {
         let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
         let total: usize = present.values().sum();
         let from_here = present.get(&address).copied().unwrap_or(0);
-        let within = |what: &str, count: usize, limit: usize| {
-            let reason = || format!("number of connections {what} of {count} is over the limit of {limit}");
-            let refused = || Refused::new(Code::LimitExceeded, reason());
-            (count <= limit).then_some(()).ok_or_else(refused)
+        let within = |whose: &str, count: usize, limit: usize| {
+            if count <= limit {
+                return Ok(());
+            }
+            let reason = format!("number of connections {whose} of {count} is over the limit of {limit}");
+            Err(Refused::new(Code::LimitExceeded, reason))
         };
         within("in all", total + 1, self.max)?;
         within("from one address", from_here + 1, self.max_per_address)?;
