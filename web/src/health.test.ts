@@ -53,7 +53,7 @@ describe("advice", () => {
     expect(keys(worse({ bitrate: 500_000 }), 126)).toEqual(["health.bitrate_low"]);
     expect(keys(worse({ frame_rate_milli: 12_000 }), 126)).toEqual(["health.frames_lost"]);
     expect(keys(worse({ keyframe_interval_ms: 8000 }), 126)).toEqual(["health.keyframe_long"]);
-    expect(keys(worse({ dropped: 3 }), 126)).toEqual(["health.messages_dropped"]);
+    expect(keys(worse({ dropped: 3 }), 126)).toEqual(["health.server_late"]);
     expect(keys(worse({ av_drift_ms: -400 }), 126)).toEqual(["health.out_of_sync"]);
   });
 

@@ -63,7 +63,7 @@ export type Advice =
   | { key: "health.keyframe_long"; values: { seconds: string } }
   | { key: "health.frames_lost" | "health.bitrate_low"; values: { now: string; usual: string } }
   | { key: "health.bitrate_unsteady"; values: { low: string; high: string } }
-  | { key: "health.messages_dropped"; values: { n: number } }
+  | { key: "health.server_late"; values: { n: number } }
   | { key: "health.out_of_sync"; values: { ms: number } };
 
 // What is looked at: about the last half minute, against the last quarter of an hour.
@@ -110,7 +110,7 @@ export function advice(samples: HealthSample[], live: boolean, now: number): Adv
     found.push({ key: "health.keyframe_long", values: { seconds: (keyframe / 1000).toFixed(1) } });
   }
   const dropped = newest.reduce((sum, sample) => sum + sample.dropped, 0);
-  if (dropped > 0) found.push({ key: "health.messages_dropped", values: { n: dropped } });
+  if (dropped > 0) found.push({ key: "health.server_late", values: { n: dropped } });
   const drift = median(newest.map((sample) => sample.av_drift_ms));
   if (Math.abs(drift) > driftMs) found.push({ key: "health.out_of_sync", values: { ms: Math.abs(drift) } });
   return found.length > 0 ? found : [{ key: "health.good" }];

@@ -628,7 +628,7 @@ export interface components {
             bitrate: number;
             /**
              * Format: int64
-             * @description Messages thrown away for slow readers.
+             * @description Readers, such as pipelines, that were let go in it since they were too slow.
              */
             dropped: number;
             /**

@@ -88,7 +88,7 @@ export const en = {
   "health.frames_lost": "The frame rate fell to {now} of {usual}. The encoder is overloaded: use a faster preset or a smaller picture.",
   "health.bitrate_low": "The bitrate fell to {now} of {usual} kbit/s. The network may be too slow: lower the bitrate or use a cable.",
   "health.bitrate_unsteady": "The bitrate goes up and down between {low} and {high} kbit/s. Set rate control to CBR; if it is, the network is unsteady: use a cable.",
-  "health.messages_dropped": "{n} messages were dropped because the server could not keep up.",
+  "health.server_late": "The server could not keep up {n} times, and pictures were lost on the way to viewers. It is not your encoder: tell who runs the server.",
   "health.out_of_sync": "Sound and picture are {ms} ms apart. Check the sync offset of the audio source.",
 };
 
@@ -180,6 +180,6 @@ export const ko: Record<keyof typeof en, string> = {
   "health.frames_lost": "프레임 속도가 {usual}에서 {now}(으)로 떨어졌습니다. 인코더가 버겁습니다. 더 빠른 프리셋이나 작은 화면을 쓰세요.",
   "health.bitrate_low": "비트레이트가 {usual}에서 {now} kbit/s로 떨어졌습니다. 네트워크가 느릴 수 있으니 비트레이트를 낮추거나 유선을 쓰세요.",
   "health.bitrate_unsteady": "비트레이트가 {low}~{high} kbit/s 사이에서 오르내립니다. 비율 제어를 CBR로 설정하세요. 이미 CBR이라면 네트워크가 불안정한 것이니 유선을 쓰세요.",
-  "health.messages_dropped": "서버가 따라가지 못해 메시지 {n}개가 버려졌습니다.",
+  "health.server_late": "서버가 {n}번 따라가지 못해 시청자에게 가는 영상이 일부 유실되었습니다. 인코더 문제가 아니니 서버 운영자에게 알려 주세요.",
   "health.out_of_sync": "소리와 화면이 {ms} ms 어긋났습니다. 오디오 동기 오프셋을 확인하세요.",
 };

@@ -169,7 +169,7 @@ pub(crate) struct HealthSample {
     frame_rate_milli: u32,
     /// Longest distance between keyframes; 0 = none seen.
     keyframe_interval_ms: u32,
-    /// Messages thrown away for slow readers.
+    /// Readers, such as pipelines, that were let go in it since they were too slow.
     dropped: u64,
     /// Audio time minus video time of the newest messages.
     av_drift_ms: i32,
