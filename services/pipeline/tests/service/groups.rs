@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Part targets of two workers, which show in what they say of a session whose it is.
-const TARGETS: [u32; 2] = [250, 200];
+pub(crate) const TARGETS: [u32; 2] = [250, 200];
 
 /// A worker that gives no sign of life is believed dead although it works; it finds
 /// that its session is another's, and leaves it.
@@ -58,7 +58,7 @@ async fn who_is_believed_dead_leaves_its_session_to_the_next() {
 }
 
 /// A worker with room for one job: by their number, or by the processors that are left.
-async fn worker(world: &World, part_target_ms: u32) -> Worker {
+pub(crate) async fn worker(world: &World, part_target_ms: u32) -> Worker {
     let (max_jobs, cpu_percent) = if part_target_ms == TARGETS[0] { (1, 0) } else { (64, 10) };
     let config = Config {
         max_jobs,
@@ -70,7 +70,7 @@ async fn worker(world: &World, part_target_ms: u32) -> Worker {
 }
 
 /// The worker that has a session in work, by its part target.
-async fn worker_of(cast: &Cast) -> u32 {
+pub(crate) async fn worker_of(cast: &Cast) -> u32 {
     until("a worker has the job", PATIENCE, || async {
         Some(cast.said().await?.part_target_ms)
     })

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod groups;
+mod handover;
 mod ingest;
 mod outage;
 mod retention;
