@@ -85,6 +85,26 @@ pub fn packets(flv: &[u8]) -> Vec<Packet> {
     std::iter::from_fn(|| reader.next().unwrap()).collect()
 }
 
+/// A packet at another time.
+pub fn moved(packet: Packet, time: impl Fn(u32) -> u32) -> Packet {
+    match packet {
+        Packet::Video {
+            timestamp,
+            composition,
+            data,
+        } => Packet::Video {
+            timestamp: time(timestamp),
+            composition,
+            data,
+        },
+        Packet::Audio { timestamp, data } => Packet::Audio {
+            timestamp: time(timestamp),
+            data,
+        },
+        other => other,
+    }
+}
+
 /// Transcodes packets into a folder.
 pub async fn run(settings: Settings, packets: Vec<Packet>, root: &Path) -> Result<Folder, transcode::Error> {
     let (sender, mut receiver) = mpsc::channel(64);
@@ -111,17 +131,22 @@ pub struct Joined {
     pub duration: f64,
 }
 
-/// Joins a rendition's segments behind their init section, and checks their
-/// inner structure: decoding times without a hole, parts equal to chunks.
+/// A rendition of the first epoch, see [`join_epoch`].
 pub fn join(folder: &Folder, rendition: &str) -> Joined {
+    join_epoch(folder, rendition, 0)
+}
+
+/// Joins a rendition's segments of an epoch behind their init section, and checks their
+/// inner structure: decoding times without a hole, parts equal to chunks.
+pub fn join_epoch(folder: &Folder, rendition: &str, epoch: u64) -> Joined {
     let segments: Vec<_> = folder
         .segments
         .iter()
-        .filter(|segment| segment.rendition == rendition)
+        .filter(|segment| segment.rendition == rendition && segment.discontinuity_sequence == epoch)
         .collect();
     assert!(!segments.is_empty(), "no segments of {rendition}");
     let home = segments[0].path.parent().unwrap();
-    let init = std::fs::read(home.join("init-0.mp4")).unwrap();
+    let init = std::fs::read(home.join(format!("init-{epoch}.mp4"))).unwrap();
     let timescale = f64::from(read::timescale(&init).unwrap());
     let (mut bytes, mut starts, mut next) = (init, Vec::new(), None);
     let mut first = None;
@@ -143,7 +168,7 @@ pub fn join(folder: &Folder, rendition: &str) -> Joined {
         }
         bytes.extend_from_slice(&data);
     }
-    let path = home.join("joined.mp4");
+    let path = home.join(format!("joined-{epoch}.mp4"));
     std::fs::write(&path, bytes).unwrap();
     Joined {
         path,
@@ -206,6 +231,23 @@ pub fn gray(path: &Path) -> Vec<u8> {
         .output()
         .expect("ffmpeg runs");
     output.stdout
+}
+
+/// These renditions have every media sequence number once, in order, and their
+/// discontinuity numbers are equal.
+pub fn assert_sequences(folder: &Folder, renditions: &[&str]) {
+    let of = |name: &str| -> Vec<(u64, u64)> {
+        let segments = folder.segments.iter().filter(|segment| segment.rendition == name);
+        segments
+            .map(|segment| (segment.media_sequence, segment.discontinuity_sequence))
+            .collect()
+    };
+    let first = of(renditions[0]);
+    let expected: Vec<u64> = (0..first.len() as u64).collect();
+    assert_eq!(first.iter().map(|(number, _)| *number).collect::<Vec<_>>(), expected);
+    for name in &renditions[1..] {
+        assert_eq!(of(name), first, "{name}");
+    }
 }
 
 /// Checks every rendition of a one-epoch folder: decodes without complaint,
