@@ -147,19 +147,13 @@ pub fn apart(a: &BTreeMap<u64, f64>, b: &BTreeMap<u64, f64>, frame: f64) -> Vec<
 /// # Errors
 /// It cannot, or it complains.
 pub async fn ffmpeg(url: &str) -> anyhow::Result<()> {
-    let arguments = [
-        "-nostdin",
-        "-loglevel",
-        "error",
-        "-i",
-        url,
-        "-t",
-        "2",
-        "-f",
-        "null",
-        "-",
-    ];
-    let output = run(&tools::ffmpeg()?, arguments.map(str::to_owned)).await?;
+    decodes(url, &["-t", "2"]).await
+}
+
+async fn decodes(url: &str, bound: &[&str]) -> anyhow::Result<()> {
+    let arguments = ["-nostdin", "-loglevel", "error", "-i", url];
+    let arguments = arguments.iter().chain(bound).chain(&["-f", "null", "-"]);
+    let output = run(&tools::ffmpeg()?, arguments.map(|&argument| argument.to_owned())).await?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(said.trim().is_empty(), "{url}: {said}");
     Ok(())
@@ -176,6 +170,30 @@ pub async fn ffprobe(url: &str) -> anyhow::Result<String> {
     let text = String::from_utf8(output.stdout)?;
     // It prints a stream for the program and once more for the file.
     Ok(text.lines().next().unwrap_or_default().trim_end_matches(',').to_owned())
+}
+
+/// What ffprobe says of each row of a rendition's segments with one initialization
+/// section, see [`ffprobe`]; ffmpeg must decode all of it without a word.
+///
+/// # Errors
+/// It cannot be fetched or read, or ffmpeg complains.
+pub async fn rows(text: &str, url: &Url) -> anyhow::Result<Vec<String>> {
+    let (playlist, _) = check::read_media(text);
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("row.mp4");
+    let path = file.to_string_lossy();
+    let mut rows = Vec::new();
+    for row in playlist.segments.chunk_by(|a, b| a.map == b.map) {
+        let map = row[0].map.as_ref().context("a segment without EXT-X-MAP")?;
+        let mut bytes = bytes(url.join(map)?).await?;
+        for segment in row {
+            bytes.extend(self::bytes(url.join(&segment.uri)?).await?);
+        }
+        tokio::fs::write(&file, bytes).await?;
+        decodes(&path, &[]).await?;
+        rows.push(ffprobe(&path).await?);
+    }
+    Ok(rows)
 }
 
 /// Decodes with GStreamer's hlsdemux until `size` bytes of raw video (4:2:0) or

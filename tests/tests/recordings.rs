@@ -1,10 +1,11 @@
-//! What was on the air is there afterwards, as one, over a reconnect of its encoder.
+//! What was on the air is there afterwards, as one, over a reconnect of its encoder, whose
+//! picture is of another size by then.
 
 use anyhow::Context as _;
 use castlog_playlist::check;
 use castlog_testkit::until;
 use castlog_tests::{Browser, Encoder, SOON, System, player};
-use reqwest::Method;
+use reqwest::{Method, Url};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -33,7 +34,10 @@ async fn a_session_is_a_recording_after_its_end() -> anyhow::Result<()> {
     // As one whose connection breaks.
     drop(encoder);
     system.reaches(&id, "interrupted").await?;
-    let encoder = Encoder::picture(&url)?;
+    let smaller = "-re -f lavfi -i testsrc2=size=960x540:rate=30 -re -f lavfi -i sine=sample_rate=48000 \
+                   -c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -b:v 1000k -g 30 -sc_threshold 0 \
+                   -c:a aac -ac 2 -b:a 96k";
+    let encoder = Encoder::start(&smaller.split_whitespace().collect::<Vec<_>>(), &url)?;
     let last = reaches(1, 2).await?;
     assert_eq!(recordings().await?, Vec::<Value>::new(), "it is on the air");
     encoder.stop().await?;
@@ -54,6 +58,12 @@ async fn a_session_is_a_recording_after_its_end() -> anyhow::Result<()> {
         assert!(numbers.iter().copied().eq(0..numbers.len() as u64), "{numbers:?}");
         assert!(numbers.last() >= Some(&last), "{numbers:?}, and {last} was on the air");
         player::ffmpeg(&url).await?;
+        let rows = match rendition {
+            "source" => ["h264,1280,720", "h264,960,540"],
+            "480p" => ["h264,854,480"; 2],
+            _ => ["aac,48000,2"; 2],
+        };
+        assert_eq!(player::rows(&text, &Url::parse(&url)?).await?, rows, "{rendition}");
     }
     let seen = Browser::new(&system.api)?.replays(&id).await?;
     println!("{seen}");
