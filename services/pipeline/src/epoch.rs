@@ -501,3 +501,6 @@ async fn send(core: &Core<'_>, command: Command) -> Result<(), Error> {
         .await
         .map_err(|_| Error::Sink(anyhow!("the sink has ended")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -256,10 +256,10 @@ pub fn frame_rate(announced: Option<(u32, u32)>, frames: u64, duration: Micros) 
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn source(width: u32, height: u32) -> Source {
+    pub(crate) fn source(width: u32, height: u32) -> Source {
         Source {
             video: Some(SourceVideo {
                 avcc: Bytes::new(),
@@ -292,7 +292,7 @@ mod tests {
         }
     }
 
-    fn limits() -> Limits {
+    pub(crate) fn limits() -> Limits {
         Limits {
             ladder: Vec::new(),
             default_ladder: LADDER.to_vec(),
@@ -300,6 +300,12 @@ mod tests {
             max_keyframe_interval: 4 * SECOND,
             force_encode: false,
         }
+    }
+
+    /// A rung for each of these heights.
+    pub(crate) fn rungs(video: &SourceVideo, heights: &[u32]) -> Vec<Rung> {
+        let of = |&height: &u32| rung(format!("{height}p"), video, height);
+        heights.iter().map(of).collect()
     }
 
     fn names(plan: &Plan) -> Vec<String> {

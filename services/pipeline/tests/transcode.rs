@@ -12,8 +12,8 @@ use castlog_pipeline::{
     transcode::{self, Error, Settings},
 };
 use support::{
-    AAC, assert_sequences, complaints, ffmpeg_flv, gray, h264, join, moved, packets, picture, run, settings, tone,
-    verify,
+    AAC, assert_sequences, complaints, ffmpeg_flv, gray, h264, join, moved, packets, picture, run, samples, settings,
+    tone, verify,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -121,6 +121,14 @@ async fn a_storyboard_has_a_picture_for_each_ten_seconds() {
     for (seen, wanted) in middles.into_iter().zip([50, 110, 170, 16]) {
         assert!((seen - wanted).abs() < 12, "{middles:?}");
     }
+    // The last of the thumbnails, of which there is one in each five seconds.
+    assert!(folder.thumbnails >= 26 / 5, "{} thumbnails", folder.thumbnails);
+    let latest = support::gray(&root.path().join("thumb/latest.jpg"));
+    assert_eq!(latest.len(), 240 * 180);
+    assert!(
+        latest.iter().all(|seen| seen.abs_diff(170) < 12),
+        "it is not the last one"
+    );
     // Borders left and right of a picture of 4:3.
     assert!(at(5, 45) < 25 && at(155, 45) < 25 && at(30, 45) > 40);
 }
@@ -159,6 +167,66 @@ async fn surround_sound_is_mixed_down() {
     let all = renditions(&folder);
     assert_eq!(all.last().unwrap(), "audio mp4a 2ch false");
     verify(&folder, rate, seconds, 0.1);
+}
+
+/// The frequencies of the six channels in their order: front left, front right, centre,
+/// low frequencies, back left, back right.
+const TONES: [u32; 6] = [400, 700, 1000, 80, 1300, 1700];
+
+/// How loud a tone is in one second of samples, by Goertzel's algorithm: its amplitude.
+fn loudness(samples: &[f32], frequency: u32) -> f64 {
+    assert_eq!(samples.len(), 48_000);
+    let turn = 2.0 * (std::f64::consts::TAU * f64::from(frequency) / 48_000.0).cos();
+    let (mut last, mut before) = (0.0, 0.0);
+    for sample in samples {
+        (last, before) = (f64::from(*sample) + turn * last - before, last);
+    }
+    (last * last + before * before - turn * last * before).sqrt() / 24_000.0
+}
+
+#[tokio::test]
+async fn each_channel_of_surround_sound_is_heard_on_its_side() {
+    // As loud as can be: together they would be far too loud.
+    let tones = TONES.map(|tone| format!("-f lavfi -i sine=frequency={tone}:sample_rate=48000:duration=5"));
+    let flv = ffmpeg_flv(&format!(
+        "{} {} -filter_complex \
+         [1:a][2:a][3:a][4:a][5:a][6:a]join=inputs=6:channel_layout=5.1:map=0.0-FL|1.0-FR|2.0-FC|3.0-LFE|4.0-BL|5.0-BR,volume=7.5[a] \
+         -map 0:v -map [a] {} -c:a aac -b:a 512k",
+        picture("320x180", 25, 5),
+        tones.join(" "),
+        h264(25, 0)
+    ));
+    let (folder, _root) = transcode(&flv).await;
+    assert_eq!(renditions(&folder).last().unwrap(), "audio mp4a 2ch false");
+    let sound = samples(&join(&folder, "audio").path);
+    let peak = sound
+        .iter()
+        .flatten()
+        .fold(0.0, |peak: f32, sample| peak.max(sample.abs()));
+    // A second from the middle of each side.
+    let heard = [0, 1].map(|side| {
+        let samples: Vec<f32> = sound[2 * 48_000..3 * 48_000].iter().map(|pair| pair[side]).collect();
+        TONES.map(|tone| loudness(&samples, tone))
+    });
+    println!("peak {peak:.2}, left {:.3?}, right {:.3?}", heard[0], heard[1]);
+    assert!(peak > 0.2 && peak < 0.98, "too quiet or too loud: {peak}");
+    let [left, right] = heard;
+    for (here, there, tones) in [(left, right, [0, 2, 4]), (right, left, [1, 2, 5])] {
+        for tone in tones {
+            assert!(here[tone] > 0.05, "{} Hz: {here:?}", TONES[tone]);
+            if tone != 2 {
+                assert!(
+                    there[tone] < here[tone] / 20.0,
+                    "{} Hz is on the other side",
+                    TONES[tone]
+                );
+            }
+        }
+    }
+    assert!(
+        (left[2] - right[2]).abs() < left[2] / 10.0,
+        "the centre is on both sides"
+    );
 }
 
 #[tokio::test]

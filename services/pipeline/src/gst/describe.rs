@@ -134,11 +134,90 @@ pub(super) fn video(settings: &VideoSettings<'_>) -> String {
 
 /// The chain that decodes any AAC and encodes AAC-LC stereo.
 pub(super) fn audio(rate: u32, track: usize) -> String {
+    // Left to the element, middle and side would be forced on all sound, and what is on
+    // one side alone would be heard on both.
     format!(
         "{} ! aacparse ! avdec_aac ! audioconvert ! audioresample \
-         ! audio/x-raw,rate={rate},channels=2 ! avenc_aac bitrate={AUDIO_BITRATE} \
+         ! audio/x-raw,rate={rate},channels=2 ! avenc_aac bitrate={AUDIO_BITRATE} aac-ms=false \
          ! audio/mpeg,mpegversion=4,stream-format=raw ! {}",
         appsrc(),
         appsink(&format!("out{track}")),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use gstreamer::{self as gst, prelude::*};
+
+    use super::*;
+    use crate::plan::{
+        SourceVideo,
+        tests::{rungs, source},
+    };
+
+    /// The chain that GStreamer makes of the description.
+    fn chain(source: &SourceVideo, heights: &[u32], thumbnails: bool) -> gst::Bin {
+        init().unwrap();
+        let rungs: Vec<(usize, Rung)> = (1..).zip(rungs(source, heights)).collect();
+        let description = video(&VideoSettings {
+            source,
+            rungs: &rungs,
+            preset: "ultrafast",
+            fixed_clock: None,
+            after: None,
+            thumbnails,
+        });
+        gst::parse::launch(&description).unwrap().downcast().unwrap()
+    }
+
+    /// How many elements of a kind it has.
+    fn count(chain: &gst::Bin, kind: &str) -> usize {
+        let elements = chain.children();
+        let factories = elements.iter().filter_map(gst::Element::factory);
+        factories
+            .filter(|factory| factory.metadata("klass").is_some_and(|class| class.contains(kind)))
+            .count()
+    }
+
+    /// The tee that an element reads from, over the elements between them.
+    fn tee_before(chain: &gst::Bin, name: &str) -> String {
+        let mut element = chain.by_name(name).unwrap();
+        loop {
+            let peer = element.static_pad("sink").unwrap().peer().unwrap();
+            element = peer.parent_element().unwrap();
+            if element.factory().unwrap().name() == "tee" {
+                return element.name().to_string();
+            }
+        }
+    }
+
+    #[test]
+    fn the_source_is_decoded_once_and_each_rung_scaled_from_the_one_above() {
+        let plain = source(1920, 1080).video.unwrap();
+        let mut interlaced = plain.clone();
+        interlaced.sps.interlaced = true;
+        // Those that are not scaled on their queues' pads have a scaler each.
+        for (source, scalers) in [(plain, 0), (interlaced, 3)] {
+            let chain = chain(&source, &[720, 480, 360], true);
+            assert_eq!(count(&chain, "Decoder/Video"), 1);
+            assert_eq!(count(&chain, "Encoder/Video"), 3);
+            // Thumbnails have one, and the smaller pictures of the storyboard another.
+            assert_eq!(count(&chain, "Scaler"), scalers + 2);
+            for (track, above) in [(1, "raw"), (2, "rung1"), (3, "rung2")] {
+                assert_eq!(tee_before(&chain, &format!("scale{track}")), above);
+                assert_eq!(tee_before(&chain, &format!("out{track}")), format!("rung{track}"));
+            }
+            assert_eq!(tee_before(&chain, "thumbnails"), "small");
+            assert_eq!(tee_before(&chain, "tiles"), "small");
+            assert_eq!(tee_before(&chain, "small"), "rung3");
+            assert!(chain.by_name("scale4").is_none());
+        }
+    }
+
+    #[test]
+    fn thumbnails_alone_need_no_encoder_of_video() {
+        let chain = chain(&source(256, 144).video.unwrap(), &[], true);
+        assert_eq!((count(&chain, "Decoder/Video"), count(&chain, "Encoder/Video")), (1, 0));
+        assert_eq!(tee_before(&chain, "small"), "raw");
+    }
 }

@@ -250,6 +250,19 @@ pub fn assert_sequences(folder: &Folder, renditions: &[&str]) {
     }
 }
 
+/// The samples of stereo sound, left and right.
+pub fn samples(path: &Path) -> Vec<[f32; 2]> {
+    let output = Command::new("ffmpeg")
+        .args(["-v", "error", "-nostdin", "-i"])
+        .arg(path)
+        .args(["-f", "f32le", "-"])
+        .output()
+        .expect("ffmpeg runs");
+    let value = |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    let pairs = output.stdout.chunks_exact(8);
+    pairs.map(|pair| [value(&pair[..4]), value(&pair[4..])]).collect()
+}
+
 /// Checks every rendition of a one-epoch folder: decodes without complaint,
 /// same segment numbers and starts everywhere (sound within a frame of it),
 /// frames evenly spaced, duration as expected within `slack` seconds.
