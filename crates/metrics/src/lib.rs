@@ -61,6 +61,13 @@ pub struct Loss {
     pub reason: &'static str,
 }
 
+/// Why a packet of an encoder is left out.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Skip {
+    /// `unreadable`, `out_of_time`, or `undecodable`: then the source alone has it.
+    pub reason: &'static str,
+}
+
 /// An answer to a viewer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Answer {
@@ -119,10 +126,14 @@ pub struct Metrics {
     pub rtmp_gop_bytes: Gauge,
     /// Encoders that were refused or cut.
     pub rtmp_refusals: Family<Refusal, Counter>,
+    /// Tags of encoders that are of no use, damaged ones among them.
+    pub rtmp_skipped_tags: Counter,
     /// Transcoding jobs in work.
     pub pipeline_jobs: Gauge,
     /// Times that a job was offered to a worker that had no room for it.
     pub pipeline_jobs_refused: Counter,
+    /// Packets of encoders that are left out.
+    pub pipeline_skipped_packets: Family<Skip, Counter>,
     /// Bytes that wait on the disk for the media store.
     pub spool_bytes: Gauge,
     /// Objects that wait on the disk for the media store.
@@ -177,8 +188,10 @@ impl Metrics {
             rtmp_received_bytes: Counter::default(),
             rtmp_gop_bytes: Gauge::default(),
             rtmp_refusals: Family::default(),
+            rtmp_skipped_tags: Counter::default(),
             pipeline_jobs: Gauge::default(),
             pipeline_jobs_refused: Counter::default(),
+            pipeline_skipped_packets: Family::default(),
             spool_bytes: Gauge::default(),
             spool_objects: Gauge::default(),
             spooled_objects: Counter::default(),
@@ -235,9 +248,13 @@ impl Metrics {
         r.register("rtmp_gop_bytes", help, this.rtmp_gop_bytes.clone());
         let help = "Encoders that were refused or cut, by the code of the reason";
         r.register("rtmp_refusals", help, this.rtmp_refusals.clone());
+        let help = "Tags of encoders that are of no use, damaged ones among them";
+        r.register("rtmp_skipped_tags", help, this.rtmp_skipped_tags.clone());
         r.register("pipeline_jobs", "Transcoding jobs in work", this.pipeline_jobs.clone());
         let help = "Times that a job was offered to a worker that had no room for it";
         r.register("pipeline_jobs_refused", help, this.pipeline_jobs_refused.clone());
+        let help = "Packets of encoders that are left out: damaged, or of another time than the rest";
+        r.register("pipeline_skipped_packets", help, this.pipeline_skipped_packets.clone());
         let help = "Bytes that wait on the disk for the media store";
         r.register("pipeline_spool_bytes", help, this.spool_bytes.clone());
         let help = "Objects that wait on the disk for the media store";
@@ -258,6 +275,9 @@ impl Metrics {
         // A rate needs a zero to begin with.
         for reason in ["queue_full", "not_taken"] {
             this.spans_dropped.get_or_create(&Dropped { reason }).inc_by(0);
+        }
+        for reason in ["unreadable", "out_of_time", "undecodable"] {
+            this.pipeline_skipped_packets.get_or_create(&Skip { reason }).inc_by(0);
         }
         for reason in ["spool_full", "spool_failed"] {
             this.lost_objects.get_or_create(&Loss { reason }).inc_by(0);

@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use crate::{flv::Packets, media::Packet};
+use crate::{flv::Packets, media::Packet, transcode::skipped};
 
 /// How long the RTMP server may take to answer; it is near.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -138,6 +138,7 @@ async fn connection(
             Ok(None) => break End::Complete,
             Err(error) => break End::Broken(error.to_string()),
         }
+        let skipped_before = reader.skipped();
         let unwanted = loop {
             match reader.next() {
                 Ok(Some(packet)) => {
@@ -149,6 +150,7 @@ async fn connection(
                 Err(error) => break Some(End::Broken(error.to_string())),
             }
         };
+        skipped("unreadable", reader.skipped() - skipped_before);
         if let Some(end) = unwanted {
             break end;
         }

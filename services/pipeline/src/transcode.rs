@@ -13,6 +13,7 @@ use std::{collections::VecDeque, time::Duration};
 use bytes::Bytes;
 use castlog_cmaf as cmaf;
 use castlog_flv::{self as flv, avc};
+use castlog_metrics::{Skip, metrics};
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::{
     sync::mpsc,
@@ -207,6 +208,12 @@ pub async fn run<S: Sink>(
     core
 }
 
+/// Counts packets that are left out.
+pub(crate) fn skipped(reason: &'static str, count: u64) {
+    let skip = Skip { reason };
+    metrics().pipeline_skipped_packets.get_or_create(&skip).inc_by(count);
+}
+
 async fn deliver<S: Sink>(mut commands: mpsc::Receiver<Command>, sink: &mut S) -> anyhow::Result<()> {
     let mut current = None;
     loop {
@@ -359,6 +366,11 @@ impl Core<'_> {
             (Track::Video, Some(config), _) => {
                 // The configuration was long enough to be taken.
                 let length_size = config.get(4).map_or(4, |byte| (byte & 3) + 1);
+                // Of what does not add up a decoder makes nothing, and a player may give up.
+                if avc::Nalus::new(&data, length_size).any(|nalu| nalu.is_err()) {
+                    skipped("unreadable", 1);
+                    return Ok(Arrival::Nothing);
+                }
                 avc::has_idr(&data, length_size)
             }
             (Track::Audio, _, Some(_)) => true,
@@ -378,7 +390,10 @@ impl Core<'_> {
                 self.carry = Some(packet);
                 Arrival::Break
             }
-            Placed::Dropped => Arrival::Nothing,
+            Placed::Dropped => {
+                skipped("out_of_time", 1);
+                Arrival::Nothing
+            }
         })
     }
 

@@ -12,8 +12,7 @@ use castlog_pipeline::{
     transcode::{self, Error, Settings},
 };
 use support::{
-    AAC, assert_sequences, complaints, ffmpeg_flv, gray, h264, join, moved, packets, picture, run, samples, settings,
-    tone, verify,
+    AAC, complaints, ffmpeg_flv, gray, h264, join, moved, packets, picture, run, samples, settings, tone, verify,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -396,34 +395,6 @@ async fn other_codecs_are_refused_with_their_code() {
     assert!(matches!(error, Error::Unsupported { .. }));
     assert!(error.to_string().starts_with("R05"), "{error}");
     assert!(!root.path().join("source").exists());
-}
-
-#[tokio::test]
-async fn damaged_pictures_do_not_end_the_stream() {
-    let flv = ffmpeg_flv(&format!("{} {}", picture("320x240", 25, 6), h264(25, 0)));
-    let damaged = packets(&flv)
-        .into_iter()
-        .enumerate()
-        .map(|(index, packet)| match packet {
-            Packet::Video {
-                timestamp,
-                composition,
-                data,
-            } if (30..40).contains(&index) => {
-                let mut bytes = data.to_vec();
-                let middle = bytes.len() / 2;
-                bytes[middle..].fill(0xaa);
-                Packet::Video {
-                    timestamp,
-                    composition,
-                    data: bytes.into(),
-                }
-            }
-            other => other,
-        });
-    let root = tempfile::tempdir().unwrap();
-    let folder = run(settings(), damaged.collect(), root.path()).await.unwrap();
-    assert_sequences(&folder, &["source"]);
 }
 
 /// The checks above are worth something: they fail on a folder with a lost

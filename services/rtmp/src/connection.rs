@@ -307,6 +307,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         match media::role(&tag) {
             Ok(media::Role::Nothing) => {
                 live.broken_tags += 1;
+                metrics().rtmp_skipped_tags.inc();
                 if live.broken_tags <= BROKEN_TAGS_LOGGED {
                     let (kind, size) = (tag.kind, tag.data.len());
                     tracing::debug!(broadcast_id = %live.broadcast, ?kind, size, "tag without use skipped");

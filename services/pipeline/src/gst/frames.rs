@@ -1,13 +1,16 @@
 //! Decoded frames on their way to the encoders: keyframes are forced where
 //! segments begin, and a picture that pauses is repeated.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
 
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_video::DownstreamForceKeyUnitEvent;
 
 use super::{Boundaries, Encoded, Outlet, VideoSettings, lock, samples::from_clock, to_clock};
-use crate::{clock::SegmentClock, media::Micros};
+use crate::{clock::SegmentClock, media::Micros, transcode::skipped};
 
 /// On the fixed clock a frame lasts no longer than this: segments end where a
 /// frame does, and must not be longer than was announced.
@@ -24,6 +27,38 @@ struct Passed {
     begun: u32,
     /// The last frame, on the fixed clock.
     last: Option<(Micros, gst::Buffer)>,
+}
+
+/// Access units that a decoder may hold, and more: those before them are not waited for.
+const HELD: usize = 256;
+
+/// Counts the access units that a decoder takes and makes nothing of: frames come out in
+/// the order of their times, so that what one of them has passed does not come any more.
+pub(super) fn count_undecodable(taken: &gst::Pad, decoded: &gst::Pad) {
+    let times = Arc::new(Mutex::new(BTreeSet::new()));
+    let waiting = Arc::clone(&times);
+    taken.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        if let Some(pts) = info.buffer().and_then(|buffer| buffer.pts()) {
+            let mut waiting = lock(&waiting);
+            waiting.insert(pts);
+            if waiting.len() > HELD {
+                waiting.pop_first();
+            }
+        }
+        gst::PadProbeReturn::Ok
+    });
+    decoded.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        if let Some(pts) = info.buffer().and_then(|buffer| buffer.pts()) {
+            let mut times = lock(&times);
+            let later = times.split_off(&pts);
+            let passed = std::mem::replace(&mut *times, later);
+            times.remove(&pts);
+            if !passed.is_empty() {
+                skipped("undecodable", passed.len() as u64);
+            }
+        }
+        gst::PadProbeReturn::Ok
+    });
 }
 
 /// Watches the pad that decoded frames leave from.

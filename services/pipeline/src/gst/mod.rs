@@ -133,6 +133,8 @@ impl Chain {
         let pipeline = launch(&describe::video(settings))?;
         let boundaries = Boundaries::default();
         let raw = element(&pipeline, "frames")?;
+        let (taken, decoded) = (element(&pipeline, "source")?, pad(&raw, "sink")?);
+        frames::count_undecodable(&source_pad(&taken)?, &decoded);
         frames::watch(&source_pad(&raw)?, &boundaries, settings, out);
         for (track, rung) in settings.rungs {
             collect(&pipeline, *track, out)?;
@@ -272,9 +274,13 @@ fn element(pipeline: &gst::Pipeline, name: &str) -> Result<gst::Element, Error> 
 }
 
 fn source_pad(element: &gst::Element) -> Result<gst::Pad, Error> {
+    pad(element, "src")
+}
+
+fn pad(element: &gst::Element, name: &str) -> Result<gst::Pad, Error> {
     element
-        .static_pad("src")
-        .ok_or_else(|| Error::Build(format!("{} has no pad for what it makes", element.name())))
+        .static_pad(name)
+        .ok_or_else(|| Error::Build(format!("{} has no pad {name}", element.name())))
 }
 
 fn to_clock(time: Micros) -> gst::ClockTime {

@@ -2,6 +2,7 @@
 
 mod clients;
 mod common;
+mod damage;
 mod health;
 mod hostile;
 mod lines;
