@@ -179,6 +179,38 @@ mod tests {
         }
     }
 
+    /// When the pictures of three hours come, with times in whole milliseconds as FLV has
+    /// them: 29.97 a second, each the 1001st part of 30 s.
+    fn three_hours() -> impl Iterator<Item = (i64, Micros)> {
+        (0..3 * 3600 * 30_000 / 1001).map(|n| (n, (n * 1_001_000 / 30 + 500) / 1000 * 1000))
+    }
+
+    #[test]
+    fn fixed_steps_do_not_creep_in_three_hours() {
+        let mut clock = SegmentClock::new(2_000_000, LONGEST);
+        let cuts: Vec<_> = three_hours().filter(|&(_, pts)| clock.frame(pts)).collect();
+        assert_eq!(cuts.len(), 3 * 3600 / 2);
+        for (n, (_, cut)) in cuts.iter().enumerate() {
+            let grid = n as Micros * 2_000_000;
+            assert!((grid - ROUNDING..grid + 33_367 + ROUNDING).contains(cut), "{n}: {cut}");
+        }
+    }
+
+    #[test]
+    fn keyframes_do_not_creep_in_three_hours() {
+        // Of 15, 30 and 60 pictures: the segment has 60 in any case, up to the end.
+        for group in [15, 30, 60] {
+            let keyframes = three_hours().filter(|(n, _)| n % group == 0);
+            let mut clock = SegmentClock::new(2_000_000, LONGEST);
+            let cuts: Vec<i64> = keyframes
+                .filter(|&(_, pts)| clock.keyframe(pts))
+                .map(|(n, _)| n)
+                .collect();
+            assert_eq!(cuts.len(), 3 * 3600 * 30_000 / 1001 / 60 + 1, "{group}");
+            assert!(cuts.windows(2).all(|pair| pair[1] - pair[0] == 60), "{group}");
+        }
+    }
+
     #[test]
     fn a_hole_has_its_steps() {
         let mut clock = SegmentClock::new(2_000_000, LONGEST);

@@ -1,6 +1,10 @@
 //! The segmenter, told of pictures and sound by hand.
 
 use super::*;
+use crate::{
+    media::Track,
+    timeline::{Placed, Timeline},
+};
 use castlog_cmaf::read;
 
 const RATE: u32 = 48_000;
@@ -234,5 +238,119 @@ fn no_segment_is_longer_than_the_longest() {
         for duration in durations {
             assert!((2_000_000..=2_400_000).contains(&duration), "{duration}");
         }
+    }
+}
+
+/// What is seen of a track, segment by segment.
+#[derive(Default)]
+struct Seen {
+    next_number: Option<u64>,
+    next_part: u32,
+    /// Where the next chunk begins in decoding time.
+    next_time: Option<u64>,
+    /// Of the newest segment, in seconds.
+    start: f64,
+}
+
+impl Seen {
+    fn part(&mut self, media_sequence: u64, index: u32) {
+        assert_eq!(media_sequence, *self.next_number.get_or_insert(media_sequence));
+        assert_eq!(index, self.next_part, "in {media_sequence}");
+        self.next_part += 1;
+    }
+
+    fn segment(&mut self, media_sequence: u64, timescale: u32, bytes: &[u8]) {
+        assert_eq!(Some(media_sequence), self.next_number);
+        let chunks = read::segment(bytes).unwrap();
+        assert_eq!(chunks.len() as u32, self.next_part);
+        self.start = chunks[0].first_presentation_time().unwrap() as f64 / f64::from(timescale);
+        for chunk in chunks {
+            let expected = *self.next_time.get_or_insert(chunk.decode_time);
+            assert_eq!(chunk.decode_time, expected, "a hole in {media_sequence}");
+            self.next_time = Some(chunk.decode_time + chunk.duration());
+        }
+        (self.next_number, self.next_part) = (Some(media_sequence + 1), 0);
+    }
+}
+
+/// Twenty-five hours, for the decoding time of the picture outgrows 32 bits after 13.3,
+/// and that of the sound after 24.9. The times of the encoder begin anew in between.
+#[test]
+fn a_day_keeps_its_numbers_and_its_clock() {
+    const SECONDS: i64 = 25 * 3600;
+    let first = u32::MAX - 5 * 3600 * 1000;
+    let mut timeline = Timeline::default();
+    let mut place = |track, ms: i64| match timeline.place(track, first.wrapping_add(ms as u32)) {
+        Placed::At(time) => AccessUnit {
+            dts: time,
+            pts: time,
+            ..unit(0, true)
+        },
+        placed => panic!("{placed:?} at {ms} ms"),
+    };
+    let mut segmenter = segmenter(vec![Kind::Video, SOUND]);
+    let mut seen = [Seen::default(), Seen::default()];
+    let mut starts: [VecDeque<f64>; 2] = Default::default();
+    let mut see = |outputs: Vec<Output>| {
+        for output in outputs {
+            match output {
+                Output::Part {
+                    track,
+                    media_sequence,
+                    index,
+                    ..
+                } => seen[track].part(media_sequence, index),
+                Output::Segment {
+                    track,
+                    media_sequence,
+                    bytes,
+                    ..
+                } => {
+                    let timescale = [cmaf::VIDEO_TIMESCALE, RATE][track];
+                    seen[track].segment(media_sequence, timescale, &bytes);
+                    starts[track].push_back(seen[track].start);
+                }
+            }
+        }
+        while let [Some(picture), Some(sound)] = [0, 1].map(|track| starts[track].front().copied()) {
+            let frame = 1024.0 / f64::from(RATE);
+            assert!(
+                (picture - sound).abs() <= frame,
+                "picture at {picture} s, sound at {sound} s"
+            );
+            for starts in &mut starts {
+                starts.pop_front();
+            }
+        }
+    };
+    let mut frame = 0;
+    // One picture a second, and a segment of two.
+    for second in 0..SECONDS {
+        let sync = second % 2 == 0;
+        let picture = AccessUnit {
+            sync,
+            ..place(Track::Video, second * 1000)
+        };
+        let dts = picture.dts;
+        if sync {
+            segmenter.boundary(dts);
+        }
+        see(segmenter.push(0, picture).unwrap());
+        see(segmenter.advance(dts).unwrap());
+        while frame * 1024 < second * i64::from(RATE) {
+            let ms = (frame * 1024 * 1000 + i64::from(RATE) / 2) / i64::from(RATE);
+            see(segmenter.push(1, place(Track::Audio, ms)).unwrap());
+            frame += 1;
+        }
+    }
+    let (last, next) = segmenter.finish().unwrap();
+    see(last);
+    assert_eq!(next, 7 + SECONDS as u64 / 2);
+    for (seen, timescale) in seen.iter().zip([cmaf::VIDEO_TIMESCALE, RATE]) {
+        assert_eq!(seen.next_number, Some(next));
+        let end = seen.next_time.unwrap();
+        assert!(end > u64::from(u32::MAX));
+        let seconds = end as f64 / f64::from(timescale);
+        assert!((seconds - SECONDS as f64).abs() < 1.1, "it ends at {seconds} s");
     }
 }
