@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use castlog_flv::{Item, Reader};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -23,6 +24,8 @@ pub(crate) struct Ingest {
     pub(crate) over: Arc<AtomicBool>,
     /// Milliseconds after which a connection is cut; 0 = never.
     pub(crate) cut_after: Arc<AtomicU64>,
+    /// The tag of the next connection that says that it is longer than it is; 0 = none.
+    pub(crate) damaged_tag: Arc<AtomicU64>,
     pub(crate) connections: Arc<AtomicU64>,
     task: JoinHandle<()>,
 }
@@ -39,16 +42,19 @@ impl Ingest {
         let url = format!("http://{}/flv/x", listener.local_addr().unwrap());
         let over = Arc::new(AtomicBool::new(false));
         let cut_after = Arc::new(AtomicU64::new(0));
+        let damaged_tag = Arc::new(AtomicU64::new(0));
         let connections = Arc::new(AtomicU64::new(0));
         let arguments: Arc<str> = arguments.into();
         let (ended, cut, count) = (over.clone(), cut_after.clone(), connections.clone());
+        let damaged = damaged_tag.clone();
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::SeqCst);
                 let (arguments, ended, cut) = (arguments.clone(), ended.clone(), cut.clone());
+                let damaged = damaged.swap(0, Ordering::SeqCst);
                 tokio::spawn(async move {
                     // The reader may hang up at any time.
-                    serve(stream, &arguments, &ended, &cut).await.ok();
+                    serve(stream, &arguments, &ended, &cut, damaged).await.ok();
                 });
             }
         });
@@ -56,6 +62,7 @@ impl Ingest {
             url,
             over,
             cut_after,
+            damaged_tag,
             connections,
             task,
         }
@@ -67,6 +74,7 @@ async fn serve(
     arguments: &str,
     over: &AtomicBool,
     cut_after: &AtomicU64,
+    damaged_tag: u64,
 ) -> std::io::Result<()> {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
@@ -88,6 +96,7 @@ async fn serve(
     let mut output = ffmpeg.stdout.take().expect("stdout is piped");
     let begun = tokio::time::Instant::now();
     let mut buffer = [0; 16 * 1024];
+    let (mut reader, mut tags) = (Reader::new(), 0);
     loop {
         let tick = tokio::time::sleep(Duration::from_millis(50));
         let read = tokio::select! {
@@ -99,7 +108,23 @@ async fn serve(
             return Ok(());
         }
         if read != usize::MAX {
-            stream.write_all(&buffer[..read]).await?;
+            reader.push(&buffer[..read]);
+            let mut out = Vec::new();
+            while let Some(item) = reader.next().map_err(std::io::Error::other)? {
+                let start = out.len();
+                match item {
+                    Item::Header(header) => header.write(&mut out),
+                    Item::Tag(tag) => {
+                        tag.write(&mut out);
+                        tags += 1;
+                        if tags == damaged_tag {
+                            // The last byte of its size.
+                            out[start + 3] ^= 1;
+                        }
+                    }
+                }
+            }
+            stream.write_all(&out).await?;
         }
     }
 }

@@ -242,6 +242,31 @@ async fn a_broken_connection_is_made_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_cannot_be_followed_is_read_anew() {
+    let world = World::new().await;
+    let ingest = Ingest::start(&source(60)).await;
+    // In the fifth second; behind it, no byte means what it says.
+    ingest.damaged_tag.store(300, Ordering::SeqCst);
+    let worker = world.worker().await;
+    world.started(&ingest.url).await;
+    world.wait_for(1, |stored| stored.discontinuity_sequence == 1).await;
+    assert_eq!(ingest.connections.load(Ordering::SeqCst), 2);
+    world.ended().await;
+    ingest.over.store(true, Ordering::SeqCst);
+    world.wait_for_empty_queue().await;
+    let renditions = world.check().await;
+    let source = &renditions["source"];
+    let before: u64 = source
+        .iter()
+        .filter(|stored| stored.discontinuity_sequence == 0)
+        .map(|stored| stored.duration_us)
+        .sum();
+    assert!((3_000_000..5_000_000).contains(&before), "{before} us came before it");
+    assert_eq!(source.last().unwrap().discontinuity_sequence, 1);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_codec_that_is_not_taken_settles_the_job() {
     let world = World::new().await;
     let ingest = Ingest::start(&format!("{} -c:v flv1 -b:v 300k", picture("320x240", 25, 30))).await;
