@@ -79,6 +79,7 @@ fn settings() -> Settings {
     Settings {
         segment_target: 2_000_000,
         announced: None,
+        known: None,
         part_target: 250_000,
         limits: Limits {
             ladder: vec![720, 480],

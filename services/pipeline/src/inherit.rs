@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 use bytes::{Bytes, BytesMut};
 use castlog_log::{
     Part, SessionId,
-    pb::{Timestamp, segment},
+    pb::{Timestamp, metadata, segment},
 };
+
+use crate::{media::Micros, probe::Known, target::Target};
 
 /// The parts of one media sequence number.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,6 +19,27 @@ pub struct Row {
     discontinuity_sequence: u64,
     /// By rendition, from the first part on.
     renditions: BTreeMap<String, Vec<Part>>,
+}
+
+/// What a former worker has said of the source, which need not be waited for again.
+/// `longest` is the longest distance of keyframes that is passed through.
+#[must_use]
+pub fn known(said: &metadata::Produced, longest: Micros) -> Option<Known> {
+    let video = said.video.as_ref()?;
+    // A source that was passed through keeps to what its target was chosen for; one that
+    // does not any more is noticed.
+    let interval = longest.min(Target::from_millis(said.segment_target_ms).longest_interval());
+    let passthrough = said
+        .renditions
+        .iter()
+        .any(|rendition| rendition.passthrough && rendition.width > 0);
+    Some(Known {
+        size: (video.width, video.height),
+        frame_rate_milli: video.frame_rate_milli,
+        keyframe_interval: passthrough.then_some(interval),
+        bitrate: video.bitrate,
+        audio_bitrate: said.audio.as_ref().map(|audio| audio.bitrate),
+    })
 }
 
 /// The rows of a session from the number `next` on, as far as none is missing.
@@ -163,6 +186,37 @@ mod tests {
         fn rows(&self, next: u64) -> Vec<Row> {
             rows(self.parts.clone(), self.session, next)
         }
+    }
+
+    #[test]
+    fn what_was_said_of_a_source_is_known() {
+        use castlog_log::pb::Rendition;
+
+        let mut said = metadata::Produced {
+            segment_target_ms: 2000,
+            ..metadata::Produced::default()
+        };
+        assert_eq!(known(&said, 4_400_000), None, "of sound alone");
+        said.video = Some(metadata::SourceVideo {
+            width: 1280,
+            height: 720,
+            frame_rate_milli: 30_000,
+            ..metadata::SourceVideo::default()
+        });
+        said.renditions = ["audio", "source"]
+            .map(|name| Rendition {
+                name: name.to_owned(),
+                passthrough: true,
+                ..Rendition::default()
+            })
+            .into();
+        let interval = |said: &metadata::Produced, longest| known(said, longest).unwrap().keyframe_interval;
+        assert_eq!(interval(&said, 4_400_000), None, "the sound alone is passed through");
+        said.renditions[1].width = 1280;
+        assert_eq!(interval(&said, 4_400_000), Some(2_100_000));
+        said.segment_target_ms = 5000;
+        assert_eq!(interval(&said, 4_400_000), Some(4_400_000));
+        assert_eq!(known(&said, 4_400_000).unwrap().audio_bitrate, None);
     }
 
     #[test]

@@ -472,17 +472,18 @@ impl Worker {
         };
         let config = &self.config;
         let segment_target = Micros::from(config.segment_target_ms) * 1000;
+        // Twice the target, and a tenth of it for encoders that count frames and not time.
+        let max_keyframe_interval = segment_target * 11 / 5;
         Ok(Settings {
             segment_target,
             announced,
+            known: said.and_then(|said| inherit::known(said, max_keyframe_interval)),
             part_target: Micros::from(config.part_target_ms) * 1000,
             limits: Limits {
                 ladder,
                 default_ladder: config.ladder.clone(),
                 default_rungs: config.ladder_rungs,
-                // Twice the target, and a tenth of it for encoders that count
-                // frames and not time.
-                max_keyframe_interval: segment_target * 11 / 5,
+                max_keyframe_interval,
                 force_encode: false,
             },
             preset: config.preset.clone(),

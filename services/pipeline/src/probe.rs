@@ -29,6 +29,21 @@ const AUDIO_ONLY: Micros = 3 * SECOND;
 /// What the source turned out to be, and the units to begin with.
 pub type Decision = (Source, VecDeque<(Track, AccessUnit)>);
 
+/// What is known of a source before: another worker has looked at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// Width and height of the picture. One of another size is looked at anew.
+    pub size: (u32, u32),
+    /// Frames per 1000 seconds; 0 = unknown.
+    pub frame_rate_milli: u32,
+    /// What its keyframes keep to, if they are near enough to be passed through.
+    pub keyframe_interval: Option<Micros>,
+    /// Bits per second of the picture; 0 = unknown.
+    pub bitrate: u64,
+    /// Bits per second of the sound, if there is any.
+    pub audio_bitrate: Option<u64>,
+}
+
 /// What the probe has gathered.
 #[derive(Debug)]
 pub struct Probe {
@@ -39,6 +54,7 @@ pub struct Probe {
     bytes: usize,
     first_key: Option<Micros>,
     second_key: Option<Micros>,
+    known: Option<Known>,
 }
 
 impl Probe {
@@ -52,7 +68,14 @@ impl Probe {
             bytes: 0,
             first_key: None,
             second_key: None,
+            known: None,
         }
+    }
+
+    /// The same of a source of which something is known.
+    #[must_use]
+    pub fn knowing(self, known: Option<Known>) -> Self {
+        Self { known, ..self }
     }
 
     /// The video track's decoder configuration came.
@@ -107,6 +130,17 @@ impl Probe {
         }
     }
 
+    /// Whether what is known before makes up for what is still to come.
+    pub fn knows_enough(&self) -> bool {
+        let (Some(start), Some(known), Some(avcc)) = (self.first_key, &self.known, &self.video) else {
+            return false;
+        };
+        let sound = |(track, unit): &(Track, AccessUnit)| *track == Track::Audio && unit.pts >= start;
+        let config = avc::DecoderConfig::parse(avcc).and_then(|config| config.parse_sps());
+        config.is_ok_and(|sps| (sps.width, sps.height) == known.size)
+            && (known.audio_bitrate.is_none() || self.units.iter().any(sound))
+    }
+
     /// What came of it; `None` when there is nothing to play.
     pub fn decide(mut self) -> Result<Option<Decision>, flv::Error> {
         let start = match self.first_key {
@@ -120,6 +154,9 @@ impl Probe {
         // Sound from before the first picture would have nothing to go with.
         self.units
             .retain(|(track, unit)| *track == Track::Video || unit.pts >= start);
+        let known = (self.second_key.is_none() && self.knows_enough())
+            .then(|| self.known.take())
+            .flatten();
         let mut source = Source::default();
         if let Some(avcc) = self.video.take() {
             let (units, bytes, span) = self.measure(Track::Video);
@@ -141,6 +178,16 @@ impl Probe {
                 raw,
                 bitrate: bits_per_second(bytes, span),
             });
+        }
+        if let Some(known) = known {
+            if let Some(video) = &mut source.video {
+                video.frame_rate_milli = known.frame_rate_milli;
+                video.keyframe_interval = known.keyframe_interval;
+                video.bitrate = known.bitrate;
+            }
+            if let (Some(audio), Some(bitrate)) = (&mut source.audio, known.audio_bitrate) {
+                audio.bitrate = bitrate;
+            }
         }
         if source == Source::default() {
             return Ok(None);
@@ -228,6 +275,58 @@ mod tests {
         assert!(source.audio.is_some());
         // It begins with the keyframe: what came before is gone.
         assert_eq!(units[0], (Track::Video, unit(80, true)));
+    }
+
+    #[test]
+    fn what_is_known_is_not_waited_for() {
+        let known = |size| {
+            Some(Known {
+                size,
+                frame_rate_milli: 29_970,
+                keyframe_interval: Some(2 * SECOND),
+                bitrate: 600_000,
+                audio_bitrate: Some(96_000),
+            })
+        };
+        let probe = |size| {
+            let mut probe = video_probe().knowing(known(size));
+            probe.audio_config(Bytes::from_static(&[0x11, 0x90]));
+            probe.push(Track::Audio, unit(0, true));
+            probe.push(Track::Video, unit(40, true));
+            assert!(!probe.knows_enough(), "without sound");
+            probe.push(Track::Audio, unit(60, true));
+            assert!(!probe.is_decided());
+            probe
+        };
+        assert!(!probe((640, 360)).knows_enough(), "the picture is of another size");
+        let probe = probe((320, 240));
+        assert!(probe.knows_enough());
+        let (source, units) = probe.decide().unwrap().unwrap();
+        let (video, audio) = (source.video.unwrap(), source.audio.unwrap());
+        assert_eq!(video.keyframe_interval, Some(2 * SECOND));
+        assert_eq!((video.frame_rate_milli, video.bitrate), (29_970, 600_000));
+        assert_eq!((audio.bitrate, units.len()), (96_000, 2));
+    }
+
+    #[test]
+    fn what_came_counts_for_more_than_what_is_known() {
+        let known = Known {
+            size: (320, 240),
+            frame_rate_milli: 29_970,
+            keyframe_interval: None,
+            bitrate: 600_000,
+            audio_bitrate: None,
+        };
+        let mut probe = video_probe().knowing(Some(known));
+        for n in 0..=25 {
+            probe.push(Track::Video, unit(n * 40, n % 25 == 0));
+        }
+        let (source, _) = probe.decide().unwrap().unwrap();
+        let video = source.video.unwrap();
+        assert_eq!(
+            (video.keyframe_interval, video.frame_rate_milli),
+            (Some(SECOND), 25_000)
+        );
     }
 
     #[test]

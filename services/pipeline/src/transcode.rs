@@ -26,7 +26,7 @@ use crate::{
     gst,
     media::{AccessUnit, Micros, Packet, Track},
     plan::{self, Limits, Source},
-    probe::{Decision, Probe},
+    probe::{Decision, Known, Probe},
     segmenter::Output,
     target::Target,
     timeline::{Placed, Timeline},
@@ -39,6 +39,10 @@ pub(crate) const IDLE: Duration = Duration::from_secs(5);
 /// How long the next keyframe is waited for when the transcode is told to stop: another
 /// worker begins with it. Longer than any interval that is passed through.
 const HANDOVER: Duration = Duration::from_secs(5);
+
+/// What the ingest has kept for whoever comes is read that long, when nothing else is
+/// waited for: the newest of it is now.
+const BACKLOG: Duration = Duration::from_millis(100);
 
 /// Largest distance from decoding to presentation in milliseconds: sixteen
 /// reordered pictures at five a second. Nonsense beyond would lead the segment
@@ -86,6 +90,8 @@ pub struct Settings {
     /// What the session has announced as the bound of its segments; `None`
     /// when it has announced nothing yet.
     pub announced: Option<Target>,
+    /// What a former worker has found of the source.
+    pub known: Option<Known>,
     /// Duration that no part exceeds.
     pub part_target: Micros,
     /// What to make of the source.
@@ -410,13 +416,22 @@ impl Core<'_> {
             self.settings.limits.max_keyframe_interval,
             self.video_config.clone(),
             self.audio_config.clone(),
-        );
+        )
+        .knowing(self.settings.known.take());
+        let mut enough = None;
         while !probe.is_decided() {
             if self.stop.is_cancelled() {
                 self.ended = true;
                 return Ok(None);
             }
-            let patience = (!probe.is_empty()).then_some(IDLE);
+            if enough.is_none() && probe.knows_enough() {
+                enough = Some(Instant::now() + BACKLOG);
+            }
+            let patience = match enough {
+                Some(enough) if enough <= Instant::now() => break,
+                Some(enough) => Some(enough - Instant::now()),
+                None => (!probe.is_empty()).then_some(IDLE),
+            };
             let Some(packet) = self.packet(patience).await else {
                 break;
             };

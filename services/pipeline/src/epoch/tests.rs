@@ -12,6 +12,7 @@ fn start((width, height): (u32, u32), thumbnails: bool) -> Running {
     let settings = Settings {
         segment_target: 2 * SECOND,
         announced: None,
+        known: None,
         part_target: SECOND / 5,
         limits: limits(),
         preset: "ultrafast".to_owned(),

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::atomic::Ordering,
+    time::{Duration, Instant},
 };
 
 use castlog_pipeline::Config;
@@ -160,7 +161,13 @@ async fn a_killed_workers_job_is_taken_over_by_one_that_runs() {
     })
     .await
     .unwrap();
+    let taken_over = world.first_part(1).await;
     workers.remove(&first).unwrap().kill().await;
+    let killed = Instant::now();
+    let after = taken_over.await - killed;
+    println!("the first part of the next worker came {after:.2?} after the kill");
+    // It is offered the job after 2 s without a sign of life, and waits for no keyframe.
+    assert!(after < Duration::from_secs(3 + 2), "{after:?}");
     world.wait_for(2, |stored| stored.discontinuity_sequence == 1).await;
     let said = world.metadata().await;
     let by: BTreeSet<u32> = said.iter().map(|said| said.part_target_ms).collect();

@@ -1,7 +1,12 @@
 //! Behind the real RTMP server: a worker that stops in the middle of a broadcast and the
 //! one that goes on have every picture of the encoder between them, and none twice.
 
-use std::{collections::BTreeMap, path::Path, process::Command, time::Instant};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use castlog_log::{
     Draft, PublishKey, Publisher,
@@ -118,17 +123,22 @@ async fn the_next_worker_goes_on_with_the_next_picture() {
     encoder.start().unwrap();
     world.wait_for_segments(1).await;
     let first = worker_of(&world).await;
+    let goes_on = world.first_part(1).await;
     workers.remove(&first).unwrap().stop().await;
     let stopped = Instant::now();
+    let after = goes_on.await.saturating_duration_since(stopped);
+    println!("the first part of the next worker came {after:.2?} after the end of the other");
+    // It knows the source, and does not wait for the keyframe in four seconds.
+    assert!(after < Duration::from_secs(3), "{after:?}");
     world.wait_for(1, |stored| stored.discontinuity_sequence == 1).await;
-    println!(
-        "the first segment of the next worker came {:?} after the stop",
-        stopped.elapsed()
-    );
     encoder.stop(PATIENCE).await.unwrap();
     world.wait_for_empty_queue().await;
     let renditions = world.check().await;
     assert_eq!(renditions.keys().collect::<Vec<_>>(), ["240p", "audio", "source"]);
+    let date = |stored: &segment::Stored| {
+        let date = stored.program_date_time.unwrap();
+        date.seconds * 1_000_000 + i64::from(date.nanos) / 1000
+    };
     let span = |segments: &[segment::Stored]| segments.iter().map(|stored| stored.duration_us).sum::<u64>();
     for (name, segments) in &renditions {
         let epochs: Vec<&[segment::Stored]> = segments
@@ -142,6 +152,9 @@ async fn the_next_worker_goes_on_with_the_next_picture() {
             assert!(apart <= 2 * 21_334, "the sound ends {apart} us from the picture");
             continue;
         }
+        let end = &epochs[0][epochs[0].len() - 1];
+        let apart = date(&epochs[1][0]) - date(end) - end.duration_us.cast_signed();
+        println!("{name}: the next worker dates it {apart} us later");
         let [one, other] = [0, 1].map(|epoch| world.pictures(epochs[epoch]));
         println!(
             "{name}: {}..={} and {}..={}",

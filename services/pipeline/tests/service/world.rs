@@ -4,16 +4,18 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Deref,
     path::PathBuf,
+    time::Instant,
 };
 
 use castlog_log::{
-    BroadcastId, ConnectConfig, Draft, Event, Followed, From, Kind, Log, Publisher, SessionId,
+    BroadcastId, ConnectConfig, Draft, Event, Followed, From, Kind, Log, Publisher, SessionId, header,
     pb::{Segment, Status, metadata, segment, status},
     provision,
 };
 use castlog_pipeline::{Config, spool};
 use castlog_service::{AdminConfig, Context, Health, MediaStoreConfig, Shutdown, open_media_store};
 use castlog_testkit::{NatsOptions, NatsServer, S3Server, until};
+use futures::StreamExt as _;
 use tokio::task::JoinHandle;
 
 use crate::{PATIENCE, support::complaints};
@@ -264,6 +266,25 @@ impl Cast {
         self.wait_for(count, |_| true).await;
     }
 
+    /// When the first part of this line comes. To be called before it can, and then awaited.
+    pub(crate) async fn first_part(&self, line: u64) -> impl Future<Output = Instant> + use<> {
+        let client = self.log.jetstream().client();
+        let subject = Kind::Part.of(self.broadcast).to_string();
+        let mut parts = client.subscribe(subject).await.unwrap();
+        client.flush().await.unwrap();
+        let line = line.to_string();
+        let first = async move {
+            while let Some(part) = parts.next().await {
+                let headers = part.headers.unwrap();
+                if headers.get(header::DISCONTINUITY_SEQUENCE).unwrap().as_str() == line {
+                    return Instant::now();
+                }
+            }
+            panic!("the server is gone");
+        };
+        async { tokio::time::timeout(PATIENCE, first).await.expect("a part comes") }
+    }
+
     /// Every rendition has every media sequence number once, in order; the
     /// discontinuity numbers never fall; every object is there and as large as
     /// its entry says. Answers the segments by rendition.
@@ -363,7 +384,6 @@ pub(crate) async fn assert_parts(cast: &Cast, segments: impl Iterator<Item = &se
 
 /// The parts in the log by rendition, media sequence number and index.
 pub(crate) async fn parts(cast: &Cast) -> BTreeMap<(String, u64, u32), Vec<u8>> {
-    use castlog_log::header;
     let stream = cast.log.jetstream().get_stream("LIVE_PART").await.unwrap();
     let state = stream.get_info().await.unwrap().state;
     let mut parts = BTreeMap::new();

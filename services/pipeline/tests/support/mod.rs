@@ -63,6 +63,7 @@ pub fn settings() -> Settings {
     Settings {
         segment_target: 2_000_000,
         announced: None,
+        known: None,
         part_target: 250_000,
         limits: Limits {
             ladder: Vec::new(),
