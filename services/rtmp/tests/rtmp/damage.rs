@@ -10,6 +10,10 @@ use crate::{
     viewer::Viewer,
 };
 
+/// Of H.264 in 1280x720, as x264 writes it.
+const CONFIGURATION: &[u8] = b"\x01\x42\xc0\x1f\xff\xe1\x00\x19\x67\x42\xc0\x1f\xd9\x00\x50\x05\xbb\x01\x10\x00\
+    \x00\x03\x00\x10\x00\x00\x03\x03\xc0\xf1\x83\x24\x80\x01\x00\x05\x68\xcb\x83\xcb\x20";
+
 #[tokio::test]
 async fn damaged_tags_are_left_out_and_counted() -> anyhow::Result<()> {
     let bench = Bench::new().await?;
@@ -18,12 +22,7 @@ async fn damaged_tags_are_left_out_and_counted() -> anyhow::Result<()> {
     let mut encoder = Peer::publish(server.running.rtmp, &key).await?;
     let live = session(&bench.status(broadcast, "started").await?);
 
-    let configuration = [
-        &[0x17, 0, 0, 0, 0][..],
-        // 1280x720, as x264 writes it.
-        &hex("0142c01fffe100196742c01fd9005005bb0110000003001000000303c0f183248001000568cb83cb20"),
-    ]
-    .concat();
+    let configuration = [&[0x17, 0, 0, 0, 0], CONFIGURATION].concat();
     let keyframe = vec![0x17, 1, 0, 0, 0, 0, 0, 0, 2, 0x65, 0x88];
     let picture = vec![0x27, 1, 0, 0, 0, 0, 0, 0, 2, 0x41, 0x9a];
     let before = metrics().rtmp_skipped_tags.get();
@@ -43,11 +42,4 @@ async fn damaged_tags_are_left_out_and_counted() -> anyhow::Result<()> {
     let skipped = metrics().rtmp_skipped_tags.get() - before;
     assert!((1000..1100).contains(&skipped), "{skipped}");
     server.stop().await
-}
-
-fn hex(text: &str) -> Vec<u8> {
-    let digits = (0..text.len()).step_by(2);
-    digits
-        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
-        .collect()
 }
