@@ -38,6 +38,11 @@ type Key = (DateTime<Utc>, u8, u64);
 pub(crate) struct Marks(BTreeMap<Key, Mark>);
 
 impl Marks {
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Takes in what an entry tells. `false`: nothing that is not known.
     pub(crate) fn insert(&mut self, entry: &Entry) -> bool {
         let Some((kind, mark)) = read(&entry.event) else {

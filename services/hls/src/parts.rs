@@ -111,6 +111,12 @@ impl Row {
 }
 
 impl Parts {
+    /// Number and bytes of the parts.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> (usize, usize) {
+        (self.count, self.bytes)
+    }
+
     pub(crate) fn row(&self, rendition: &str, sequence: u64) -> Option<&Row> {
         self.rows.get(&(sequence, rendition.to_owned()))
     }

@@ -246,6 +246,13 @@ impl Session {
         same
     }
 
+    /// Number of segments, wherever they stand.
+    #[cfg(test)]
+    pub(crate) fn segments(&self) -> usize {
+        let of = |track: &Track| track.segments.len() + track.waiting.len();
+        self.tracks.values().map(of).sum::<usize>() + self.early.len()
+    }
+
     /// Lets go of what a window that has become shorter does not hold.
     pub(crate) fn trim(&mut self, window: Duration) {
         let window = self.window(window);
@@ -471,6 +478,11 @@ const MAX_SESSIONS: usize = 2;
 impl Sessions {
     pub(crate) fn get(&self, id: SessionId) -> Option<&Session> {
         self.held.get(&id)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Session> {
+        self.held.values()
     }
 
     pub(crate) fn has_segments(&self) -> bool {

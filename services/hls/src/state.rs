@@ -345,6 +345,19 @@ impl State {
         self.marks.len()
     }
 
+    /// Numbers of segments, of parts and of their bytes, and of moments that are held.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> [usize; 4] {
+        let sessions = || self.live.values().flat_map(|live| live.sessions.all());
+        let parts = || sessions().map(|session| session.parts.held());
+        [
+            sessions().map(|session| session.segments()).sum(),
+            parts().map(|(count, _)| count).sum(),
+            parts().map(|(_, bytes)| bytes).sum(),
+            self.marks.values().map(Marks::len).sum(),
+        ]
+    }
+
     /// Whether anything of a broadcast's media is known.
     pub(crate) fn holds(&self, broadcast: BroadcastId) -> bool {
         self.live.contains_key(&broadcast)

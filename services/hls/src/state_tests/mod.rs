@@ -1,6 +1,7 @@
 //! The fold over the log, without a log.
 
 mod kit;
+mod long;
 mod marks;
 mod orders;
 mod parts;

@@ -16,13 +16,13 @@ use crate::{
 
 /// What an edge reads.
 #[derive(Debug, Clone)]
-enum Item {
+pub(super) enum Item {
     Entry(Entry),
     Part(Part),
 }
 
 impl Item {
-    fn apply(&self, state: &mut State, now: DateTime<chrono::Utc>) -> Outcome {
+    pub(super) fn apply(&self, state: &mut State, now: DateTime<chrono::Utc>) -> Outcome {
         match self {
             Self::Entry(entry) => state.apply(entry, now),
             Self::Part(part) => state.apply_part(part, now),
@@ -30,14 +30,14 @@ impl Item {
     }
 
     /// Whether it comes in the stream of parts.
-    const fn is_part(&self) -> bool {
+    pub(super) const fn is_part(&self) -> bool {
         matches!(self, Self::Part(_))
     }
 }
 
 /// Segments of a worker with their parts, as it publishes them: those of one number
 /// in all renditions become entries together.
-fn worked(scene: &mut Scene, numbers: std::ops::Range<u64>, line: u64) -> Vec<Item> {
+pub(super) fn worked(scene: &mut Scene, numbers: std::ops::Range<u64>, line: u64) -> Vec<Item> {
     let mut items = Vec::new();
     for n in numbers {
         items.extend(some_parts(scene, n, line, PARTS));
@@ -52,7 +52,7 @@ fn some_parts(scene: &mut Scene, n: u64, line: u64, count: u32) -> Vec<Item> {
     of.map(|(r, index)| Item::Part(scene.part(r, n, line, index))).collect()
 }
 
-fn opening(scene: &mut Scene) -> Vec<Item> {
+pub(super) fn opening(scene: &mut Scene) -> Vec<Item> {
     scene.opening().into_iter().map(Item::Entry).collect()
 }
 
