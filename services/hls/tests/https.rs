@@ -1,4 +1,4 @@
-//! HTTPS and HTTP/2, as curl speaks them.
+//! HTTPS, HTTP/2, kept connections and gzip, as curl speaks them.
 
 // The helpers panic with the tests that call them.
 #![allow(clippy::unwrap_used)]
@@ -34,6 +34,18 @@ async fn live(stage: &Stage) -> anyhow::Result<Show> {
     show.open(stage).await?;
     for n in 0..3 {
         show.work(stage, n, 0).await?;
+    }
+    Ok(show)
+}
+
+/// The same with a part of the next one.
+async fn live_to_a_part(stage: &Stage, edge: &Edge) -> anyhow::Result<Show> {
+    let show = live(stage).await?;
+    try_join_all(RENDITIONS.map(|rendition| show.part(stage, rendition, 3, 0, 0))).await?;
+    for rendition in RENDITIONS {
+        let reported = "LAST-MSN=3,LAST-PART=0";
+        let told = |text: &str| text.contains("/3-0-0.m4s\"") && text.matches(reported).count() == 2;
+        edge.text_with(&show.playlist(rendition), told).await?;
     }
     Ok(show)
 }
@@ -91,11 +103,8 @@ async fn the_version_is_chosen_by_the_viewer() -> anyhow::Result<()> {
 async fn many_wait_on_one_connection() -> anyhow::Result<()> {
     let (stage, folder) = (Stage::build().await?, tempfile::tempdir()?);
     let (edge, https) = edge(&stage, &folder, Config::default()).await?;
-    let show = live(&stage).await?;
-    try_join_all(RENDITIONS.map(|rendition| show.part(&stage, rendition, 3, 0, 0))).await?;
+    let show = live_to_a_part(&stage, &edge).await?;
     let path = show.playlist("480p");
-    edge.text_with(&path, |text| text.contains("/3-0-0.m4s\"")).await?;
-
     let url = format!("https://{https}{path}?_HLS_msn=3&_HLS_part=1&viewer=[1-80]");
     let arguments = [
         "--http2",
@@ -123,6 +132,101 @@ async fn many_wait_on_one_connection() -> anyhow::Result<()> {
         .filter_map(|line| line.rsplit(' ').next()?.parse::<u32>().ok())
         .sum();
     assert!(connections <= 2, "{connections} connections");
+    edge.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_is_kept_whatever_is_asked_on_it() -> anyhow::Result<()> {
+    let (stage, folder) = (Stage::build().await?, tempfile::tempdir()?);
+    let (edge, https) = edge(&stage, &folder, Config::default()).await?;
+    let show = live_to_a_part(&stage, &edge).await?;
+    let (playlist, media) = (show.playlist("480p"), |name: &str| show.key("480p", name));
+    for (index, base) in (1..).zip([format!("https://{https}"), edge.base.clone()]) {
+        let asked = [
+            (format!("{base}{}", show.multivariant()), 200),
+            (format!("{base}{playlist}"), 200),
+            (format!("{base}/media/{}", media("1.m4s")), 200),
+            (format!("{base}{playlist}?_HLS_msn=3&_HLS_part={index}"), 200),
+            (format!("{base}/media/{}", media("99.m4s")), 404),
+            (format!("{base}{playlist}?_HLS_msn=99"), 400),
+            (format!("{base}/media/{}", media(&format!("3-0-{index}.m4s"))), 200),
+        ];
+        let mut arguments = vec!["--http1.1"];
+        for (url, _) in &asked {
+            arguments.extend(["--output", "/dev/null", url]);
+        }
+        let mut answers = pin!(curl(&folder, &arguments, "%{http_code} %{num_connects}\n"));
+        let waiting = tokio::time::timeout(Duration::from_secs(1), &mut answers).await;
+        assert!(waiting.is_err(), "answered before the part was there");
+        show.part(&stage, "480p", 3, 0, index).await?;
+        let expected = (0..)
+            .zip(&asked)
+            .map(|(n, (_, code))| format!("{code} {}\n", u32::from(n == 0)));
+        assert_eq!(answers.await?, expected.collect::<String>(), "{base}");
+    }
+    edge.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_packed_is_the_same_text_and_media_is_not_packed() -> anyhow::Result<()> {
+    let (stage, folder) = (Stage::build().await?, tempfile::tempdir()?);
+    let (edge, _) = edge(&stage, &folder, Config::default()).await?;
+    let show = live_to_a_part(&stage, &edge).await?;
+    for n in 3..12 {
+        show.work(&stage, n, 0).await?;
+    }
+    for rendition in RENDITIONS {
+        let told = |text: &str| text.matches("LAST-MSN=11,LAST-PART=7").count() == 2;
+        edge.text_with(&show.playlist(rendition), told).await?;
+    }
+    let playlist = show.playlist("480p");
+    let ask = async |path: &str, takes: &str| {
+        let (url, header) = (format!("{}{path}", edge.base), format!("accept-encoding: {takes}"));
+        // The variables stand behind the text, which ends with a line.
+        let text = curl(
+            &folder,
+            &["--compressed", "--header", &header, &url],
+            "%header{content-encoding} %{size_download}",
+        )
+        .await?;
+        let (text, says) = text.rsplit_once('\n').context("no text")?;
+        let (coding, size) = says.split_once(' ').context("no variables")?;
+        anyhow::Ok((text.to_owned(), coding.to_owned(), size.parse::<usize>()?))
+    };
+    let waits = format!("{playlist}?_HLS_msn=12&_HLS_part=0");
+    let waits_for_delta = format!("{waits}&_HLS_skip=YES");
+    let (delta, told) = (format!("{playlist}?_HLS_skip=YES"), format!("{playlist}?_HLS_msn=11"));
+    for path in [&show.multivariant(), &playlist, &delta, &told] {
+        let (plain, coding, size) = ask(path, "identity").await?;
+        assert_eq!((coding.as_str(), size), ("", plain.len() + 1), "{path}");
+        for takes in ["br", "gzip;q=0"] {
+            assert_eq!(ask(path, takes).await?.1, "", "{path} {takes}");
+        }
+        for takes in ["gzip", "deflate, gzip;q=0.5"] {
+            let (packed, coding, size) = ask(path, takes).await?;
+            assert_eq!((coding.as_str(), &packed), ("gzip", &plain), "{path} {takes}");
+            assert!(size < plain.len(), "{path}: {size} of {}", plain.len());
+        }
+    }
+    let (packed, packed_delta, plain, published) = tokio::join!(
+        ask(&waits, "gzip"),
+        ask(&waits_for_delta, "gzip"),
+        ask(&waits, "identity"),
+        show.part(&stage, "480p", 12, 0, 0),
+    );
+    published?;
+    let (packed, packed_delta, plain) = (packed?, packed_delta?, plain?);
+    assert_eq!((packed.1.as_str(), packed_delta.1.as_str()), ("gzip", "gzip"));
+    assert_eq!(packed.0, plain.0);
+    assert!(plain.0.contains("/12-0-0.m4s\"") && packed_delta.0.contains("#EXT-X-SKIP:"));
+    assert_eq!(packed_delta.0, ask(&delta, "identity").await?.0);
+
+    for name in ["1.m4s", "init-0.mp4", "12-0-0.m4s"] {
+        let url = format!("{}/media/{}", edge.base, show.key("480p", name));
+        let answer = edge.client.get(url).header("accept-encoding", "gzip").send().await?;
+        assert_eq!(answer.status(), 200, "{name}");
+        assert!(!answer.headers().contains_key("content-encoding"), "{name}");
+    }
     edge.stop().await
 }
 
