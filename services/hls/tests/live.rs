@@ -326,15 +326,8 @@ async fn edges_tell_the_same_of_titles_and_interruptions_whenever_they_start() -
         let event = Some(pb::title::Event::Changed(changed));
         stage.publish(show.broadcast, pb::Title { event }).await?;
     }
-    let lost = pb::status::Interrupted {
-        session: show.session(),
-        ..Default::default()
-    };
-    let back = pb::status::Resumed {
-        session: show.session(),
-    };
-    for event in [pb::status::Event::Interrupted(lost), pb::status::Event::Resumed(back)] {
-        stage.publish(show.broadcast, pb::Status { event: Some(event) }).await?;
+    for status in [show.interrupted(), show.resumed()] {
+        stage.publish(show.broadcast, status).await?;
     }
     show.store_all(&stage, 4..6, 1).await?;
     let path = show.playlist("480p");

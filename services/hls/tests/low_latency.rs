@@ -168,6 +168,51 @@ async fn what_does_not_come_or_may_not_be_asked_for_is_told() -> anyhow::Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_waits_over_an_interruption_is_answered_by_the_first_part_after_it() -> anyhow::Result<()> {
+    let stage = Stage::build().await?;
+    let edge = stage.edge(Config::default()).await?;
+    let show = live(&stage).await?;
+    let path = show.playlist("480p");
+    let before = edge.text_with(&path, tells("10-0-1")).await?;
+    let next = format!("{path}?_HLS_msn=10&_HLS_part=2");
+    let (waited, published) = tokio::join!(edge.get(&next), stage.publish(show.broadcast, show.interrupted()));
+    published?;
+    assert_eq!(code(waited?).await?, (503, "H12".to_owned()));
+
+    // The player asks again and again, while the worker closes what was open.
+    let mut waiting = Box::pin(async {
+        loop {
+            let answer = edge.get(&next).await?;
+            if answer.status() != 503 {
+                return anyhow::Ok(answer.error_for_status()?.text().await?);
+            }
+        }
+    });
+    let back = async {
+        for rendition in RENDITIONS {
+            show.announce_left(&stage, rendition, 10, 0, 2).await?;
+        }
+        stage.publish(show.broadcast, show.resumed()).await?;
+        let told = |text: &str| holds(10)(text) && text.contains("END-DATE");
+        edge.text_with(&path, told).await
+    };
+    let between = tokio::select! {
+        answer = &mut waiting => anyhow::bail!("answered before there was media: {answer:?}"),
+        text = back => text?,
+    };
+    let (after, published) = tokio::join!(waiting, show.part(&stage, "480p", 11, 1, 0));
+    published?;
+    let after = after?;
+    assert!(tells("11-1-0")(&after) && !tells("11-1-1")(&after), "{after}");
+    assert_eq!(check::media(&after), []);
+    for held in [&before, &between] {
+        assert_eq!(check::reload(held, &after), [], "{held}\n{after}");
+    }
+    assert!(after.contains("#EXT-X-DISCONTINUITY\n"), "{after}");
+    edge.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn viewers_who_wait_are_answered_when_the_broadcast_ends_and_when_the_edge_does() -> anyhow::Result<()> {
     let stage = Stage::build().await?;
     let config = Config {

@@ -207,6 +207,24 @@ impl Show {
         }
     }
 
+    pub(crate) fn interrupted(&self) -> pb::Status {
+        let interrupted = pb::status::Interrupted {
+            session: self.session(),
+            ..Default::default()
+        };
+        pb::Status {
+            event: Some(pb::status::Event::Interrupted(interrupted)),
+        }
+    }
+
+    pub(crate) fn resumed(&self) -> pb::Status {
+        pb::Status {
+            event: Some(pb::status::Event::Resumed(pb::status::Resumed {
+                session: self.session(),
+            })),
+        }
+    }
+
     pub(crate) fn ended(&self) -> pb::Status {
         let ended = pb::status::Ended {
             session: self.session(),
@@ -353,16 +371,28 @@ impl Show {
         n: u64,
         line: u64,
     ) -> anyhow::Result<u64> {
+        self.announce_left(stage, rendition, n, line, PARTS).await
+    }
+
+    /// The same of a segment that was closed behind so many parts.
+    pub(crate) async fn announce_left(
+        &self,
+        stage: &Stage,
+        rendition: &str,
+        n: u64,
+        line: u64,
+        count: u32,
+    ) -> anyhow::Result<u64> {
         let parts = vec![
             pb::segment::Part {
                 duration_us: 250_000,
                 size_bytes: PART_SIZE,
                 independent: false,
             };
-            PARTS as usize
+            count as usize
         ];
-        let mut stored = self.stored(rendition, n, line, PART_SIZE * u64::from(PARTS));
-        (stored.parts, stored.duration_us) = (parts, 2_000_000);
+        let mut stored = self.stored(rendition, n, line, PART_SIZE * u64::from(count));
+        (stored.parts, stored.duration_us) = (parts, 250_000 * u64::from(count));
         stored.parts[0].independent = true;
         let event = pb::Segment {
             event: Some(pb::segment::Event::Stored(stored)),
