@@ -78,13 +78,7 @@ impl AsyncAccept for Bounded {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(error = %error, "cannot set TCP_NODELAY");
         }
-        let connection = Connection {
-            stream,
-            idle: self.idle,
-            end: Box::pin(tokio::time::sleep(self.idle)),
-            _place: self.place.take(),
-        };
-        Poll::Ready(Ok((connection, address)))
+        Poll::Ready(Ok((Connection::new(stream, self.idle, self.place.take()), address)))
     }
 }
 
@@ -135,15 +129,24 @@ pub(crate) async fn refused(error: &io::Error) {
 
 /// A connection, which counts until it is dropped.
 #[derive(Debug)]
-pub struct Connection {
-    stream: TcpStream,
+pub struct Connection<S = TcpStream> {
+    stream: S,
     idle: Duration,
     /// When it is cut, unless something moves.
     end: Pin<Box<Sleep>>,
     _place: Option<OwnedSemaphorePermit>,
 }
 
-impl Connection {
+impl<S> Connection<S> {
+    fn new(stream: S, idle: Duration, place: Option<OwnedSemaphorePermit>) -> Self {
+        Self {
+            stream,
+            idle,
+            end: Box::pin(tokio::time::sleep(idle)),
+            _place: place,
+        }
+    }
+
     /// Passes on what the stream says; the time starts again when it has moved.
     fn watch<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
@@ -159,7 +162,7 @@ impl Connection {
     }
 }
 
-impl AsyncRead for Connection {
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
@@ -167,7 +170,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write(cx, buf);
@@ -194,5 +197,80 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+    use super::*;
+
+    const IDLE: Duration = Duration::from_secs(60);
+    /// More than the buffers on the way hold.
+    const LARGE: usize = 64 << 20;
+
+    /// A connection with a buffer of 64 KiB on the way, and its peer.
+    fn connection() -> (Connection<DuplexStream>, DuplexStream) {
+        let (stream, peer) = tokio::io::duplex(64 << 10);
+        (Connection::new(stream, IDLE, None), peer)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_with_whom_nothing_moves_is_cut() {
+        let (mut connection, _peer) = connection();
+        let begun = Instant::now();
+        let read = tokio::time::timeout(IDLE * 2, connection.read_u8()).await;
+        assert_eq!(read.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begun.elapsed().as_secs(), IDLE.as_secs());
+        let large = vec![0; LARGE];
+        let written = tokio::time::timeout(IDLE * 2, connection.write_all(&large)).await;
+        assert_eq!(written.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+        // From the last byte that the buffer took.
+        assert_eq!(begun.elapsed().as_secs(), 2 * IDLE.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_reads_or_writes_slowly_is_not() {
+        let (mut connection, mut peer) = connection();
+        let begun = Instant::now();
+        let slow = async {
+            for _ in 0..10 {
+                tokio::time::sleep(IDLE - Duration::from_secs(1)).await;
+                peer.read_u8().await?;
+            }
+            for _ in 0..10 {
+                tokio::time::sleep(IDLE - Duration::from_secs(1)).await;
+                peer.write_u8(1).await?;
+            }
+            peer.read_exact(&mut vec![0; LARGE - 10]).await
+        };
+        let both = async {
+            let large = vec![0; (64 << 10) + 10];
+            connection.write_all(&large).await?;
+            let mut piece = [0; 10];
+            connection.read_exact(&mut piece).await?;
+            connection.write_all(&vec![0; LARGE - large.len()]).await
+        };
+        let (slow, both) = tokio::join!(slow, both);
+        assert!(slow.is_ok() && both.is_ok(), "{slow:?} {both:?}");
+        assert!(begun.elapsed() > IDLE * 19);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_place_of_who_reads_nothing_is_free_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut listener = Bounded::new(listener, Places::new(1), IDLE);
+        let (_peer, (mut connection, _)) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let written = tokio::time::timeout(IDLE * 100, connection.write_all(&vec![0; LARGE])).await;
+        assert_eq!(written.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+
+        let newcomer = TcpStream::connect(address).await.unwrap();
+        let accepted = tokio::time::timeout(IDLE, listener.accept()).await;
+        assert!(accepted.is_err(), "there is one place");
+        drop(connection);
+        let (_, from) = listener.accept().await;
+        assert_eq!(from, newcomer.local_addr().unwrap());
     }
 }

@@ -23,9 +23,6 @@ use crate::{
 
 /// How long transfers in flight may take to finish after the shutdown began.
 const GRACE: Duration = Duration::from_secs(10);
-/// A viewer's connection on which nothing moves for this long is cut: several
-/// times the time between two looks at a playlist, and longer than any answer takes.
-const IDLE: Duration = Duration::from_secs(60);
 /// How often broadcasts that ended long enough ago are freed.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -71,14 +68,14 @@ pub async fn start(config: Config, ctx: Context) -> anyhow::Result<Running> {
     let listener = bind("hls.listen", &config.listen).await?;
     let address = listener.local_addr()?;
     let places = Places::new(config.max_connections);
-    let listener = Bounded::new(listener, places.clone(), IDLE);
+    let listener = Bounded::new(listener, places.clone(), config.idle_timeout());
     let https = match config.tls_listen {
         None => None,
         Some(address) => {
             let listener = bind("hls.tls_listen", &address.to_string()).await?;
             let certificate = Certificate::open("HTTPS", config.certificate())?;
             Some((
-                Https::new(Bounded::new(listener, places, IDLE), &certificate)?,
+                Https::new(Bounded::new(listener, places, config.idle_timeout()), &certificate)?,
                 certificate,
             ))
         }

@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use castlog_service::CertificateFiles;
 use serde::{Deserialize, Serialize};
 
+use crate::proxies::Proxies;
+
 /// Shortest DVR window in seconds: a live playlist must not fall below three
 /// target durations, and a player that pauses briefly should not lose its place.
 pub(crate) const MIN_DVR_WINDOW_S: u32 = 20;
@@ -50,6 +52,12 @@ pub struct Config {
     pub cache_bytes: u64,
     /// Most connections of viewers at a time, of both listeners together. 1 to 1000000. Default 10000.
     pub max_connections: usize,
+    /// Seconds after which a viewer's connection on which nothing moves is cut. Over
+    /// three target durations, or who waits for media is cut too. 10 to 3600. Default 60.
+    pub idle_timeout_s: u64,
+    /// Addresses and networks, such as `10.0.0.0/8`, of the proxies in front, whose
+    /// `X-Forwarded-For` is believed when viewers are counted. Default none.
+    pub trusted_proxies: Vec<String>,
     /// The key of the tokens with which private broadcasts are watched.
     pub playback: castlog_playback::Config,
 }
@@ -71,6 +79,8 @@ impl Default for Config {
             max_broadcasts: 1000,
             cache_bytes: 256 << 20,
             max_connections: 10_000,
+            idle_timeout_s: 60,
+            trusted_proxies: Vec::new(),
             playback: castlog_playback::Config::default(),
         }
     }
@@ -99,6 +109,7 @@ impl Config {
         within("max_broadcasts", self.max_broadcasts as u64, 1, 100_000);
         within("cache_bytes", self.cache_bytes, 0, 1 << 40);
         within("max_connections", self.max_connections as u64, 1, 1_000_000);
+        within("idle_timeout_s", self.idle_timeout_s, 10, 3600);
         if self.listen.parse::<SocketAddr>().is_err() {
             problems.push(format!(
                 "hls.listen = {:?} is not an address like 127.0.0.1:8081",
@@ -118,6 +129,11 @@ impl Config {
                 "hls.media_base = {base:?} is not a path or a URL without a slash at its end"
             ));
         }
+        if let Err(wrong) = Proxies::read(&self.trusted_proxies) {
+            problems.push(format!(
+                "hls.trusted_proxies holds {wrong:?}, which is neither an address nor a network like 10.0.0.0/8"
+            ));
+        }
         problems.extend(self.playback.validate("hls.playback"));
         problems
     }
@@ -128,6 +144,10 @@ impl Config {
             files: self.tls_cert.as_deref().zip(self.tls_key.as_deref()),
             dev_dir: &self.dev_cert_dir,
         }
+    }
+
+    pub(crate) const fn idle_timeout(&self) -> Duration {
+        Duration::from_secs(self.idle_timeout_s)
     }
 
     pub(crate) fn rules(&self) -> crate::state::Rules {
@@ -167,12 +187,14 @@ mod tests {
             max_broadcasts: 0,
             cache_bytes: u64::MAX,
             max_connections: 0,
+            idle_timeout_s: 9,
+            trusted_proxies: vec!["10.0.0.0/8".to_owned(), "front".to_owned()],
             playback: castlog_playback::Config {
                 key: Secret::new("short".to_owned()),
                 ..Default::default()
             },
             ..Config::default()
         };
-        assert_eq!(config.validate().len(), 12, "{:#?}", config.validate());
+        assert_eq!(config.validate().len(), 14, "{:#?}", config.validate());
     }
 }

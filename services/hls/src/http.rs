@@ -32,6 +32,7 @@ use crate::{
     key::{File, MediaKey},
     live::Piecewise,
     playlists,
+    proxies::Proxies,
     range::{self, Wanted},
     recording::Recordings,
     rooms::{LONGEST_WAIT, Looked},
@@ -62,7 +63,7 @@ const YEAR_S: u64 = 31_536_000;
 const MAX_THUMBNAIL: u64 = 4 << 20;
 const THUMBNAIL_S: u64 = 5;
 /// Seconds that a cache in front may go by what it was told of who may watch.
-const ACCESS_S: u64 = 10;
+pub(crate) const ACCESS_S: u64 = 10;
 
 pub(crate) type Service = IntoMakeServiceWithConnectInfo<MapRequest<Router, fn(Request) -> Request>, Peer>;
 
@@ -74,6 +75,7 @@ pub(crate) struct Edge {
     pub(crate) storyboards: Storyboards,
     store: MediaStore,
     audience: Arc<Audience>,
+    proxies: Proxies,
     keys: castlog_playback::Config,
 }
 
@@ -93,6 +95,8 @@ impl Edge {
             storyboards: Storyboards::new(store.clone(), &config.media_base),
             store,
             audience,
+            // The configuration has been found valid.
+            proxies: Proxies::read(&config.trusted_proxies).unwrap_or_default(),
             keys: config.playback.clone(),
         }
     }
@@ -110,7 +114,8 @@ impl Edge {
 
     pub(crate) fn watched(&self, broadcast: BroadcastId, peer: Peer, headers: &HeaderMap) {
         let agent = headers.get(header::USER_AGENT).map_or(&b""[..], HeaderValue::as_bytes);
-        self.audience.seen(broadcast, peer.0.ip(), agent, Instant::now());
+        let address = self.proxies.viewer(peer.0.ip(), headers);
+        self.audience.seen(broadcast, address, agent, Instant::now());
     }
 
     pub(crate) fn ready(&self) -> Result<(), Problem> {
@@ -142,6 +147,7 @@ fn router(edge: Edge) -> Router {
         .max_age(PREFLIGHT_LIFETIME);
     Router::new()
         .route("/live/{broadcast}/access", get(access))
+        .route("/live/{broadcast}/watching", get(watching))
         .route("/live/{broadcast}/index.m3u8", get(playlists::multivariant::<CMAF>))
         .route(
             "/live/{broadcast}/{rendition}/index.m3u8",
@@ -200,14 +206,35 @@ async fn access(
     Path(broadcast): Path<String>,
     ticket: Ticket,
 ) -> Result<Response, Problem> {
+    may_watch(&edge, &broadcast, &ticket).map(|(_, answer)| answer)
+}
+
+/// The same, and counts who asks among those who watch what is live: a cache in front
+/// asks on behalf of each viewer, and answers them itself.
+async fn watching(
+    State(edge): State<Arc<Edge>>,
+    Path(broadcast): Path<String>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    ticket: Ticket,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let (asked, answer) = may_watch(&edge, &broadcast, &ticket)?;
+    if edge.shared.read().showing(asked, None, Utc::now()).is_ok() {
+        edge.watched(asked.broadcast, peer, &headers);
+    }
+    Ok(answer)
+}
+
+fn may_watch(edge: &Edge, broadcast: &str, ticket: &Ticket) -> Result<(Asked, Response), Problem> {
     edge.ready()?;
     let broadcast: BroadcastId = broadcast.parse().map_err(|_| Problem::NotLive)?;
-    let asked = edge.asked(broadcast, &ticket);
+    let asked = edge.asked(broadcast, ticket);
     if let Err(absent @ Absent::Private(_)) = edge.shared.read().access(asked) {
         return Err(absent.into());
     }
     let lifetime = lifetime(asked.lifetime_s(ACCESS_S, Utc::now()));
-    Ok((StatusCode::NO_CONTENT, [(header::CACHE_CONTROL, lifetime)]).into_response())
+    let answer = (StatusCode::NO_CONTENT, [(header::CACHE_CONTROL, lifetime)]);
+    Ok((asked, answer.into_response()))
 }
 
 /// The header of an answer that all may keep for some seconds.

@@ -18,6 +18,7 @@ mod live;
 mod marks;
 mod parts;
 mod playlists;
+mod proxies;
 mod range;
 mod recording;
 mod rooms;

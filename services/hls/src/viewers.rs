@@ -1,7 +1,8 @@
 //! How many people watch: clients that have asked for a playlist or for media
 //! of a broadcast within the last seconds. A client is told by its address and
 //! what it calls itself, so people behind one address count once per kind of
-//! player, and people behind a cache not at all.
+//! player, and who comes back from another port is the same. Those behind a cache count
+//! when it asks on their behalf whether they may watch.
 
 use std::{
     collections::HashMap,
@@ -17,8 +18,11 @@ use castlog_service::Shutdown;
 use futures::StreamExt as _;
 use tokio::time::Instant;
 
-/// A player asks at least once per target duration, which is at most 10 s.
-const PRESENCE: Duration = Duration::from_secs(15);
+use crate::http::ACCESS_S;
+
+/// A player asks at least once per target duration, which is at most 10 s; a cache in front
+/// asks on its behalf when the answer that it has is [`ACCESS_S`] old.
+const PRESENCE: Duration = Duration::from_secs(15 + ACCESS_S);
 /// How often the counts are published.
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Most clients that are told apart, over all broadcasts: about 16 MB.

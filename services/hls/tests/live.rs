@@ -11,12 +11,13 @@ mod support;
 use std::time::{Duration, Instant};
 
 use castlog_hls::Config;
-use castlog_log::{Event, Kind, SessionId, pb};
+use castlog_log::{Followed, From, Kind, SessionId, pb};
 use castlog_playlist::{
     bitrate::Sample,
     check::{self, Watch},
 };
 use castlog_testkit::until;
+use futures::future::try_join_all;
 use support::{PATIENCE, RENDITIONS, Show, Stage, holds};
 
 /// Polls a media playlist until it has ended; each version must be valid and a
@@ -246,37 +247,61 @@ async fn a_late_edge_does_not_read_what_no_window_needs() -> anyhow::Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn viewers_are_counted_in_the_log() -> anyhow::Result<()> {
+async fn an_hour_of_history_keeps_a_late_edge_for_less_than_a_second() -> anyhow::Result<()> {
+    const LENGTH: u64 = 1800;
     let stage = Stage::build().await?;
-    let edge = stage
-        .edge(Config {
-            edge: "edge-7".to_owned(),
-            ..Config::default()
-        })
-        .await?;
+    for _ in 0..20 {
+        let other = Show::new();
+        other.open(&stage).await?;
+        other.store_all(&stage, 0..3, 0).await?;
+    }
     let show = Show::new();
     show.open(&stage).await?;
-    show.store_all(&stage, 0..3, 0).await?;
-    edge.text(&show.playlist("audio")).await?;
-    let url = format!("{}{}", edge.base, show.playlist("source"));
-    edge.client
-        .get(&url)
-        .header("user-agent", "another")
-        .send()
-        .await?
-        .error_for_status()?;
-    let counted = until("a count", PATIENCE, || async {
-        match stage.log.last(Kind::Viewers, show.broadcast).await.ok()??.event {
-            Event::Viewers(viewers) => viewers.event,
-            _ => None,
+    for first in (0..LENGTH - 1).step_by(100) {
+        let numbers = first..(first + 100).min(LENGTH - 1);
+        let all = numbers.flat_map(|n| RENDITIONS.map(|rendition| (rendition, n)));
+        try_join_all(all.map(|(rendition, n)| show.announce(&stage, rendition, n, 0, 4_000))).await?;
+    }
+    show.store_all(&stage, LENGTH - 1..LENGTH, 0).await?;
+
+    // What reading takes on this machine, as it is now.
+    let begun = Instant::now();
+    let (mut entries, filter) = (0, Kind::Segment.filter());
+    let mut follow = stage.log.follow(Kind::Segment.stream(), &[&filter], From::Beginning);
+    while let Followed::Entry(_) = follow.next().await? {
+        entries += 1;
+    }
+    let reading = begun.elapsed();
+    assert_eq!(entries, 3 * (LENGTH + 60));
+
+    let begun = Instant::now();
+    let edge = stage.edge(Config::default()).await?;
+    let playlist = loop {
+        let answer = edge.get(&show.playlist("480p")).await?;
+        if answer.status() == 200 {
+            break answer.text().await?;
         }
-    })
-    .await?;
-    let expected = pb::viewers::Counted {
-        edge: "edge-7".to_owned(),
-        concurrent: 2,
+        tokio::time::sleep(Duration::from_millis(5)).await;
     };
-    assert_eq!(counted, pb::viewers::Event::Counted(expected));
+    let newest = format!("/media/{}", show.key("480p", &format!("{}.m4s", LENGTH - 1)));
+    let media = edge.get(&newest).await?.error_for_status()?.bytes().await?;
+    let starting = begun.elapsed();
+    println!("{entries} entries: read in {reading:?}, shown by an edge in {starting:?}");
+    assert!(
+        starting < reading * 4 + Duration::from_secs(1),
+        "{starting:?}, {reading:?}"
+    );
+    assert_eq!(media, Show::bytes("480p", LENGTH - 1));
+    let (media, found) = check::read_media(&playlist);
+    assert_eq!(found, []);
+    assert_eq!(
+        (
+            media.media_sequence,
+            media.segments.len(),
+            media.segments.iter().any(|s| s.gap)
+        ),
+        (Some(LENGTH - 30), 30, false)
+    );
     edge.stop().await
 }
 

@@ -8,7 +8,12 @@
 #[allow(dead_code)]
 mod support;
 
-use std::{collections::HashMap, path::Path, time::Duration};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+    time::Duration,
+};
 
 use castlog_hls::Config;
 use castlog_log::{BroadcastId, Secret, pb};
@@ -36,6 +41,24 @@ fn guarded() -> Config {
         media_base: "https://cdn.example/media".to_owned(),
         ..Config::default()
     }
+}
+
+/// The same, which goes by what a proxy says of where viewers are.
+fn behind_a_proxy() -> Config {
+    Config {
+        trusted_proxies: vec!["127.0.0.1".to_owned()],
+        ..guarded()
+    }
+}
+
+const fn address(n: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(127, 0, 0, n))
+}
+
+/// Viewers with addresses of their own, the first with that of [`Edge::client`].
+fn viewers() -> Vec<reqwest::Client> {
+    let viewer = |n| reqwest::Client::builder().local_address(address(n)).build();
+    (1..=20).map(|n| viewer(n).unwrap()).collect()
 }
 
 fn token(broadcast: BroadcastId, lifetime: Duration) -> String {
@@ -212,7 +235,7 @@ fn nginx(edge: &str, folder: &Path, port: u16) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cache_in_front_holds_one_copy_for_all_tokens() -> anyhow::Result<()> {
     let stage = Stage::build().await?;
-    let edge = stage.edge(guarded()).await?;
+    let edge = stage.edge(behind_a_proxy()).await?;
     let show = on_air(&stage, &edge, 5).await?;
     hidden(&stage, &edge, &show).await?;
     let cache = Nginx::start(|port, folder| nginx(&edge.base, folder, port)).await?;
@@ -220,9 +243,10 @@ async fn a_cache_in_front_holds_one_copy_for_all_tokens() -> anyhow::Result<()> 
 
     let mut seen: HashMap<String, u64> = HashMap::new();
     let (mut urls, mut tokens) = (0, Vec::new());
-    for hours in 1..=20 {
+    let viewers = viewers();
+    for (hours, viewer) in (1..).zip(&viewers) {
         let token = token(show.broadcast, HOUR * hours);
-        let loaded = play(&edge.client, &format!("{front}/t/{token}{}", show.multivariant())).await?;
+        let loaded = play(viewer, &format!("{front}/t/{token}{}", show.multivariant())).await?;
         urls = loaded.len() as u64;
         for (url, response) in loaded {
             assert_eq!(response.status(), 200, "{url}");
@@ -241,6 +265,15 @@ async fn a_cache_in_front_holds_one_copy_for_all_tokens() -> anyhow::Result<()> 
         "of {seen:?}: one copy of each object, for all but the first viewer"
     );
 
+    until("20 viewers are counted", PATIENCE * 4, || async {
+        for (viewer, token) in viewers.iter().zip(&tokens) {
+            let url = format!("{front}/t/{token}{}", show.playlist("480p"));
+            viewer.get(url).send().await.ok()?;
+        }
+        (stage.counted(show.broadcast).await?.concurrent == 20).then_some(())
+    })
+    .await?;
+
     // What is in the cache is for those who may, all the same.
     let media = format!("/media/{}", show.key("480p", "1.m4s"));
     let ask = async |prefix: &str| -> anyhow::Result<u16> {
@@ -251,6 +284,60 @@ async fn a_cache_in_front_holds_one_copy_for_all_tokens() -> anyhow::Result<()> 
     assert_eq!(ask(&format!("/t/{}", ended(show.broadcast))).await?, 403);
     assert_eq!(ask("/t/x").await?, 403);
     assert_eq!(ask("").await?, 403);
+    edge.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_viewers_of_a_public_broadcast_behind_a_cache_are_counted() -> anyhow::Result<()> {
+    let stage = Stage::build().await?;
+    let edge = stage.edge(behind_a_proxy()).await?;
+    let show = on_air(&stage, &edge, 5).await?;
+    let cache = Nginx::start(|port, folder| nginx(&edge.base, folder, port)).await?;
+    let front = format!("http://127.0.0.1:{}", cache.port());
+    let urls = [
+        format!("{front}{}?_HLS_msn=4", show.playlist("480p")),
+        format!("{front}/media/{}", show.key("480p", "4.m4s")),
+    ];
+    let viewers = viewers();
+    let mut hits = 0;
+    for viewer in &viewers {
+        for url in &urls {
+            let answer = viewer.get(url).send().await?.error_for_status()?;
+            hits += u32::from(answer.headers()["x-cache"] == "HIT");
+        }
+    }
+    assert_eq!(hits, 2 * 19, "for all but the first viewer");
+    until("20 viewers are counted", PATIENCE * 4, || async {
+        for viewer in &viewers {
+            viewer.get(&urls[0]).send().await.ok()?;
+        }
+        (stage.counted(show.broadcast).await?.concurrent == 20).then_some(())
+    })
+    .await?;
+    // Pictures of it in lists are not watched.
+    let picture = show.key("thumb", "latest.jpg");
+    stage
+        .store
+        .put(&picture.clone().into(), PutPayload::from_static(b"jpeg"))
+        .await?;
+    let guest = reqwest::Client::builder().local_address(address(99)).build()?;
+    let answer = guest.get(format!("{front}/media/{picture}")).send().await?;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(
+        guest
+            .get(format!("{front}{}", show.multivariant()))
+            .send()
+            .await?
+            .status(),
+        200
+    );
+
+    // It is private for the cache as well, with all that lies there.
+    hidden(&stage, &edge, &show).await?;
+    until("the cache refuses it", PATIENCE, || async {
+        (viewers[0].get(&urls[0]).send().await.ok()?.status() == 403).then_some(())
+    })
+    .await?;
     edge.stop().await
 }
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use castlog_hls::{Config, Running};
 use castlog_log::{
-    BroadcastId, ConnectConfig, Draft, Event, Log, PartHeader, Publisher, SessionId, pb,
+    BroadcastId, ConnectConfig, Draft, Event, Kind, Log, PartHeader, Publisher, SessionId, pb,
     provision::{self, Plan},
 };
 use castlog_service::{Context, Health, MediaStore, MediaStoreConfig, Shutdown, open_media_store};
@@ -92,6 +92,15 @@ impl Stage {
     pub(crate) async fn apply(&self) -> anyhow::Result<()> {
         provision::apply(&self.log, Plan::default()).await?;
         Ok(())
+    }
+
+    /// What was counted last of who watches a broadcast.
+    pub(crate) async fn counted(&self, broadcast: BroadcastId) -> Option<pb::viewers::Counted> {
+        let entry = self.log.last(Kind::Viewers, broadcast).await.ok()??;
+        let Event::Viewers(viewers) = entry.event else {
+            return None;
+        };
+        viewers.event.map(|pb::viewers::Event::Counted(counted)| counted)
     }
 
     pub(crate) async fn publish(&self, broadcast: BroadcastId, event: impl Into<Event>) -> anyhow::Result<u64> {
