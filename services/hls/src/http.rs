@@ -7,7 +7,6 @@ use axum::{
     body::Body,
     extract::{ConnectInfo, Path, Request, State, connect_info::IntoMakeServiceWithConnectInfo},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
-    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -19,7 +18,10 @@ use castlog_service::{MediaStore, Peer, Shutdown};
 use chrono::Utc;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
 use tokio::time::Instant;
-use tower::util::MapRequest;
+use tower::{
+    ServiceBuilder,
+    util::{MapRequest, MapResponseLayer},
+};
 use tower_http::{
     cors::{Any, CorsLayer},
     timeout::TimeoutLayer,
@@ -145,14 +147,22 @@ fn router(edge: Edge) -> Router {
             header::RETRY_AFTER,
         ])
         .max_age(PREFLIGHT_LIFETIME);
+    // In one layer, since each costs every request a future on the heap.
+    let outer = |kind| {
+        ServiceBuilder::new()
+            .layer(MapResponseLayer::new(move |answer: Response| counted(kind, answer)))
+            .layer(cors.clone())
+    };
+    // These bound their waits themselves, and are what players ask for all the time.
+    let live = Router::new().route(
+        "/live/{broadcast}/{rendition}/index.m3u8",
+        get(playlists::media::<CMAF>),
+    );
+    let media = Router::new().route("/media/{*key}", get(media));
     Router::new()
         .route("/live/{broadcast}/access", get(access))
         .route("/live/{broadcast}/watching", get(watching))
         .route("/live/{broadcast}/index.m3u8", get(playlists::multivariant::<CMAF>))
-        .route(
-            "/live/{broadcast}/{rendition}/index.m3u8",
-            get(playlists::media::<CMAF>),
-        )
         .route("/live/{broadcast}/ts.m3u8", get(playlists::multivariant::<TRANSPORT>))
         .route(
             "/live/{broadcast}/{rendition}/ts.m3u8",
@@ -179,23 +189,18 @@ fn router(edge: Edge) -> Router {
             "/recordings/{broadcast}/{session}/{rendition}/index.m3u8",
             get(playlists::recorded_media::<CMAF>),
         )
-        .route("/media/{*key}", get(media))
         .fallback(|| async { Problem::NoPage })
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIMEOUT))
-        .layer(cors)
-        .layer(middleware::from_fn(count))
+        .merge(live)
+        .layer(outer("playlist"))
+        .merge(media.layer(outer("media")))
         .with_state(Arc::new(edge))
 }
 
-/// Counts the answers in the metrics.
-async fn count(request: Request, next: Next) -> Response {
-    let media = request.uri().path().starts_with("/media/");
-    let answer = next.run(request).await;
-    let of = Answer {
-        kind: if media { "media" } else { "playlist" },
-        status: answer.status().as_u16(),
-    };
-    metrics().hls_answers.get_or_create(&of).inc();
+/// Counts an answer in the metrics.
+fn counted(kind: &'static str, answer: Response) -> Response {
+    let status = answer.status().as_u16();
+    metrics().hls_answers.get_or_create(&Answer { kind, status }).inc();
     answer
 }
 
