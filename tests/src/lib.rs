@@ -196,13 +196,30 @@ impl System {
     /// # Errors
     /// It cannot be started, or does not become ready; the message holds what it printed.
     pub async fn another(&self, service: &str) -> anyhow::Result<Child> {
+        self.another_with(service, &[]).await
+    }
+
+    /// Starts one more edge of that name beside that of `castlog up`; it, and its address.
+    ///
+    /// # Errors
+    /// As those of [`System::another`].
+    pub async fn another_edge(&self, name: &str) -> anyhow::Result<(Child, String)> {
+        let [port] = free_ports::<1>()?;
+        let address = format!("127.0.0.1:{port}");
+        let settings = [format!("hls.listen={address}"), format!("hls.edge={name}")];
+        Ok((self.another_with("hls", &settings).await?, address))
+    }
+
+    async fn another_with(&self, service: &str, settings: &[String]) -> anyhow::Result<Child> {
         let [admin] = free_ports::<1>()?;
         let printed = self.data.path().join(format!("another-{service}-{admin}.log"));
         let log = std::fs::File::create(&printed)?;
         let child = Command::new(&self.castlog)
             .arg("--config")
             .arg(self.folder().join("config.toml"))
-            .args(["--set", &format!("admin.listen=127.0.0.1:{admin}"), "run", service])
+            .args(["--set", &format!("admin.listen=127.0.0.1:{admin}")])
+            .args(settings.iter().flat_map(|setting| ["--set", setting]))
+            .args(["run", service])
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
