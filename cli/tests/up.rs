@@ -43,10 +43,10 @@ struct Site {
     nats_port: u16,
 }
 
-/// `count` free ports in a row, below those that the system gives to outgoing connections.
+/// `count` free ports in a row, below those that the servers of other tests have.
 fn free_ports(count: u16) -> u16 {
-    let begin = 12_000 + u16::try_from(std::process::id() % 1000).unwrap() * 16;
-    (begin..30_000)
+    let begin = 12_000 + u16::try_from(std::process::id() % 450).unwrap() * 16;
+    (begin..20_000)
         .step_by(usize::from(count))
         .find(|first| (*first..first + count).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()))
         .unwrap()

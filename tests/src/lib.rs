@@ -55,7 +55,7 @@ pub struct System {
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
 
 /// Free ports in a row: below those that the system gives to outgoing connections, of
-/// which other tests make many at the same time, and above those of `cli/tests/up.rs`.
+/// which other tests make many at the same time, and above those of the test kit.
 fn free_ports<const N: usize>() -> anyhow::Result<[u16; N]> {
     let ports = |first: u16| std::array::from_fn(|n| first + u16::try_from(n).unwrap_or(u16::MAX));
     (30_000..32_700)

@@ -9,9 +9,10 @@ use std::{
 
 /// Below the system's range for outgoing connections (32768 and up on Linux),
 /// so that while a server is down nobody's outgoing connection, not even that
-/// of a client reconnecting to it, can be given its port.
+/// of a client reconnecting to it, can be given its port. Between those of whole
+/// platforms, which tests of the command line and tests across services start.
 const FIRST: u16 = 20_000;
-const COUNT: u32 = 12_000;
+const COUNT: u32 = 10_000;
 
 /// A port that was free a moment ago. Another process can still win the race:
 /// the caller starts again with another one when its server does not come up.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use castlog_log::Entry;
+use castlog_log::{Entry, Kind};
 use castlog_rtmp::Config;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::{
@@ -159,6 +159,10 @@ async fn an_encoder_that_knocks_before_the_loss_is_noticed_gets_in_once_it_is() 
     let resumed = bench.status(broadcast, "resumed").await?;
     assert_eq!(session(&resumed), live, "the session goes on");
     // Knocking does not keep the one that is lost alive.
-    noticed(&resumed, paused, IDLE)?;
+    let statuses = bench
+        .entries(Kind::Status, &Kind::Status.of(broadcast).to_string())
+        .await?;
+    let interrupted = statuses.iter().find(|entry| entry.event.name() == Some("interrupted"));
+    noticed(interrupted.context("it was not interrupted")?, paused, IDLE)?;
     server.stop().await
 }
