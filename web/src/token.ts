@@ -1,6 +1,6 @@
 // Playback tokens stand in the path of a stream's URLs, before everything else. Pure.
 
-const inPath = /^((?:https?:\/\/[^/]+)?)\/t\/[\w.-]+\//;
+const inPath = /^((?:https?:\/\/[^/]+)?)\/t\/([\w.-]+)\//;
 
 /** A URL without the token in it: what stays the same when the token is renewed. */
 export function withoutToken(url: string): string {
@@ -9,7 +9,7 @@ export function withoutToken(url: string): string {
 
 /** A URL of a private stream with the token of another, newer one of it. */
 export function withTokenOf(newest: string, url: string): string {
-  const token = /\/t\/([\w.-]+)\//.exec(inPath.exec(newest)?.[0] ?? "")?.[1];
+  const token = inPath.exec(newest)?.[2];
   return token === undefined ? url : url.replace(inPath, `$1/t/${token}/`);
 }
 
@@ -46,7 +46,12 @@ export async function keepRenewed(
 
 function rest(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((done) => {
-    const timer = setTimeout(done, ms);
-    signal.addEventListener("abort", () => (clearTimeout(timer), done()), { once: true });
+    const end = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", end);
+      done();
+    };
+    const timer = setTimeout(end, ms);
+    signal.addEventListener("abort", end);
   });
 }

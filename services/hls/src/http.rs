@@ -152,17 +152,17 @@ fn router(edge: Edge) -> Router {
         ServiceBuilder::new()
             .layer(MapResponseLayer::new(move |answer: Response| counted(kind, answer)))
             .layer(cors.clone())
+            .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIMEOUT))
     };
-    // These bound their waits themselves, and are what players ask for all the time.
-    let live = Router::new().route(
-        "/live/{broadcast}/{rendition}/index.m3u8",
-        get(playlists::media::<CMAF>),
-    );
     let media = Router::new().route("/media/{*key}", get(media));
     Router::new()
         .route("/live/{broadcast}/access", get(access))
         .route("/live/{broadcast}/watching", get(watching))
         .route("/live/{broadcast}/index.m3u8", get(playlists::multivariant::<CMAF>))
+        .route(
+            "/live/{broadcast}/{rendition}/index.m3u8",
+            get(playlists::media::<CMAF>),
+        )
         .route("/live/{broadcast}/ts.m3u8", get(playlists::multivariant::<TRANSPORT>))
         .route(
             "/live/{broadcast}/{rendition}/ts.m3u8",
@@ -190,8 +190,6 @@ fn router(edge: Edge) -> Router {
             get(playlists::recorded_media::<CMAF>),
         )
         .fallback(|| async { Problem::NoPage })
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIMEOUT))
-        .merge(live)
         .layer(outer("playlist"))
         .merge(media.layer(outer("media")))
         .with_state(Arc::new(edge))

@@ -6,11 +6,7 @@
 //! Segments and pictures go to the store beside the parts, which wait for none of them:
 //! players of low latency are less than a second behind.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    future::pending,
-    time::Duration,
-};
+use std::{collections::BTreeMap, future::pending, time::Duration};
 
 use anyhow::Context as _;
 use backon::{ExponentialBuilder, Retryable};
@@ -87,8 +83,8 @@ pub struct Live {
     /// On their way to the store, in the order of their making.
     segments: FuturesOrdered<BoxFuture<'static, Done>>,
     pictures: FuturesUnordered<BoxFuture<'static, Done>>,
-    /// What has come there.
-    done: VecDeque<Done>,
+    /// What has come there and is still to be settled.
+    done: Option<Done>,
     /// No parts are published before this.
     parts_from: Instant,
     /// The span of the job until its first segments are in the log.
@@ -121,7 +117,7 @@ impl Live {
             sheets: Sheets::default(),
             segments: FuturesOrdered::new(),
             pictures: FuturesUnordered::new(),
-            done: VecDeque::new(),
+            done: None,
             parts_from: Instant::now(),
             job: trace::traceparent(&opening),
             opening,
@@ -408,24 +404,22 @@ impl Sink for Live {
             Some(done) = self.pictures.next() => done,
             else => pending().await,
         };
-        self.done.push_back(done);
+        self.done = Some(done);
     }
 
     async fn settle(&mut self) -> anyhow::Result<()> {
-        while let Some(done) = self.done.pop_front() {
-            match done {
-                Done::Segment(stored, renditions) => self.kept(*stored, renditions).await?,
-                Done::Sheet(epoch, start, key) => {
-                    if let Some(outdated) = self.sheets.stored(epoch, start, key) {
-                        let spool = self.spool.clone();
-                        self.pictures.push(Box::pin(async move {
-                            spool.delete(&outdated).await;
-                            Done::Picture
-                        }));
-                    }
+        match self.done.take() {
+            Some(Done::Segment(stored, renditions)) => self.kept(*stored, renditions).await?,
+            Some(Done::Sheet(epoch, start, key)) => {
+                if let Some(outdated) = self.sheets.stored(epoch, start, key) {
+                    let spool = self.spool.clone();
+                    self.pictures.push(Box::pin(async move {
+                        spool.delete(&outdated).await;
+                        Done::Picture
+                    }));
                 }
-                Done::Picture => {}
             }
+            Some(Done::Picture) | None => {}
         }
         Ok(())
     }

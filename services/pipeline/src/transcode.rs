@@ -162,7 +162,8 @@ pub trait Sink: Send {
     fn settled(&mut self) -> impl Future<Output = ()> + Send {
         std::future::pending()
     }
-    /// Goes on with what went its way beside the calls, as far as it has come.
+    /// Goes on with what went its way beside the calls; comes behind each
+    /// [`Self::settled`] that has come to its end.
     fn settle(&mut self) -> impl Future<Output = anyhow::Result<()>> + Send {
         std::future::ready(Ok(()))
     }

@@ -7,7 +7,7 @@ mod support;
 use std::path::Path;
 
 use castlog_pipeline::{folder::Folder, media::Packet, target::Target};
-use support::{AAC, complaints, ffmpeg_flv, h264, packets, picture, probe, run, settings, tone};
+use support::{AAC, complaints, ffmpeg_flv, h264, moved, packets, picture, probe, run, settings, tone};
 
 /// Every segment's duration, rounded as RFC 8216bis says, is within the target
 /// that each epoch was given, which is the same one. Answers it in seconds.
@@ -67,26 +67,6 @@ fn passthrough(folder: &Folder) -> Vec<bool> {
         .collect()
 }
 
-fn at(packet: Packet, shift: i64) -> Packet {
-    let moved = |timestamp: u32| u32::try_from(i64::from(timestamp) + shift).unwrap();
-    match packet {
-        Packet::Video {
-            timestamp,
-            composition,
-            data,
-        } => Packet::Video {
-            timestamp: moved(timestamp),
-            composition,
-            data,
-        },
-        Packet::Audio { timestamp, data } => Packet::Audio {
-            timestamp: moved(timestamp),
-            data,
-        },
-        other => other,
-    }
-}
-
 fn time(packet: &Packet) -> u32 {
     match packet {
         Packet::Video { timestamp, .. } | Packet::Audio { timestamp, .. } => *timestamp,
@@ -112,7 +92,7 @@ fn rarer(bframes: u32) -> Vec<Packet> {
     let mut all = part(4, 25);
     let configuration = |packet: &Packet| matches!(packet, Packet::VideoConfig(_) | Packet::AudioConfig(_));
     let rest = part(13, 150).into_iter().filter(|packet| !configuration(packet));
-    all.extend(rest.map(|packet| at(packet, 4000)));
+    all.extend(rest.map(|packet| moved(packet, |time| time + 4000)));
     all
 }
 

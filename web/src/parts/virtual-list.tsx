@@ -1,6 +1,7 @@
 // A list of very many rows of one height, of which only those in sight are in
 // the document. It follows its end until somebody scrolls up.
 import { type ReactNode, useEffect, useLayoutEffect, useRef, useState } from "react";
+import { flushSync } from "react-dom";
 
 interface Props<T> {
   rows: T[];
@@ -42,7 +43,8 @@ export function VirtualList<T>({ rows, rowHeight, label, columns, keyOf, render,
   const scrolled = () => {
     const holder = box.current;
     if (!holder) return;
-    setTop(holder.scrollTop);
+    // Before the next picture, however busy the page is: it would show an empty list.
+    flushSync(() => setTop(holder.scrollTop));
     onAtEnd(holder.scrollHeight - holder.scrollTop - holder.clientHeight < rowHeight);
   };
 
