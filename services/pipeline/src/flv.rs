@@ -141,6 +141,27 @@ mod tests {
     }
 
     #[test]
+    fn both_kinds_of_headers_give_the_same_packets() {
+        let (legacy, _) = packets(&[
+            (TagKind::Video, b"\x17\0\0\0\0\x01\x02"),
+            (TagKind::Video, b"\x17\x01\0\0\x28x"),
+            (TagKind::Video, b"\x27\x01\0\0\0x"),
+            (TagKind::Audio, b"\xaf\0\x12\x10"),
+            (TagKind::Audio, b"\xaf\x01\x01"),
+        ]);
+        let (enhanced, skipped) = packets(&[
+            (TagKind::Video, b"\x90avc1\x01\x02"),
+            (TagKind::Video, b"\x91avc1\0\0\x28x"),
+            (TagKind::Video, b"\xa3avc1x"),
+            (TagKind::Audio, b"\x90mp4a\x12\x10"),
+            (TagKind::Audio, b"\x91mp4a\x01"),
+        ]);
+        assert_eq!(enhanced, legacy);
+        assert_eq!((enhanced.len(), skipped), (5, 0));
+        assert!(matches!(enhanced[1], Packet::Video { composition: 40, .. }));
+    }
+
+    #[test]
     fn names_codecs_it_does_not_take() {
         let (packets, _) = packets(&[(TagKind::Video, &[0x22, 0, 0, 0]), (TagKind::Audio, &[0x2f, 1, 2])]);
         assert!(matches!(&packets[0], Packet::Unsupported { track: Track::Video, codec } if codec.contains('2')));

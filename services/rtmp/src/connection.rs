@@ -6,6 +6,7 @@ use std::{
     future::poll_fn,
     io,
     net::SocketAddr,
+    panic::AssertUnwindSafe,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
@@ -16,6 +17,7 @@ use castlog_flv::Tag;
 use castlog_log::{BroadcastId, Draft, SessionId, pb};
 use castlog_metrics::{Counted, metrics};
 use castlog_rtmp_core::{Connect, Event as RtmpEvent, Limits, Phase, PublishRequest, Session as Rtmp};
+use futures::FutureExt as _;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     sync::oneshot,
@@ -105,7 +107,12 @@ where
         live: None,
         sampled_at: accepted_at,
     };
-    let end = connection.run(cut, accepted_at).await;
+    // A panic is an end like any other: it must not leave the broadcast live.
+    let end = AssertUnwindSafe(connection.run(cut, accepted_at)).catch_unwind().await;
+    let end = end.unwrap_or_else(|_| {
+        tracing::error!(%peer, "a connection panicked");
+        End::Closed("the server failed".to_owned())
+    });
     connection.finish(end).await;
     server.unregister(id);
 }
@@ -331,7 +338,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     fn cut_self(&mut self, refused: Refused) {
         if let Some(live) = self.live.take() {
             tracing::info!(broadcast_id = %live.broadcast, peer = %self.peer, refused = %refused, "publish cut");
-            self.server.submit(live.broadcast, Event::Cut { refused });
+            let cut = Event::Cut {
+                connection: Some(self.id),
+                refused,
+            };
+            self.server.submit(live.broadcast, cut);
         }
     }
 
@@ -386,6 +397,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 
     async fn finish(&mut self, end: End) {
+        let told_no = matches!(end, End::Refused);
         let reason = match end {
             End::Closed(reason) => reason,
             End::Broken(refused) => {
@@ -393,24 +405,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 refused.count();
                 refused.to_string()
             }
-            End::Refused => {
-                self.deliver_refusal().await;
-                // A request can be refused only before anything is live.
-                return;
-            }
+            // Only who asks to play while it publishes is told no and still live.
+            End::Refused => "the encoder asked to play".to_owned(),
             End::Shutdown => "the server is shutting down".to_owned(),
         };
-        if let Some(live) = self.live.take() {
+        // Whatever the end is: nobody else says that what was live is lost.
+        let lost = self.live.take().map(|live| {
             let lost = Event::Lost {
                 connection: self.id,
                 reason,
             };
-            if self.server.submit(live.broadcast, lost).await.is_err() {
-                tracing::error!(broadcast_id = %live.broadcast, "an interruption is not in the log");
-            }
+            (live.broadcast, self.server.submit(live.broadcast, lost))
+        });
+        if told_no {
+            self.deliver_refusal().await;
         }
-        // The peer is gone or broken: whether the goodbye reaches it does not matter.
-        timeout(Duration::from_secs(1), self.stream.shutdown()).await.ok();
+        if let Some((broadcast, lost)) = lost
+            && lost.await.is_err()
+        {
+            tracing::error!(broadcast_id = %broadcast, "an interruption is not in the log");
+        }
+        if !told_no {
+            // The peer is gone or broken: whether the goodbye reaches it does not matter.
+            timeout(Duration::from_secs(1), self.stream.shutdown()).await.ok();
+        }
     }
 
     /// Sends the refusal and reads on for a moment: closing with unread input would

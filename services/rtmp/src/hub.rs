@@ -275,6 +275,14 @@ impl Streams {
         sessions.ended.push_back(session);
     }
 
+    /// Lets the readers of a session go that is not this server's any more. It is not
+    /// over: it goes on elsewhere, and may come back.
+    pub(crate) fn leave(&self, session: SessionId) {
+        if let Some(hub) = self.sessions().open.remove(&session) {
+            hub.close();
+        }
+    }
+
     /// Lets all readers go; the sessions may go on in another run of the server.
     pub(crate) fn close_all(&self) {
         for (_, hub) in self.sessions().open.drain() {

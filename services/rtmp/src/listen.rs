@@ -133,7 +133,12 @@ async fn serve(stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>, se
     match shaken {
         Ok(Ok(stream)) => connection::serve(stream, peer, server, accepted_at).await,
         Ok(Err(error)) => tracing::debug!(%peer, error = %error, "TLS handshake failed"),
-        Err(_) => tracing::debug!(%peer, "TLS handshake timed out"),
+        Err(_) => {
+            let reason = format!("no TLS handshake for {} s", server.config.handshake_timeout_s);
+            let refused = Refused::new(Code::TimedOut, reason);
+            refused.count();
+            tracing::info!(%peer, refused = %refused, "connection broken off");
+        }
     }
 }
 

@@ -105,7 +105,9 @@ const REPUBLISH_DELAY: Duration = Duration::from_secs(1);
 pub(crate) enum Unlogged {
     /// Another server wrote to the broadcast.
     Conflict,
-    /// The time to finish is over, or the entry can never be stored.
+    /// The log does not take it, however often it is published.
+    Refused,
+    /// The time to finish is over.
     Abandoned,
 }
 
@@ -128,7 +130,7 @@ impl Server {
                 }
                 Err(error) => {
                     tracing::error!(error = %error, "an entry cannot be published");
-                    return Err(Unlogged::Abandoned);
+                    return Err(Unlogged::Refused);
                 }
             }
         }

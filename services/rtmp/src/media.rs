@@ -110,6 +110,15 @@ mod tests {
     }
 
     #[test]
+    fn roles_under_the_headers_of_enhanced_rtmp() {
+        assert_eq!(role_of(TagKind::Video, b"\x90avc1\x01\x02"), Ok(Role::VideoHeader));
+        assert_eq!(role_of(TagKind::Video, b"\x91avc1\0\0\x28x"), Ok(Role::Keyframe));
+        assert_eq!(role_of(TagKind::Video, b"\xa3avc1x"), Ok(Role::Video));
+        assert_eq!(role_of(TagKind::Audio, b"\x90mp4a\x12\x10"), Ok(Role::AudioHeader));
+        assert_eq!(role_of(TagKind::Audio, b"\x91mp4a\x01"), Ok(Role::Audio));
+    }
+
+    #[test]
     fn the_short_way_says_what_the_parsers_say() {
         for (first, second) in (0..=255).flat_map(|first| (0..4).map(move |second| (first, second))) {
             for size in 0..=7 {

@@ -30,8 +30,6 @@ use crate::{
 
 /// How long an encoder waits for the log before it is told that there is none.
 pub(crate) const LOG_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long past its deadline another server's interrupted session is left to it.
-const FOREIGN_GRACE: chrono::Duration = chrono::Duration::seconds(15);
 
 /// Where one broadcast stands, here and in the log.
 #[derive(Debug, Default)]
@@ -142,7 +140,11 @@ impl Server {
         // Before the server is ready it holds no session that could be cut.
         if let Some(cut) = cut.filter(|_| self.is_ready()) {
             tracing::info!(broadcast_id = %cut.broadcast, refused = %cut.refused, "right to publish withdrawn");
-            self.submit(cut.broadcast, Event::Cut { refused: cut.refused });
+            let withdrawn = Event::Cut {
+                connection: None,
+                refused: cut.refused,
+            };
+            self.submit(cut.broadcast, withdrawn);
         }
     }
 
@@ -202,10 +204,18 @@ impl Server {
     async fn publish(self: &Arc<Self>, broadcast: BroadcastId, pending: Pending) {
         let slot = self.slot(broadcast);
         let mut slot = slot.lock().await;
+        // Who has waited for too long has been told no, and nothing comes of it.
+        if !pending.reply.is_closed() {
+            self.decide(broadcast, &mut slot, pending).await;
+        }
+        self.forget_if_idle(broadcast, &slot);
+    }
+
+    async fn decide(self: &Arc<Self>, broadcast: BroadcastId, slot: &mut Slot, pending: Pending) {
         // The key may have gone while this waited: what is cut after this look comes
         // behind it in the slot's queue.
         let checked = match self.authorise(&pending.asker.name) {
-            Ok(grant) => self.adopt(broadcast, &mut slot).await.map(|()| grant.take_over),
+            Ok(grant) => self.adopt(broadcast, slot).await.map(|()| grant.take_over),
             Err(refused) => Err(refused),
         };
         match checked {
@@ -222,13 +232,12 @@ impl Server {
                     fresh,
                     take_over,
                 };
-                self.carry_out(broadcast, &mut slot, event, Some(pending)).await;
+                self.carry_out(broadcast, slot, event, Some(pending)).await.ok();
             }
             Err(refused) => {
                 answer(Some(pending), Err(refused));
             }
         }
-        self.forget_if_idle(broadcast, &slot);
     }
 
     /// Takes an event in, in its turn.
@@ -237,7 +246,7 @@ impl Server {
         self.spawn(async move {
             let slot = server.slot(broadcast);
             let mut slot = slot.lock().await;
-            server.carry_out(broadcast, &mut slot, event, None).await;
+            server.carry_out(broadcast, &mut slot, event, None).await.ok();
             server.forget_if_idle(broadcast, &slot);
         })
     }
@@ -249,22 +258,27 @@ impl Server {
         if slot.state == State::Idle {
             slot.last = Some(sequence);
             self.carry_out(broadcast, &mut slot, Event::Recovered(self.own(open)), None)
-                .await;
+                .await
+                .ok();
             if !self
                 .keys
                 .read()
                 .unwrap_or_else(PoisonError::into_inner)
                 .has_key(broadcast)
             {
-                let refused = Refused::new(Code::KeyRevoked, "the broadcast has no publish key any more");
-                self.carry_out(broadcast, &mut slot, Event::Cut { refused }, None).await;
+                let withdrawn = Event::Cut {
+                    connection: None,
+                    refused: Refused::new(Code::KeyRevoked, "the broadcast has no publish key any more"),
+                };
+                self.carry_out(broadcast, &mut slot, withdrawn, None).await.ok();
             }
         }
         self.forget_if_idle(broadcast, &slot);
     }
 
-    /// The session of an earlier run, with the address that this run serves it at.
+    /// The session of an earlier run or of another server, as this one holds and serves it.
     fn own(&self, mut open: Open) -> Open {
+        open.session.server.clone_from(&self.config.name);
         open.session.ingest_url = self.ingest_url(open.session.id);
         open
     }
@@ -292,78 +306,96 @@ impl Server {
         }
     }
 
-    /// Reads from the log where an idle broadcast stands before a session starts.
+    /// Reads from the log where a broadcast stands before an encoder is let in, and takes
+    /// up a session that waits for its encoder, whichever server it waits at.
+    ///
+    /// # Errors
+    /// It is live at another server, or the log cannot be read.
     async fn adopt(self: &Arc<Self>, broadcast: BroadcastId, slot: &mut Slot) -> Result<(), Refused> {
-        if slot.state != State::Idle {
+        if matches!(slot.state, State::Live { .. }) {
             return Ok(());
         }
-        let last = match self.log.last(Kind::Status, broadcast).await {
-            Ok(last) => last,
-            Err(ReadError::Undecodable { sequence, .. }) => {
-                tracing::error!(broadcast_id = %broadcast, seq = sequence, "last status entry cannot be decoded");
-                slot.last = Some(sequence);
+        let (sequence, open) = self.newest(broadcast).await?;
+        if slot.state != State::Idle {
+            // A replica of the log that is behind tells of something older.
+            if slot.last >= Some(sequence) {
                 return Ok(());
             }
-            Err(error) => {
-                tracing::warn!(broadcast_id = %broadcast, error = %error, "cannot read the last status entry");
-                return Err(Refused::new(Code::LogUnavailable, "the log cannot be read, try again"));
-            }
-        };
-        slot.last = Some(last.as_ref().map_or(0, Entry::sequence));
-        let open = last.and_then(|entry| match entry.event {
-            castlog_log::Event::Status(status) => Open::read(&status),
-            _ => None,
-        });
+            self.give_up(broadcast, slot, &State::Idle, &already_live());
+        }
+        slot.last = Some(sequence);
         match open {
-            None => Ok(()),
-            Some(open) if open.session.server == self.config.name => {
+            Some(open) if open.session.server != self.config.name && open.deadline.is_none() => Err(already_live()),
+            Some(open) => {
                 self.carry_out(broadcast, slot, Event::Recovered(self.own(open)), None)
-                    .await;
-                Ok(())
-            }
-            Some(Open {
-                session,
-                deadline: Some(deadline),
-            }) if deadline + FOREIGN_GRACE < Utc::now() => {
-                let ended = session.ended(Utc::now(), format!("its server {} is gone", session.server));
-                self.log_status(broadcast, slot, ended)
                     .await
-                    .map_err(|_| already_live())
             }
-            Some(_) => Err(already_live()),
+            None => Ok(()),
         }
     }
 
+    /// The sequence of a broadcast's newest status, 0 without one, and the session that
+    /// is open by it.
+    async fn newest(&self, broadcast: BroadcastId) -> Result<(u64, Option<Open>), Refused> {
+        match self.log.last(Kind::Status, broadcast).await {
+            Ok(None) => Ok((0, None)),
+            Ok(Some(entry)) => {
+                let open = match &entry.event {
+                    castlog_log::Event::Status(status) => Open::read(status),
+                    _ => None,
+                };
+                Ok((entry.sequence(), open))
+            }
+            Err(ReadError::Undecodable { sequence, .. }) => {
+                tracing::error!(broadcast_id = %broadcast, seq = sequence, "last status entry cannot be decoded");
+                Ok((sequence, None))
+            }
+            Err(error) => {
+                tracing::warn!(broadcast_id = %broadcast, error = %error, "cannot read the last status entry");
+                Err(Refused::new(Code::LogUnavailable, "the log cannot be read, try again"))
+            }
+        }
+    }
+
+    /// Takes an event in and does what follows from it; whoever is pending is answered.
+    ///
+    /// # Errors
+    /// What is held of the broadcast had to be given up, and why.
     async fn carry_out(
         self: &Arc<Self>,
         broadcast: BroadcastId,
         slot: &mut Slot,
         event: Event,
         mut pending: Option<Pending>,
-    ) {
+    ) -> Result<(), Refused> {
         let window = self.window(broadcast);
+        let before = slot.state.clone();
         let mut effects = VecDeque::from(slot.state.apply(event, Utc::now(), window));
         if effects.iter().any(|effect| matches!(effect, Effect::Grant { .. }))
-            && let Some(Pending { asker, .. }) = &pending
+            && let Some(Pending { asker, reply }) = &pending
             && let Some(session) = slot.state.session()
         {
-            let accepted = pb::auth::Accepted {
-                session_id: session.id.to_string(),
-                peer: asker.peer.clone(),
-                encoder: asker.encoder.clone(),
-            };
-            let auth = pb::Auth {
-                event: Some(pb::auth::Event::Accepted(accepted)),
-            };
-            self.publish_until_known(Draft::new(broadcast, auth)).await.ok();
+            self.log_accepted(broadcast, session.id, asker).await;
+            // It was told meanwhile that the log does not answer: all stays as it was.
+            if reply.is_closed() {
+                slot.state = before;
+                return Ok(());
+            }
         }
         while let Some(effect) = effects.pop_front() {
             match effect {
-                Effect::Log(status) => match self.log_status(broadcast, slot, status).await {
-                    Ok(()) => {}
-                    Err(Unlogged::Conflict) => return self.give_up(broadcast, slot, pending),
-                    Err(Unlogged::Abandoned) => return,
-                },
+                Effect::Log(status) => {
+                    let refused = match self.log_status(broadcast, slot, status).await {
+                        Ok(()) => continue,
+                        Err(Unlogged::Conflict) => already_live(),
+                        Err(Unlogged::Refused) => Refused::new(Code::LogUnavailable, "the log refuses the entry"),
+                        // The next run goes by what is in the log.
+                        Err(Unlogged::Abandoned) => return Ok(()),
+                    };
+                    self.give_up(broadcast, slot, &before, &refused);
+                    answer(pending, Err(refused.clone()));
+                    return Err(refused);
+                }
                 Effect::OpenStream(session) => {
                     self.streams.open(session);
                 }
@@ -391,19 +423,31 @@ impl Server {
                 Effect::Wake(at) => self.wake(broadcast, at),
             }
         }
+        Ok(())
     }
 
-    /// Another server writes to the broadcast: what is held here is void.
-    fn give_up(&self, broadcast: BroadcastId, slot: &mut Slot, pending: Option<Pending>) {
-        tracing::warn!(broadcast_id = %broadcast, "another server writes to the broadcast, session given up");
-        let given_up = std::mem::take(slot);
-        if let State::Live { connection, .. } = &given_up.state {
-            self.cut(*connection, already_live());
+    async fn log_accepted(&self, broadcast: BroadcastId, session: SessionId, asker: &Asker) {
+        let accepted = pb::auth::Accepted {
+            session_id: session.to_string(),
+            peer: asker.peer.clone(),
+            encoder: asker.encoder.clone(),
+        };
+        let auth = pb::Auth {
+            event: Some(pb::auth::Event::Accepted(accepted)),
+        };
+        self.publish_until_known(Draft::new(broadcast, auth)).await.ok();
+    }
+
+    /// Lets go of all that is held of a broadcast, as it stands and as it stood `before`.
+    fn give_up(&self, broadcast: BroadcastId, slot: &mut Slot, before: &State, refused: &Refused) {
+        tracing::info!(broadcast_id = %broadcast, refused = %refused, "session given up");
+        let held = std::mem::take(slot).state;
+        if let State::Live { connection, .. } = &held {
+            self.cut(*connection, refused.clone());
         }
-        if let Some(session) = given_up.state.session() {
-            self.streams.close(session.id);
+        for session in [before, &held].into_iter().filter_map(State::session) {
+            self.streams.leave(session.id);
         }
-        answer(pending, Err(already_live()));
     }
 
     fn cut(&self, connection: ConnectionId, refused: Refused) {

@@ -168,12 +168,15 @@ pub enum Event {
     },
     /// The right to publish is gone.
     Cut {
+        /// Whose; none = that of whoever publishes, as the key or the broadcast is withdrawn.
+        connection: Option<ConnectionId>,
         /// Why.
         refused: Refused,
     },
     /// A time that an effect asked for has come.
     Woken,
-    /// The log shows an open session that an earlier run of this server held.
+    /// The log shows an open session that is this server's to go on with: an earlier run
+    /// of it held it, or another server at which it waits for its encoder.
     Recovered(Open),
 }
 
@@ -240,7 +243,12 @@ impl State {
                 }
             },
             Event::Stopped { .. } | Event::Lost { .. } => Vec::new(),
-            Event::Cut { refused } => {
+            // Another encoder has taken over in the meantime.
+            Event::Cut {
+                connection: Some(connection),
+                ..
+            } if !self.is_held_by(connection) => Vec::new(),
+            Event::Cut { refused, .. } => {
                 let reason = refused.to_string();
                 let mut effects = match self {
                     Self::Live { connection, .. } => vec![Effect::Disconnect {
@@ -254,6 +262,8 @@ impl State {
             }
             Event::Woken => match self {
                 Self::Waiting { deadline, .. } if *deadline <= now => self.end(now, WINDOW_PASSED),
+                // The clock was set back since, and this may have been the only wake-up.
+                Self::Waiting { deadline, .. } => vec![Effect::Wake(*deadline)],
                 _ => Vec::new(),
             },
             Event::Recovered(open) => self.recover(open, now, window),

@@ -291,15 +291,16 @@ fn attacked(prelude: Vec<u8>, attack: Vec<u8>) -> Error {
     run(bytes.chunks(64 * 1024)).2.expect_err("the attack went through")
 }
 
+fn limit(error: Error, what: &str) {
+    assert!(
+        matches!(error, Error::Limit { what: w, .. } if w == what),
+        "{what}: {error}"
+    );
+}
+
 #[test]
 fn hostile_input_ends_in_an_error() {
     let connected = || [handshake(), connect()].concat();
-    let limit = |error: Error, what: &str| {
-        assert!(
-            matches!(error, Error::Limit { what: w, .. } if w == what),
-            "{what}: {error}"
-        );
-    };
     // A TLS hello on the plain port.
     assert_eq!(attacked(vec![], vec![0x16, 3, 1, 2, 0]), Error::Version(0x16));
     // Sizes and counts before authentication.
@@ -364,6 +365,73 @@ fn hostile_input_ends_in_an_error() {
         attacked(handshake(), vec![0xc5, 0]),
         Error::Malformed("first chunk of a chunk stream")
     );
+}
+
+#[test]
+fn limits_hold_on_air() {
+    const HALF: usize = 2 * 1024 * 1024;
+    let stage = Limits::default().publishing;
+    let claimed = stage.max_message + 1;
+    let huge = raw_chunk(0, 6, (0, claimed as u32, type_id::VIDEO, 1), &[]);
+    assert_eq!(
+        attacked(publish_prelude(), huge),
+        Error::Limit {
+            what: "message length",
+            actual: claimed,
+            limit: stage.max_message
+        }
+    );
+    // Half of a message on each chunk stream: one more of them than there is room for.
+    let mut halves = message(2, type_id::SET_CHUNK_SIZE, 0, 0, (HALF as u32).to_be_bytes().to_vec());
+    for id in (4..).take(stage.max_partial / HALF + 1) {
+        halves.extend(raw_chunk(
+            0,
+            id,
+            (0, 2 * HALF as u32, type_id::VIDEO, 1),
+            &[0_u8].repeat(HALF),
+        ));
+    }
+    limit(attacked(publish_prelude(), halves), "incomplete messages in bytes");
+    // With that of the commands one too many; from 64 on, ids take a second byte.
+    let mut many = Vec::new();
+    for id in 0..stage.max_chunk_streams as u8 {
+        let mut chunk = raw_chunk(0, 0, (0, 300, type_id::VIDEO, 1), &[0; 128]);
+        chunk.insert(1, id);
+        many.extend(chunk);
+    }
+    assert_eq!(
+        attacked(publish_prelude(), many),
+        Error::Limit {
+            what: "number of chunk streams",
+            actual: stage.max_chunk_streams + 1,
+            limit: stage.max_chunk_streams
+        }
+    );
+}
+
+#[test]
+fn too_much_metadata_is_left_out_and_the_publish_goes_on() {
+    let limit = Limits::default().max_metadata;
+    let wrapper = amf(&["@setDataFrame".into()]);
+    let metadata = |size: usize| {
+        let mut payload = [&wrapper[..], &amf(&["onMetaData".into()])[..]].concat();
+        // The rest is one string, with three bytes before its text.
+        let text = "x".repeat(size - payload.len() - 3);
+        payload.extend(amf(&[text.as_str().into()]));
+        message(4, type_id::DATA_AMF0, 1, 0, payload)
+    };
+    let frame = message(6, type_id::VIDEO, 1, 80, vec![0x27, 1]);
+    let bytes = [publish_prelude(), metadata(limit + 1), metadata(limit), frame].concat();
+    let (events, _, result) = run(bytes.chunks(64 * 1024));
+    assert_eq!(result, Ok(()));
+    let [_, _, Event::Media(largest), frame] = &events[..] else {
+        panic!("not the largest and a frame: {} events", events.len());
+    };
+    assert_eq!(
+        (largest.kind, largest.data.len()),
+        (TagKind::Script, limit - wrapper.len())
+    );
+    assert_eq!(*frame, video(80, &[0x27, 1]));
 }
 
 #[test]

@@ -84,7 +84,11 @@ fn a_session_survives_its_connection() {
     let effects = state.apply(lost(A), at(10), WINDOW);
     assert_eq!(words(&effects), ["interrupted: gone", "wake"]);
     assert_eq!(effects[1], Effect::Wake(at(40)));
-    assert!(state.apply(Event::Woken, at(39), WINDOW).is_empty());
+    assert_eq!(
+        state.apply(Event::Woken, at(39), WINDOW),
+        [Effect::Wake(at(40))],
+        "the clock was set back"
+    );
     let effects = state.apply(publish(B, &session(), false), at(40), WINDOW);
     assert_eq!(words(&effects), ["resumed", "grant 2"]);
     assert_eq!(state.session(), Some(&first), "the session is the same");
@@ -137,6 +141,7 @@ fn a_second_encoder_is_refused_or_takes_over() {
 #[test]
 fn a_cut_ends_the_session_wherever_it_is() {
     let cut = || Event::Cut {
+        connection: None,
         refused: Refused::new(Code::KeyRevoked, "rotated"),
     };
     let (mut state, _) = live();
@@ -151,6 +156,26 @@ fn a_cut_ends_the_session_wherever_it_is() {
         ["ended: R04: rotated", "close"]
     );
     assert!(state.apply(cut(), at(3), WINDOW).is_empty());
+}
+
+#[test]
+fn a_connection_cuts_only_what_it_publishes() {
+    let cut = |connection| Event::Cut {
+        connection: Some(connection),
+        refused: Refused::new(Code::LimitExceeded, "too much"),
+    };
+    let (mut state, _) = live();
+    state.apply(publish(B, &session(), true), at(1), WINDOW);
+    let before = state.clone();
+    assert!(
+        state.apply(cut(A), at(2), WINDOW).is_empty(),
+        "another one has taken over"
+    );
+    assert_eq!(state, before);
+    assert_eq!(
+        words(&state.apply(cut(B), at(3), WINDOW)),
+        ["cut 2 R06", "ended: R06: too much", "close"]
+    );
 }
 
 #[test]

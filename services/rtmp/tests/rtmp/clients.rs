@@ -3,7 +3,7 @@
 
 use anyhow::Context as _;
 use castlog_rtmp::Config;
-use castlog_rtmp_core::type_id;
+use castlog_rtmp_core::{amf0::Value, type_id};
 use castlog_testkit::{Process, tools, until};
 use rustls::{
     ClientConfig, DigitallySignedStruct, SignatureScheme,
@@ -12,12 +12,15 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 use std::{fs, net::SocketAddr, path::Path, sync::Arc};
-use tokio::{io::AsyncReadExt as _, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 use tokio_rustls::TlsConnector;
 
 use crate::{
     common::{Bench, SOON, end_of, reason, session, url},
-    peer::Peer,
+    peer::{Peer, command},
 };
 
 #[tokio::test]
@@ -78,6 +81,26 @@ async fn a_player_finds_the_handshake_in_order_and_is_told_no() -> anyhow::Resul
     player.start()?;
     let said = end_of(&mut player).await?;
     assert!(said.contains("this server takes publishers only"), "{said}");
+    server.stop().await
+}
+
+#[tokio::test]
+async fn an_encoder_that_wants_to_play_is_lost_and_may_come_back() -> anyhow::Result<()> {
+    let bench = Bench::new().await?;
+    let (broadcast, key) = bench.broadcast().await?;
+    let server = bench.serve(bench.config()).await?;
+    for (word, before) in [("play", "started"), ("play2", "resumed")] {
+        let mut encoder = Peer::publish(server.running.rtmp, &key).await?;
+        bench.status(broadcast, before).await?;
+        let play = command(1, &[word.into(), 4.0.into(), Value::Null, "camera".into()]);
+        encoder.0.write_all(&play).await?;
+        let said = encoder.hear("NetStream.Play.Failed").await?;
+        assert!(said.contains("NetStream.Play.Failed"), "{word}: {said}");
+        let interrupted = bench.status(broadcast, "interrupted").await?;
+        assert_eq!(reason(&interrupted), "the encoder asked to play", "{word}");
+    }
+    let _encoder = Peer::publish(server.running.rtmp, &key).await?;
+    bench.status(broadcast, "resumed").await?;
     server.stop().await
 }
 

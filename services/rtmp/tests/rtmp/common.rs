@@ -64,7 +64,12 @@ impl Bench {
 
     /// Starts the RTMP server and waits until it is ready.
     pub(crate) async fn serve(&self, config: Config) -> anyhow::Result<Server> {
-        let log = self.nats.log_of("rtmp").await?;
+        self.serve_as("rtmp", config).await
+    }
+
+    /// Starts the RTMP server with the rights of any user of the log.
+    pub(crate) async fn serve_as(&self, user: &str, config: Config) -> anyhow::Result<Server> {
+        let log = self.nats.log_of(user).await?;
         let media = castlog_service::open_media_store(&MediaStoreConfig::folder(self.folder.path().join("media")))?;
         let shutdown = Shutdown::new();
         let context = Context::start(log, media, shutdown.clone(), &AdminConfig::default()).await?;

@@ -279,6 +279,34 @@ async fn silence_ends_in_every_phase() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn silence_in_the_tls_handshake_ends_and_is_counted() -> anyhow::Result<()> {
+    let bench = Bench::new().await?;
+    let (broadcast, key) = bench.broadcast().await?;
+    let config = Config {
+        tls_listen: Some(([127, 0, 0, 1], 0).into()),
+        handshake_timeout_s: 1,
+        max_connections: 1,
+        ..bench.config()
+    };
+    let server = bench.serve(config).await?;
+    let before = refused("R07");
+    let mut silent = TcpStream::connect(server.running.rtmps.context("no RTMPS")?).await?;
+    let peer = silent.local_addr()?;
+    let read = timeout(SOON, silent.read(&mut [0; 16])).await?;
+    assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    // It is said just behind the close.
+    let said = until("the refusal", SOON, || async { refusal(peer) }).await?;
+    assert_eq!(said, "R07: no TLS handshake for 1 s");
+    assert!(refused("R07") > before, "it is not counted");
+    let _encoder = until("the only place to be free", SOON, || async {
+        Peer::publish(server.running.rtmp, &key).await.ok()
+    })
+    .await?;
+    bench.status(broadcast, "started").await?;
+    server.stop().await
+}
+
+#[tokio::test]
 async fn a_peer_that_leaves_in_the_handshake_is_let_go() -> anyhow::Result<()> {
     let bench = Bench::new().await?;
     let (broadcast, key) = bench.broadcast().await?;

@@ -10,5 +10,7 @@ mod lost;
 mod obs;
 mod peer;
 mod publish;
+mod servers;
+mod unlogged;
 mod viewer;
 mod withdrawn;

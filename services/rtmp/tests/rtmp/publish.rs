@@ -8,7 +8,7 @@ use castlog_testkit::{Process, until};
 use tokio::io::AsyncReadExt as _;
 
 use crate::{
-    common::{Bench, SOON, end_of, probe, reason, session, url},
+    common::{Bench, SOON, end_of, probe, reason, refused, session, url},
     viewer::Viewer,
 };
 
@@ -390,10 +390,13 @@ async fn limits_are_told_by_their_codes() -> anyhow::Result<()> {
     );
 
     // A peer that says nothing: there is no RTMP yet to answer in.
-    let count = || castlog_metrics::text().contains("rtmp_refusals_total{code=\"R07\"}");
+    let before = refused("R07");
     let mut silent = tokio::net::TcpStream::connect(server.running.rtmp).await?;
     let read = tokio::time::timeout(SOON, silent.read(&mut [0; 16])).await?;
     assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
-    until("the refusal is counted", SOON, || async { count().then_some(()) }).await?;
+    until("the refusal is counted", SOON, || async {
+        (refused("R07") > before).then_some(())
+    })
+    .await?;
     server.stop().await
 }
