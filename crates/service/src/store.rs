@@ -36,7 +36,10 @@ pub fn open_media_store(config: &MediaStoreConfig) -> anyhow::Result<MediaStore>
     let store = LocalFileSystem::new_with_prefix(path)
         .with_context(|| format!("cannot open the media folder {}", path.display()))?
         // Folders go with their last file, as they do in a bucket.
-        .with_automatic_cleanup(true);
+        .with_automatic_cleanup(true)
+        // What is said to be stored has to outlive a loss of power, as it does in a bucket:
+        // the log names it from then on, and no other copy of it is kept.
+        .with_fsync(true);
     Ok(Arc::new(store))
 }
 
@@ -94,5 +97,19 @@ pub async fn media_store_ready(
             () = shutdown.cancelled() => return Ok(false),
             () = tokio::time::sleep(DELAY) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No test takes the power away: what the store says of itself has to do.
+    #[test]
+    fn a_folder_is_synced() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open_media_store(&MediaStoreConfig::folder(folder.path())).unwrap();
+        let said = format!("{store:?}");
+        assert!(said.contains("fsync: true"), "{said}");
     }
 }

@@ -57,6 +57,11 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Longest wait before a failed job is tried again.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 
+/// A job that has run for this long was well until it failed. How often it was delivered
+/// says nothing of it then: that grows as well when no worker has room for it, and when one
+/// hands it over to another.
+const WELL: Duration = Duration::from_secs(60);
+
 /// Intervals between signs of life in which none may have reached the server: then it
 /// may have offered the job to another worker, which the log is asked about.
 const MISSED_SIGNS: u32 = 3;
@@ -202,7 +207,12 @@ impl Worker {
             return Ok(delivery.ack().await?);
         };
         let newest = self.context.log.last(Kind::Status, broadcast).await?;
-        let state = match newest.map(|entry| entry.event) {
+        // A replica of the log that is behind may not even have what was delivered.
+        let newest = match newest {
+            Some(entry) if entry.sequence() >= delivery.position().sequence => Some(entry.event),
+            _ => delivery.entry.as_ref().ok().map(|entry| entry.event.clone()),
+        };
+        let state = match newest {
             Some(Event::Status(status)) => state_of(&status, session),
             _ => Session::Over,
         };
@@ -309,10 +319,11 @@ impl Worker {
         delivered: i64,
         (opening, shared): (Span, &OnceLock<Claim>),
     ) -> Outcome {
+        let begun = Instant::now();
         let taken = Claim::take(&self.context.log, broadcast, session).instrument(opening.clone());
         let (claim, said) = match taken.await {
             Ok(taken) => taken,
-            Err(error) => return failed(&error, delivered),
+            Err(error) => return failed(&error, delivered, begun.elapsed()),
         };
         let claimed = shared.get_or_init(|| claim.clone());
         let (state_in, states) = watch::channel(state);
@@ -321,7 +332,7 @@ impl Worker {
                 .transcode(broadcast, session, states.clone(), stop, (claim, said, opening))
                 .await;
             match result {
-                Err(error) => failed(&error, delivered),
+                Err(error) => failed(&error, delivered, begun.elapsed()),
                 Ok(()) if stop.is_cancelled() => Outcome::Again(Duration::ZERO),
                 // The stream is over; the job is held until the session is.
                 Ok(()) => {
@@ -521,8 +532,8 @@ fn job_of(delivery: &Delivery) -> Option<(BroadcastId, SessionId)> {
     }
 }
 
-/// What a failure means for the job.
-fn failed(error: &anyhow::Error, delivered: i64) -> Outcome {
+/// What a failure means for a job that was delivered so often and has run for so long.
+fn failed(error: &anyhow::Error, delivered: i64, ran: Duration) -> Outcome {
     if let Some(unsupported @ transcode::Error::Unsupported { .. }) = error.downcast_ref() {
         tracing::warn!(code = "R05", error = %unsupported, "stream cannot be transcoded");
         return Outcome::Done;
@@ -535,7 +546,8 @@ fn failed(error: &anyhow::Error, delivered: i64) -> Outcome {
     if cause.is::<Lost>() {
         return Outcome::Lost;
     }
-    let exponent = u32::try_from(delivered.clamp(1, 6)).unwrap_or(6) - 1;
+    let failures = if ran >= WELL { 1 } else { delivered.clamp(1, 6) };
+    let exponent = u32::try_from(failures).unwrap_or(6) - 1;
     let delay = MAX_RETRY_DELAY.min(Duration::from_secs(1) * 2u32.pow(exponent));
     tracing::error!(error = %format!("{error:#}"), delay_s = delay.as_secs(), "job failed and is tried again");
     Outcome::Again(delay)
@@ -574,12 +586,19 @@ mod tests {
             track: crate::media::Track::Video,
             codec: "H.265".to_owned(),
         };
-        assert!(matches!(failed(&unsupported.into(), 1), Outcome::Done));
-        assert!(matches!(failed(&Lost.into(), 1), Outcome::Lost));
+        let at_once = Duration::ZERO;
+        assert!(matches!(failed(&unsupported.into(), 1, at_once), Outcome::Done));
+        assert!(matches!(failed(&Lost.into(), 1, at_once), Outcome::Lost));
         let lost = transcode::Error::Sink(Lost.into());
-        assert!(matches!(failed(&lost.into(), 1), Outcome::Lost));
-        let stalled = || transcode::Error::Stalled(Duration::from_secs(1)).into();
-        assert!(matches!(failed(&stalled(), 1), Outcome::Again(delay) if delay.as_secs() == 1));
-        assert!(matches!(failed(&stalled(), 99), Outcome::Again(delay) if delay.as_secs() == 30));
+        assert!(matches!(failed(&lost.into(), 1, at_once), Outcome::Lost));
+        let wait = |delivered, ran| {
+            let stalled = transcode::Error::Stalled(Duration::from_secs(1));
+            match failed(&stalled.into(), delivered, ran) {
+                Outcome::Again(delay) => delay.as_secs(),
+                Outcome::Done | Outcome::Lost => panic!("it is to be tried again"),
+            }
+        };
+        assert_eq!([1, 3, 99].map(|delivered| wait(delivered, at_once)), [1, 4, 30]);
+        assert_eq!(wait(99, WELL), 1, "its first failure");
     }
 }

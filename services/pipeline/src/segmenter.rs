@@ -28,6 +28,9 @@ pub const MAX_HOLD: Micros = 20 * SECOND;
 /// Longest hole that is filled: longer ones are breaks of the time line.
 const MAX_FILL: Micros = 10 * SECOND;
 
+/// What the times of frames, which are counted in samples, may be off by.
+const ROUNDING: Micros = SECOND / 1000;
+
 /// Boundaries remembered for tracks that lag: minutes, when the chains hold
 /// seconds.
 const MAX_BOUNDARIES: usize = 128;
@@ -198,15 +201,23 @@ impl Segmenter {
         Ok(out)
     }
 
-    /// The end of the epoch: everything held is cut. Answers the number that
-    /// the next epoch's first segment takes. A last segment that not every
-    /// track reached is left out: its number is used again by the next epoch.
+    /// The end of the epoch: everything held is cut, and sound that ends before
+    /// the picture is filled up to it. Answers the number that the next epoch's
+    /// first segment takes. A last segment that not every track reached all the
+    /// same is left out: its number is used again by the next epoch.
     pub fn finish(&mut self) -> cmaf::Result<(Vec<Output>, u64)> {
         let mut out = Vec::new();
         for track in 0..self.tracks.len() {
             while let Some(unit) = self.tracks[track].held.pop_front() {
                 self.fill(track, unit.pts - AUDIO_TOLERANCE, &mut out)?;
                 self.place(track, unit, &mut out)?;
+            }
+            // Sound that lags or has stopped must not cost the last segment of the picture,
+            // whose parts are told. A frame opens the segment that most of it lies in: there
+            // is one for a segment that begins with the last picture as well.
+            if let Some(watermark) = self.watermark {
+                let until = watermark + self.tracks[track].kind.tolerance() + ROUNDING;
+                self.fill(track, until, &mut out)?;
             }
         }
         let last = self.tracks.iter().filter_map(|state| state.segment).max();
@@ -263,7 +274,9 @@ impl Segmenter {
         if until - start > MAX_FILL {
             return Ok(());
         }
-        let until = self.end.map_or(until, |end| end.min(until));
+        // A frame of which most lies behind the end is the next epoch's: it would not be placed.
+        let tolerance = self.tracks[track].kind.tolerance();
+        let until = self.end.map_or(until, |end| until.min(end - tolerance));
         while let Some(end) = self.tracks[track].packager.audio_end() {
             if end >= until {
                 break;

@@ -11,6 +11,7 @@ mod folder;
 
 use std::{
     collections::BTreeMap,
+    io::ErrorKind,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -292,7 +293,14 @@ impl Spool {
             .with_jitter();
         let mut waits = delays.build();
         let mut told = None;
+        let mut looked = Instant::now();
         loop {
+            // By the clock and not when nothing is to be done: under a store that is slow now
+            // and then, that may never be.
+            if looked.elapsed() >= ADOPT {
+                self.adopt().await;
+                looked = Instant::now();
+            }
             match self.round(&mut told).await {
                 Round::Progress => waits = delays.build(),
                 Round::Failed => sleep(waits.next().unwrap_or(DELAYS.1)).await,
@@ -300,9 +308,8 @@ impl Spool {
                     if told.take().is_some() {
                         tracing::info!("the media store has what was in the spool");
                     }
-                    if timeout(ADOPT, self.0.filled.notified()).await.is_err() {
-                        self.adopt().await;
-                    }
+                    let rest = ADOPT.saturating_sub(looked.elapsed());
+                    timeout(rest, self.0.filled.notified()).await.ok();
                 }
             }
         }
@@ -350,13 +357,21 @@ impl Spool {
         let read = spawn_blocking(move || folder.read(order, &name)).await;
         let bytes = match read.map_err(std::io::Error::other).flatten() {
             Ok(bytes) => bytes,
-            Err(error) => {
-                // Replaced meanwhile, or the disk is broken.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                // Replaced meanwhile, or somebody has removed it.
                 if self.lock().forget(order).is_some() {
                     self.measure();
                     self.lose(key, &Reason::Disk(error.to_string()));
                 }
                 return Ok(());
+            }
+            // It is still there, and may be read the next time: files may be opened again, or
+            // the disk may recover.
+            Err(error) => {
+                return Err(Error::Generic {
+                    store: "spool",
+                    source: error.into(),
+                });
             }
         };
         let mode = if own { PutMode::Overwrite } else { PutMode::Create };

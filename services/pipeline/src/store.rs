@@ -78,6 +78,8 @@ pub struct Live {
     report: Option<Report>,
     /// The initialization sections of the epoch, by track.
     sections: Vec<Bytes>,
+    /// Those of them that neither the store nor the disk has taken, by key.
+    unkept: BTreeMap<String, Bytes>,
     rows: BTreeMap<u64, Vec<segment::Stored>>,
     sheets: Sheets,
     /// On their way to the store, in the order of their making.
@@ -113,6 +115,7 @@ impl Live {
             claim,
             report: None,
             sections: Vec::new(),
+            unkept: BTreeMap::new(),
             rows: BTreeMap::new(),
             sheets: Sheets::default(),
             segments: FuturesOrdered::new(),
@@ -277,9 +280,15 @@ impl Live {
             self.settle().await?;
         }
         let (spool, renditions) = (self.spool.clone(), epoch.renditions.len());
+        let section = self.unkept.get(&stored.init_object_key).cloned();
         let way = async move {
             // Where it is lost to the store, viewers still have its parts: the broadcast goes on.
-            let kept = spool.put(&stored.object_key, bytes, Size::Bounded).await;
+            let mut kept = spool.put(&stored.object_key, bytes, Size::Bounded).await;
+            // No recording can be played without its section. What takes the one may by now
+            // take the other as well.
+            if let (Some(section), Kept::Stored | Kept::Spooled) = (section, kept) {
+                kept = spool.put(&stored.init_object_key, section, Size::Small).await;
+            }
             stored.object_lost = kept == Kept::Lost;
             Done::Segment(Box::new(stored), renditions)
         };
@@ -290,6 +299,9 @@ impl Live {
     /// A segment has come to where it is kept: with the last one of its row the row's
     /// entries are published.
     async fn kept(&mut self, stored: segment::Stored, renditions: usize) -> anyhow::Result<()> {
+        if !stored.object_lost {
+            self.unkept.remove(&stored.init_object_key);
+        }
         let media_sequence = stored.media_sequence;
         let row = self.rows.entry(media_sequence).or_default();
         row.push(stored);
@@ -314,11 +326,14 @@ impl Live {
 impl Sink for Live {
     async fn start(&mut self, epoch: &Epoch) -> anyhow::Result<()> {
         self.sections.clear();
+        self.unkept.clear();
         for rendition in &epoch.renditions {
             let key = self.key(&rendition.name, &init_name(epoch.discontinuity_sequence));
             let init = cmaf::init_section(&rendition.config).with_context(|| format!("cannot make {key}"))?;
             self.sections.push(init.clone());
-            self.spool.put(&key, init, Size::Small).await;
+            if self.spool.put(&key, init.clone(), Size::Small).await == Kept::Lost {
+                self.unkept.insert(key, init);
+            }
         }
         self.report = Some(Report::new(epoch));
         let opening = self.opening.clone();

@@ -155,6 +155,68 @@ fn sound_that_stopped_goes_on_silently() {
     assert!(segmenter.push(1, unit(1000, true)).unwrap().is_empty());
 }
 
+/// How long the segments of a track are together.
+fn duration(outputs: &[Output], wanted: usize) -> Micros {
+    let of = |output: &Output| -> Micros {
+        match output {
+            Output::Segment { track, parts, .. } if *track == wanted => parts.iter().map(|part| part.duration).sum(),
+            _ => 0,
+        }
+    };
+    outputs.iter().map(of).sum()
+}
+
+#[test]
+fn sound_that_ends_early_costs_no_segment_of_the_picture() {
+    let out = run(|ms| ms < 3000);
+    for track in 0..3 {
+        let of = segments(&out).into_iter().filter(|(of, ..)| *of == track);
+        let numbers: Vec<u64> = of.map(|(_, number, _)| number).collect();
+        assert_eq!(numbers, [7, 8, 9], "track {track}");
+    }
+    let [picture, sound] = [0, 2].map(|track| duration(&out, track));
+    assert!((picture - sound).abs() <= 40_000, "{picture} and {sound} us");
+}
+
+#[test]
+fn a_segment_that_begins_with_the_last_picture_has_sound() {
+    let mut segmenter = segmenter(vec![Kind::Video, SOUND]);
+    let mut out = Vec::new();
+    for ms in (0..=4000).step_by(40) {
+        if ms % 4000 == 0 {
+            segmenter.boundary(ms * 1000);
+        }
+        out.extend(segmenter.push(0, unit(ms, ms % 4000 == 0)).unwrap());
+        out.extend(segmenter.advance(ms * 1000).unwrap());
+        if ms == 0 {
+            out.extend(segmenter.push(1, unit(ms, true)).unwrap());
+        }
+    }
+    let (last, next) = segmenter.finish().unwrap();
+    out.extend(last);
+    // A frame of sound ends half behind the boundary, and the next one opens the segment.
+    assert_eq!(segments(&out).len(), 4);
+    assert_eq!(next, 9);
+}
+
+#[test]
+fn silence_ends_where_the_next_epoch_begins() {
+    let mut segmenter = segmenter(vec![Kind::Video, SOUND]);
+    segmenter.boundary(0);
+    let mut out = segmenter.push(1, unit(0, true)).unwrap();
+    for ms in (0..1990).step_by(8) {
+        out.extend(segmenter.push(0, unit(ms, ms == 0)).unwrap());
+        out.extend(segmenter.advance(ms * 1000).unwrap());
+    }
+    // A quarter of a frame of sound behind the end of one.
+    segmenter.end_at(1_990_000);
+    let (last, next) = segmenter.finish().unwrap();
+    out.extend(last);
+    assert_eq!(next, 8);
+    let sound = duration(&out, 1);
+    assert!((sound - 1_990_000).abs() <= 10_700, "{sound} us");
+}
+
 #[test]
 fn a_last_segment_that_a_track_lacks_is_left_out() {
     let mut segmenter = segmenter(vec![Kind::Video, SOUND]);

@@ -218,6 +218,55 @@ async fn what_dies_on_this_machine_is_taken_over_by_who_is_left() {
     assert_eq!(stage.files(), 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_dies_is_taken_over_also_by_who_is_busy() {
+    let stage = Stage::new();
+    let (dies, stays) = (stage.open(1000), stage.open(1000));
+    stage.go_away();
+    assert_eq!(put(&dies, KEY, b"left").await, Kept::Spooled);
+    drop(dies);
+    stage.come_back();
+    // All that it makes goes by the disk, and more of it comes before ten seconds are over.
+    stays.lock().detour = Some(Instant::now() + 100 * ADOPT);
+    let busy = async {
+        while stage.stored(KEY).is_none() {
+            assert_eq!(put(&stays, "b/s/source/1-1.m4s", b"busy").await, Kept::Spooled);
+            sleep(ADOPT / 2).await;
+        }
+    };
+    let shutdown = Shutdown::new();
+    tokio::select! {
+        () = stays.run(&shutdown) => unreachable!("it runs until the shutdown"),
+        busy = timeout(10 * ADOPT, busy) => busy.unwrap(),
+    }
+    assert_eq!(stage.stored(KEY).unwrap(), b"left");
+    assert_eq!(stage.files(), 0);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_now_is_not_forgotten() {
+    let stage = Stage::new();
+    let spool = stage.open(1000);
+    stage.go_away();
+    assert_eq!(put(&spool, KEY, b"waits").await, Kept::Spooled);
+    stage.come_back();
+    // A folder is in the place of its file: something is there, and cannot be read.
+    let files = std::fs::read_dir(stage.folder.path().join("spool/0")).unwrap();
+    let mut objects = files
+        .map(|file| file.unwrap())
+        .filter(|file| file.file_name().to_string_lossy().contains('+'));
+    let file = objects.next().unwrap().path();
+    let aside = stage.folder.path().join("aside");
+    std::fs::rename(&file, &aside).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    assert_eq!(spool.round(&mut None).await, Round::Failed);
+    assert_eq!((spool.is_empty(), spool.lock().lost), (false, 0));
+    std::fs::remove_dir(&file).unwrap();
+    std::fs::rename(&aside, &file).unwrap();
+    drain(&spool).await;
+    assert_eq!(stage.stored(KEY).unwrap(), b"waits");
+}
+
 #[tokio::test]
 async fn of_one_key_the_newest_object_counts() {
     let stage = Stage::new();

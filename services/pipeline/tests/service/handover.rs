@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
 };
@@ -19,7 +19,7 @@ use castlog_testkit::{Process, tools, until};
 use crate::{
     PATIENCE,
     groups::{TARGETS, worker, worker_of},
-    support::{AAC, h264, tone},
+    support::{AAC, h264, samples, tone},
     world::{Worker, World},
 };
 
@@ -55,6 +55,24 @@ fn numbers(path: &Path) -> Vec<u64> {
             .fold(0, |number, bit| number * 2 + u64::from(*bit > 128))
     };
     output.stdout.chunks_exact(BITS).map(number).collect()
+}
+
+/// Samples of 50 ms.
+const WINDOW: usize = 48_000 / 20;
+
+/// Windows at the beginning in which a decoder lacks the frame before.
+const FIRST: usize = 2;
+
+/// Windows at the end of a broadcast, where an encoder may end the sound before the picture.
+const LAST: usize = 10;
+
+/// The RMS of a file's sound, window by window, without the first ones.
+fn loudness(path: &Path) -> Vec<f32> {
+    let rms = |window: &[[f32; 2]]| {
+        let power: f32 = window.iter().flatten().map(|sample| sample * sample).sum();
+        (power / (2 * window.len()) as f32).sqrt()
+    };
+    samples(path).chunks_exact(WINDOW).skip(FIRST).map(rms).collect()
 }
 
 impl World {
@@ -96,14 +114,14 @@ impl World {
         (running, shutdown, url)
     }
 
-    /// The numbers of the pictures in a row of segments of one worker.
-    fn pictures(&self, segments: &[segment::Stored]) -> Vec<u64> {
+    /// A row of segments of one worker as a file.
+    fn joined(&self, segments: &[segment::Stored]) -> PathBuf {
         let object = |key: &String| std::fs::read(self.folder.path().join(key)).unwrap();
         let mut bytes = object(&segments[0].init_object_key);
         bytes.extend(segments.iter().flat_map(|stored| object(&stored.object_key)));
-        let path = self.folder.path().join("numbered.mp4");
+        let path = self.folder.path().join("joined.mp4");
         std::fs::write(&path, bytes).unwrap();
-        numbers(&path)
+        path
     }
 }
 
@@ -150,12 +168,22 @@ async fn the_next_worker_goes_on_with_the_next_picture() {
         if name == "audio" {
             let apart = span(epochs[0]).abs_diff(span(&renditions["source"][..epochs[0].len()]));
             assert!(apart <= 2 * 21_334, "the sound ends {apart} us from the picture");
+            // The tone is heard all the time, also where one worker ends and the next begins.
+            for (epoch, end) in epochs.iter().zip([0, LAST]) {
+                let loudness = loudness(&world.joined(epoch));
+                let judged = &loudness[..loudness.len() - end];
+                let heard = judged.iter().all(|rms| *rms > 0.02);
+                assert!(heard && !judged.is_empty(), "{loudness:?}");
+            }
+            let picture = &renditions["source"][epochs[0].len()];
+            let late = date(&epochs[1][0]) - date(picture);
+            assert!(late.abs() <= 25_000, "the next worker dates the sound {late} us later");
             continue;
         }
         let end = &epochs[0][epochs[0].len() - 1];
         let apart = date(&epochs[1][0]) - date(end) - end.duration_us.cast_signed();
         println!("{name}: the next worker dates it {apart} us later");
-        let [one, other] = [0, 1].map(|epoch| world.pictures(epochs[epoch]));
+        let [one, other] = [0, 1].map(|epoch| numbers(&world.joined(epochs[epoch])));
         println!(
             "{name}: {}..={} and {}..={}",
             one[0],

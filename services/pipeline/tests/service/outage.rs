@@ -102,6 +102,34 @@ async fn a_session_may_begin_and_its_worker_die_while_the_folder_is_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_section_that_was_lost_comes_with_a_later_segment() {
+    let world = World::new().await;
+    let ingest = Ingest::start(&source(120)).await;
+    let worker = world.worker().await;
+    until("a worker", crate::PATIENCE, || async { worker.ready().then_some(()) })
+        .await
+        .unwrap();
+    world.media_goes();
+    world.spool_fails();
+    world.started(&ingest.url).await;
+    world.wait_for(1, |stored| stored.object_lost).await;
+    world.media_comes_back();
+    world.wait_for(2, |stored| !stored.object_lost).await;
+    world.end(&ingest).await;
+    worker.stop().await;
+    let is_there = |key: &String| world.folder.path().join(key).is_file();
+    let segments = world.segments().await;
+    let held: Vec<&Stored> = segments.iter().filter(|stored| !stored.object_lost).collect();
+    for stored in &held {
+        assert!(is_there(&stored.object_key), "{}", stored.object_key);
+        assert!(is_there(&stored.init_object_key), "{}", stored.init_object_key);
+    }
+    let names: BTreeSet<&str> = held.iter().map(|stored| stored.rendition.as_str()).collect();
+    assert_eq!(names, BTreeSet::from(["audio", "source"]));
+    assert!(segments.iter().all(|stored| stored.discontinuity_sequence == 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_spool_stops_no_broadcast() {
     let world = World::new().await;
     let ingest = Ingest::start(&source(120)).await;

@@ -156,6 +156,11 @@ impl Cast {
         self.spool.join("0/lock").is_file()
     }
 
+    /// The disk of the spool fails: nothing can be written to it any more.
+    pub(crate) fn spool_fails(&self) {
+        std::fs::remove_dir_all(self.spool.join("0")).unwrap();
+    }
+
     /// Waits until the store has all that it was given.
     pub(crate) async fn stored(&self) {
         until("an empty spool", PATIENCE, || async {
@@ -373,6 +378,8 @@ async fn connect(nats: &NatsServer, name: &str) -> Log {
 /// The newest parts in the log are what the segments are made of, byte for byte.
 pub(crate) async fn assert_parts(cast: &Cast, segments: impl Iterator<Item = &segment::Stored>) {
     let parts = parts(cast).await;
+    // What the store was slow to take comes by the disk.
+    cast.stored().await;
     for stored in segments {
         let object = std::fs::read(cast.root.join(&stored.object_key)).unwrap();
         let joined: Vec<u8> = (0..stored.parts.len() as u32)
