@@ -1,5 +1,5 @@
 //! Recent media in memory, bounded in bytes. Viewers who ask for the same object at once
-//! cause one read.
+//! cause one read, and share its failure.
 //!
 //! What has been asked for goes when it is the least recently used. What came by itself,
 //! out of the parts, and nobody has asked for yet, goes in the order in which it came;
@@ -13,6 +13,8 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::OnceCell;
 
+use crate::error::Problem;
+
 /// What an entry weighs beyond its bytes: keys, table slots, the cell. Also what
 /// bounds entries whose bytes are still on their way.
 const OVERHEAD: u64 = 512;
@@ -20,6 +22,29 @@ const OVERHEAD: u64 = 512;
 const LARGEST: u64 = 8;
 /// What nobody has asked for may take this part of the whole cache from what somebody has.
 const UNASKED: u64 = 2;
+
+/// Why an object is not in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unread {
+    /// It has more bytes than an object may have there.
+    TooLarge {
+        /// How many.
+        size: u64,
+    },
+    Problem(Problem),
+}
+
+impl From<Unread> for Problem {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Problem(problem) => problem,
+            Unread::TooLarge { .. } => Self::Store,
+        }
+    }
+}
+
+/// What has come of a read, once it has ended.
+type Cell = Arc<OnceCell<Result<Bytes, Unread>>>;
 
 #[derive(Debug)]
 pub(crate) struct Cache {
@@ -40,7 +65,7 @@ struct Inner {
 
 #[derive(Debug)]
 struct Slot {
-    cell: Arc<OnceCell<Bytes>>,
+    cell: Cell,
     used: (bool, u64),
     weight: u64,
 }
@@ -58,22 +83,21 @@ impl Cache {
         self.capacity / LARGEST
     }
 
-    /// The object `key`, which `load` reads if it is not here. A failure is not kept.
-    pub(crate) async fn get<E, L>(&self, key: &str, load: impl FnOnce() -> L) -> Result<Bytes, E>
+    /// The object `key`, which `load` reads if it is not here. Who waits for the same read
+    /// shares its failure, which is not kept: whoever asks next tries again.
+    pub(crate) async fn get<L>(&self, key: &str, load: impl FnOnce() -> L) -> Result<Bytes, Unread>
     where
-        L: Future<Output = Result<Bytes, E>>,
+        L: Future<Output = Result<Bytes, Unread>>,
     {
         let cell = self.lock().touch(key);
-        match cell.get_or_try_init(load).await {
-            Ok(bytes) => {
-                self.lock().keep(key, &cell, bytes.len() as u64, self.capacity);
-                Ok(bytes.clone())
-            }
-            Err(error) => {
-                self.lock().drop_empty(key, &cell);
-                Err(error)
-            }
+        let outcome = cell.get_or_init(load).await.clone();
+        let size = outcome.as_ref().map_or(u64::MAX, |bytes| bytes.len() as u64);
+        if size <= self.largest() {
+            self.lock().keep(key, &cell, size, self.capacity);
+        } else {
+            self.lock().forget(key, &cell);
         }
+        outcome
     }
 
     /// Takes in an object that came by itself, unless it is here. `make` puts it together.
@@ -99,7 +123,8 @@ impl Cache {
 
     /// An object that is in memory.
     pub(crate) fn held(&self, key: &str) -> Option<Bytes> {
-        self.lock().slots.get(key)?.cell.get().cloned()
+        let inner = self.lock();
+        inner.slots.get(key)?.cell.get()?.clone().ok()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -108,11 +133,11 @@ impl Cache {
 }
 
 impl Inner {
-    fn touch(&mut self, key: &str) -> Arc<OnceCell<Bytes>> {
+    fn touch(&mut self, key: &str) -> Cell {
         if let Some(cell) = self.use_again(key, true) {
             return cell;
         }
-        let cell = Arc::<OnceCell<Bytes>>::default();
+        let cell = Cell::default();
         self.insert(key, &cell, true, OVERHEAD);
         cell
     }
@@ -128,11 +153,11 @@ impl Inner {
             return;
         }
         let weight = OVERHEAD + bytes.len() as u64;
-        self.insert(key, &Arc::new(OnceCell::new_with(Some(bytes))), false, weight);
+        self.insert(key, &Arc::new(OnceCell::new_with(Some(Ok(bytes)))), false, weight);
         self.make_room(capacity);
     }
 
-    fn use_again(&mut self, key: &str, asked: bool) -> Option<Arc<OnceCell<Bytes>>> {
+    fn use_again(&mut self, key: &str, asked: bool) -> Option<Cell> {
         let slot = self.slots.get_mut(key)?;
         self.clock += 1;
         let used = (asked, self.clock);
@@ -146,7 +171,7 @@ impl Inner {
         Some(Arc::clone(&slot.cell))
     }
 
-    fn insert(&mut self, key: &str, cell: &Arc<OnceCell<Bytes>>, asked: bool, weight: u64) {
+    fn insert(&mut self, key: &str, cell: &Cell, asked: bool, weight: u64) {
         self.clock += 1;
         let (key, used): (Arc<str>, _) = (key.into(), (asked, self.clock));
         let slot = Slot {
@@ -169,7 +194,7 @@ impl Inner {
     }
 
     /// Counts the bytes of a loaded object, and makes room.
-    fn keep(&mut self, key: &str, cell: &Arc<OnceCell<Bytes>>, bytes: u64, capacity: u64) {
+    fn keep(&mut self, key: &str, cell: &Cell, bytes: u64, capacity: u64) {
         if let Some(slot) = self.slots.get_mut(key)
             && Arc::ptr_eq(&slot.cell, cell)
         {
@@ -192,9 +217,10 @@ impl Inner {
         }
     }
 
-    fn drop_empty(&mut self, key: &str, cell: &Arc<OnceCell<Bytes>>) {
-        let empty = |slot: &&Slot| Arc::ptr_eq(&slot.cell, cell) && !slot.cell.initialized();
-        if let Some(used) = self.slots.get(key).filter(empty).map(|slot| slot.used) {
+    /// Lets go of a read that has failed, or of an object that is too large.
+    fn forget(&mut self, key: &str, cell: &Cell) {
+        let same = |slot: &&Slot| Arc::ptr_eq(&slot.cell, cell);
+        if let Some(used) = self.slots.get(key).filter(same).map(|slot| slot.used) {
             self.remove(used);
         }
     }
@@ -210,7 +236,7 @@ mod tests {
         let read = || async {
             loads.fetch_add(1, Ordering::Relaxed);
             tokio::task::yield_now().await;
-            Ok::<_, ()>(Bytes::from(vec![0; size]))
+            Ok::<_, Unread>(Bytes::from(vec![0; size]))
         };
         cache.get(key, read).await.unwrap()
     }
@@ -224,14 +250,14 @@ mod tests {
 
     #[tokio::test]
     async fn the_least_recently_used_goes_first() {
-        let (cache, loads) = (Cache::new(3 * (1000 + OVERHEAD)), AtomicUsize::new(0));
+        let (cache, loads) = (Cache::new(3 * (100 + OVERHEAD)), AtomicUsize::new(0));
         for key in ["a", "b", "c", "a", "d"] {
-            load(&cache, key, 1000, &loads).await;
+            load(&cache, key, 100, &loads).await;
         }
         assert_eq!(loads.load(Ordering::Relaxed), 4);
-        load(&cache, "a", 1000, &loads).await;
+        load(&cache, "a", 100, &loads).await;
         assert_eq!(loads.load(Ordering::Relaxed), 4, "a was used after b");
-        load(&cache, "b", 1000, &loads).await;
+        load(&cache, "b", 100, &loads).await;
         assert_eq!(loads.load(Ordering::Relaxed), 5);
         let inner = cache.lock();
         assert!(inner.weight <= cache.capacity);
@@ -312,10 +338,41 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failure_is_not_kept() {
+    async fn a_failure_is_shared_by_who_waits_and_not_kept() {
+        const LOST: Unread = Unread::Problem(Problem::Store);
         let (cache, loads) = (Cache::new(1 << 20), AtomicUsize::new(0));
-        assert_eq!(cache.get("a", || async { Err::<Bytes, _>("lost") }).await, Err("lost"));
+        let read = || async {
+            loads.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+            Err::<Bytes, _>(LOST)
+        };
+        let outcomes = futures::future::join_all((0..50).map(|_| cache.get("a", read))).await;
+        assert_eq!(outcomes, vec![Err(LOST); 50]);
+        assert_eq!(loads.load(Ordering::Relaxed), 1, "one read for all");
+        assert_eq!(cache.held("a"), None);
         assert_eq!(cache.lock().weight, 0);
         assert_eq!(load(&cache, "a", 10, &loads).await.len(), 10);
+        assert_eq!(loads.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn a_read_that_was_broken_off_is_made_again() {
+        let (cache, loads) = (Cache::new(1 << 20), AtomicUsize::new(0));
+        let left = castlog_testkit::cut_off(load(&cache, "a", 10, &loads), 0).await;
+        assert_eq!(left, None);
+        assert_eq!(load(&cache, "a", 10, &loads).await.len(), 10);
+        assert_eq!(loads.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn what_is_too_large_is_passed_on_and_leaves_the_rest_in_place() {
+        let (cache, loads) = (Cache::new(1 << 20), AtomicUsize::new(0));
+        load(&cache, "small", 10, &loads).await;
+        for _ in 0..2 {
+            assert_eq!(load(&cache, "large", 1 << 19, &loads).await.len(), 1 << 19);
+        }
+        assert_eq!(loads.load(Ordering::Relaxed), 3);
+        assert_eq!((cache.held("small").is_some(), cache.held("large")), (true, None));
+        assert_eq!(cache.lock().weight, OVERHEAD + 10);
     }
 }

@@ -17,6 +17,7 @@ pub(crate) enum Problem {
     NotLive,
     Starting,
     Private(Refusal),
+    Deleted,
     NoRendition,
     NoMedia,
     NotReady,
@@ -33,7 +34,8 @@ pub(crate) enum Problem {
 impl From<Absent> for Problem {
     fn from(absent: Absent) -> Self {
         match absent {
-            Absent::NotLive => Self::NotLive,
+            // What is deleted is not there.
+            Absent::NotLive | Absent::Deleted => Self::NotLive,
             Absent::Private(refusal) => Self::Private(refusal),
             Absent::Starting => Self::Starting,
             Absent::NoRendition => Self::NoRendition,
@@ -73,6 +75,7 @@ impl Problem {
                     "the broadcast is private, and this edge has no key to check playback tokens with",
                 ),
             },
+            Self::Deleted => (StatusCode::FORBIDDEN, "H18", "the broadcast has been deleted"),
             Self::NoRendition => (StatusCode::NOT_FOUND, "H04", "the broadcast has no such rendition"),
             Self::NoMedia => (StatusCode::NOT_FOUND, "H05", "there is no such media object"),
             Self::NotReady => (

@@ -5,11 +5,14 @@
 //! said before stands. Segments are kept for weeks, so they are read from
 //! as far back as the longest DVR window of a broadcast that is live or lingers,
 //! and only once it is known which those are; so are titles and statuses, for what
-//! happened in those windows. Parts are kept for seconds, and all
+//! happened in those windows. These come first, and say of which broadcasts the window
+//! began earlier, as their encoders were away for long: what those need is read apart, so
+//! that nothing more is read of the others. Parts are kept for seconds, and all
 //! are read; an edge is not kept from its work when they cannot be. What they make up,
 //! whole segments and initialization sections, goes into memory as well.
 
 use std::{
+    pin::pin,
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicBool, Ordering},
@@ -23,21 +26,26 @@ use castlog_log::{
 };
 use castlog_service::Health;
 use chrono::{DateTime, TimeDelta, Utc};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::watch;
 
 use crate::{
     cache::Cache,
     key::{File, MediaKey},
     rooms::Rooms,
-    state::{Outcome, Rules, State},
+    state::{Outcome, Rules, STRETCH, State},
 };
 
-/// Read further back than the windows reach: encoders that are interrupted
-/// stretch a window of media over more of the clock, and clocks differ.
+/// Read further back than the windows reach: workers that are lost stretch a window of
+/// media over more of the clock, and clocks differ.
 const MARGIN: TimeDelta = TimeDelta::seconds(180);
 /// How long an edge that starts waits for the parts of the last seconds: without
 /// them it shows whole segments.
 const PARTS_PATIENCE: Duration = Duration::from_secs(2);
+/// Windows that began early which are read at a time.
+const IN_FLIGHT: usize = 16;
+/// Wait before one that cannot be read is tried again.
+const RETRY_DELAY: Duration = Duration::from_millis(250);
 /// Name under which readiness is reported.
 pub(crate) const PART: &str = "hls";
 
@@ -257,6 +265,42 @@ pub(crate) fn since(state: &State, now: DateTime<Utc>) -> Option<DateTime<Utc>> 
     now.checked_sub_signed(reach)?.checked_sub_signed(MARGIN)
 }
 
+/// The same of what happened: an interruption that a window reaches across may have begun
+/// that much earlier.
+pub(crate) fn marks_since(state: &State, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    since(state, now)?.checked_sub_signed(TimeDelta::from_std(STRETCH).ok()?)
+}
+
+/// The broadcasts that need segments from before [`since`], and from when on.
+pub(crate) fn earlier(state: &State, now: DateTime<Utc>) -> Vec<(BroadcastId, DateTime<Utc>)> {
+    let since = since(state, now);
+    let begun = state.begun(MARGIN, now);
+    begun
+        .filter(|(_, began)| since.is_some_and(|since| *began < since))
+        .collect()
+}
+
+/// Reads the segments of a broadcast from a time on, however long the log cannot be read.
+async fn read_from(log: &Log, shared: &Shared, (broadcast, from): (BroadcastId, DateTime<Utc>)) {
+    while let Err(error) = try_read_from(log, shared, broadcast, from).await {
+        tracing::warn!(broadcast_id = %broadcast, error = %error, "cannot read the log, trying again");
+        tokio::time::sleep(RETRY_DELAY).await;
+    }
+}
+
+async fn try_read_from(
+    log: &Log,
+    shared: &Shared,
+    broadcast: BroadcastId,
+    from: DateTime<Utc>,
+) -> Result<(), ReadError> {
+    let mut entries = pin!(log.scan(Kind::Segment.of(broadcast), Some(from)));
+    while let Some(entry) = entries.try_next().await? {
+        shared.apply(&entry);
+    }
+    Ok(())
+}
+
 /// Follows the log. Never returns.
 pub(crate) async fn follow(log: Log, shared: Shared, health: Health) {
     let last = |kinds: [Kind; 2]| {
@@ -271,13 +315,21 @@ pub(crate) async fn follow(log: Log, shared: Shared, health: Health) {
     let (media, mut media_read) = watch::channel(0_u8);
     let (parts, mut parts_read) = watch::channel(0_u8);
     let mut parts_before = parts.subscribe();
+    let mut marks_read = media.subscribe();
     let segments = async {
         // The senders live as long as this future.
         let _open = known_read.wait_for(|readers| *readers == 2).await.is_ok();
+        // What happened comes first: it says from when on the windows are.
+        let _open = marks_read.wait_for(|readers| *readers == 2).await.is_ok();
         // Parts first: out of them come the segments that are not in the store yet.
         let parts = parts_before.wait_for(|readers| *readers == 1);
         let _in_time = tokio::time::timeout(PARTS_PATIENCE, parts).await.is_ok();
-        let start = since(&shared.read(), Utc::now()).map_or(From::Beginning, From::Time);
+        let now = Utc::now();
+        let start = since(&shared.read(), now).map_or(From::Beginning, From::Time);
+        let earlier = stream::iter(earlier(&shared.read(), now));
+        earlier
+            .for_each_concurrent(IN_FLIGHT, |window| read_from(&log, &shared, window))
+            .await;
         let filter = Kind::Segment.filter();
         let follow = log.follow(Kind::Segment.stream(), &[&filter], start);
         read(follow, None, &shared, &media).await
@@ -286,7 +338,7 @@ pub(crate) async fn follow(log: Log, shared: Shared, health: Health) {
     let mut known_before = known.subscribe();
     let marks = async {
         let _open = known_before.wait_for(|readers| *readers == 2).await.is_ok();
-        let start = || since(&shared.read(), Utc::now()).map_or(From::Beginning, From::Time);
+        let start = || marks_since(&shared.read(), Utc::now()).map_or(From::Beginning, From::Time);
         let of = |kind: Kind| log.follow(kind.stream(), &[&kind.filter()], start());
         tokio::join!(
             read(of(Kind::Title), None, &shared, &media),

@@ -28,6 +28,7 @@ use tower_http::{
 };
 
 use crate::{
+    cache::Unread,
     config::Config,
     error::Problem,
     follow::Shared,
@@ -203,7 +204,8 @@ fn counted(kind: &'static str, answer: Response) -> Response {
 }
 
 /// Whether who asks may watch a broadcast, for a cache in front which serves private
-/// media to all who may from one copy. What is not there may be asked for.
+/// media to all who may from one copy. What is not there may be asked for; what has been
+/// deleted may not, since that cache may still have it.
 async fn access(
     State(edge): State<Arc<Edge>>,
     Path(broadcast): Path<String>,
@@ -232,8 +234,11 @@ fn may_watch(edge: &Edge, broadcast: &str, ticket: &Ticket) -> Result<(Asked, Re
     edge.ready()?;
     let broadcast: BroadcastId = broadcast.parse().map_err(|_| Problem::NotLive)?;
     let asked = edge.asked(broadcast, ticket);
-    if let Err(absent @ Absent::Private(_)) = edge.shared.read().access(asked) {
-        return Err(absent.into());
+    let access = edge.shared.read().access(asked);
+    match access {
+        Err(Absent::Deleted) => return Err(Problem::Deleted),
+        Err(absent @ Absent::Private(_)) => return Err(absent.into()),
+        Ok(()) | Err(_) => {}
     }
     let lifetime = lifetime(asked.lifetime_s(ACCESS_S, Utc::now()));
     let answer = (StatusCode::NO_CONTENT, [(header::CACHE_CONTROL, lifetime)]);
@@ -280,12 +285,17 @@ async fn media(
             Err(Unread::Problem(problem)) => return Err(problem),
         },
     };
-    if !matches!(key.file, File::Thumbnail | File::Sheet(_)) {
+    // Who watches a recording is no viewer of what is live.
+    let watched = !matches!(key.file, File::Thumbnail | File::Sheet(_));
+    if watched && edge.shared.read().shows(asked, key.session, Utc::now()) {
         edge.watched(key.broadcast, peer, &headers);
     }
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(key.content_type()));
-    headers.insert(header::ACCEPT_RANGES, const { HeaderValue::from_static("bytes") });
+    // Parts of a thumbnail, which is replaced again and again, would not fit together.
+    if key.file != File::Thumbnail {
+        headers.insert(header::ACCEPT_RANGES, const { HeaderValue::from_static("bytes") });
+    }
     let longest = if key.file == File::Thumbnail {
         THUMBNAIL_S
     } else {
@@ -356,21 +366,6 @@ pub(crate) async fn cached(edge: &Edge, key: &MediaKey) -> Result<Bytes, Unread>
     }
 }
 
-/// Why an object is not in memory.
-pub(crate) enum Unread {
-    TooLarge { size: u64 },
-    Problem(Problem),
-}
-
-impl From<Unread> for Problem {
-    fn from(unread: Unread) -> Self {
-        match unread {
-            Unread::Problem(problem) => problem,
-            Unread::TooLarge { .. } => Self::Store,
-        }
-    }
-}
-
 fn store_problem(key: &MediaKey, error: &object_store::Error) -> Problem {
     if matches!(error, object_store::Error::NotFound { .. }) {
         return Problem::NoMedia;
@@ -401,7 +396,7 @@ where
 }
 
 /// Reads an object into memory, unless it is larger than `largest`.
-async fn read(edge: &Edge, key: &MediaKey, largest: u64) -> Result<Bytes, Unread> {
+pub(crate) async fn read(edge: &Edge, key: &MediaKey, largest: u64) -> Result<Bytes, Unread> {
     let path = key.to_string().into();
     let request = || async {
         let object = edge.store.get(&path).await?;

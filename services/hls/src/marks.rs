@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use castlog_log::{Entry, Event, SessionId, pb};
 use castlog_playlist::date_range::{DateRange, End};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 /// Most moments of a broadcast that are held: one every few seconds of an hour. Of
 /// more, the oldest stay, so that nothing is taken back that has been told.
@@ -90,6 +90,26 @@ impl Marks {
             Mark::Interrupted(_) | Mark::Back(_) => None,
         };
         within.filter_map(range).take(MAX_TOLD).collect()
+    }
+
+    /// When the last `length` of a session on the air began, as of `until`.
+    pub(crate) fn began(&self, session: SessionId, length: TimeDelta, until: DateTime<Utc>) -> DateTime<Utc> {
+        let (mut began, mut back, mut left) = (until, until, length);
+        for ((at, ..), mark) in self.0.iter().rev() {
+            match mark {
+                Mark::Back(of) if *of == session => back = *at,
+                Mark::Interrupted(of) if *of == session => {
+                    let on_air = (began - back).max(TimeDelta::zero());
+                    if on_air >= left {
+                        break;
+                    }
+                    left -= on_air;
+                    (began, back) = (*at, *at);
+                }
+                Mark::Title(_) | Mark::Interrupted(_) | Mark::Back(_) => {}
+            }
+        }
+        began.checked_sub_signed(left).unwrap_or(DateTime::<Utc>::MIN_UTC)
     }
 
     /// When a session that was interrupted went on.

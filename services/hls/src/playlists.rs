@@ -23,7 +23,7 @@ use crate::{
     error::Problem,
     http::{Edge, lifetime},
     live::Reach,
-    recording::{self, Recording},
+    recording::Recording,
     rooms::{Edition, Looked, Shown},
     token::Ticket,
 };
@@ -188,7 +188,8 @@ pub(crate) async fn recorded(
         return Err(Problem::NoRecording);
     }
     let recording = edge.recordings.get(broadcast, session, asked.with_token()).await?;
-    Ok((recording, asked.lifetime_s(recording::LIFETIME_S, Utc::now())))
+    let lifetime_s = asked.lifetime_s(recording.lifetime_s(), Utc::now());
+    Ok((recording, lifetime_s))
 }
 
 pub(crate) async fn recorded_multivariant<const TRANSPORT: bool>(

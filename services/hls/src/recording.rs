@@ -4,13 +4,20 @@
 //! consists of, as long as it keeps the entries of segments; over reconnects of its
 //! encoder a session is one, and so is its recording.
 
-use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use castlog_log::{BroadcastId, Entry, Event, Kind, Log, ReadError, SessionId, pb, session::PastSession};
+use castlog_log::{
+    BroadcastId, Entry, Event, Kind, Log, ReadError, SessionId, pb, pb::metadata::Produced, session::PastSession,
+};
 use castlog_playlist::media;
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::TryStreamExt as _;
-use moka::future::Cache;
+use moka::{Expiry, future::Cache};
 
 use crate::{
     error::Problem,
@@ -22,8 +29,8 @@ use crate::{
 
 /// Segments of all recordings in memory, of all renditions: about a hundred MB.
 const MAX_SEGMENTS: u64 = 500_000;
-/// Most segments of one recording: a day of a full ladder, in segments of two seconds.
-/// What comes behind is left out.
+/// Most segments of one recording, gaps among them: a day of a full ladder, in segments of
+/// two seconds. What comes behind is left out.
 const LONGEST: usize = 300_000;
 /// A recording that nobody asks for is let go.
 const IDLE: Duration = Duration::from_secs(600);
@@ -33,10 +40,14 @@ const PATIENCE: Duration = Duration::from_secs(25);
 const SESSIONS_STAND: Duration = Duration::from_secs(5);
 /// Broadcasts whose sessions are held.
 const MAX_BROADCASTS: u64 = 10_000;
-/// How far the clocks of publishers may be apart, and the last segments behind the end.
+/// How far the clocks of publishers may be apart, and the last segments behind the end. As
+/// long after the end a recording may grow.
 const SLACK: TimeDelta = TimeDelta::seconds(120);
 /// Seconds that a playlist may be kept: it never changes, but may be taken away.
-pub(crate) const LIFETIME_S: u64 = 60;
+const LIFETIME_S: u64 = 60;
+/// Seconds that one may be kept which may grow, here and by others: many ask for what has
+/// just ended.
+const GROWING_S: u64 = 2;
 /// Where media is for who asks with a token, whose URL is as deep as this.
 const BESIDE: &str = "../../../../media";
 
@@ -66,11 +77,17 @@ pub(crate) struct Recording {
     /// Where the seconds of what is to be seen lie in time.
     runs: Vec<Run>,
     segments: usize,
+    /// Whether segments of it may still come.
+    grows: bool,
 }
 
 impl Recording {
-    /// `None`: there is nothing to show.
-    fn of(id: SessionId, session: &Session, media_base: &str) -> Option<Self> {
+    /// Of all that [`take`] has taken in. `None`: there is nothing to show.
+    pub(crate) fn of(id: SessionId, mut session: Session, media_base: &str, grows: bool) -> Option<Self> {
+        if !session.complete(LONGEST) {
+            tracing::warn!(session_id = %id, segments = LONGEST, "recording is cut off");
+        }
+        let session = &session;
         let names = session.produced.iter().flat_map(|produced| &produced.renditions);
         let playlists = names.filter_map(|rendition| {
             let live = session.playlist(&rendition.name, true, media_base)?;
@@ -79,7 +96,8 @@ impl Recording {
         let playlists: Vec<(String, media::Playlist)> = playlists.collect();
         let pictures = session.first_picture();
         let pictures = playlists.iter().find(|(name, _)| Some(&**name) == pictures);
-        let shown = |text: String| Shown::new(text, LIFETIME_S, session.target_duration());
+        let lifetime_s = if grows { GROWING_S } else { LIFETIME_S };
+        let shown = |text: String| Shown::new(text, lifetime_s, session.target_duration());
         let cmaf = playlists
             .iter()
             .map(|(name, playlist)| (name.clone(), shown(playlist.render())));
@@ -99,6 +117,7 @@ impl Recording {
             runs: pictures.map_or_else(Vec::new, |(_, playlist)| storyboard::runs(playlist)),
             // Each is there in both containers.
             segments: playlists.iter().map(|(_, playlist)| 2 * playlist.segments.len()).sum(),
+            grows,
         })
     }
 
@@ -108,6 +127,11 @@ impl Recording {
 
     pub(crate) fn runs(&self) -> &[Run] {
         &self.runs
+    }
+
+    /// Seconds that what is told of it may be kept.
+    pub(crate) const fn lifetime_s(&self) -> u64 {
+        self.cmaf.multivariant.lifetime_s
     }
 }
 
@@ -121,14 +145,25 @@ fn whole(mut playlist: media::Playlist) -> media::Playlist {
     playlist
 }
 
+/// By session, and whether it is asked for with a token. The broadcast is one who asks may
+/// watch.
+type Wanted = (BroadcastId, SessionId, bool);
+
+/// How long one is taken as it was read.
+struct Standing;
+
+impl Expiry<Wanted, Arc<Recording>> for Standing {
+    fn expire_after_create(&self, _: &Wanted, recording: &Arc<Recording>, _: Instant) -> Option<Duration> {
+        recording.grows.then_some(Duration::from_secs(GROWING_S))
+    }
+}
+
 /// The recordings that are asked for. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Recordings {
     log: Log,
     media_base: Arc<str>,
-    /// By session, and whether it is asked for with a token. The broadcast is one who asks
-    /// may watch.
-    held: Cache<(BroadcastId, SessionId, bool), Arc<Recording>>,
+    held: Cache<Wanted, Arc<Recording>>,
     sessions: Cache<BroadcastId, Arc<Vec<PastSession>>>,
 }
 
@@ -142,6 +177,7 @@ impl Recordings {
                 .max_capacity(MAX_SEGMENTS)
                 .weigher(weight)
                 .time_to_idle(IDLE)
+                .expire_after(Standing)
                 .build(),
             sessions: Cache::builder()
                 .max_capacity(MAX_BROADCASTS)
@@ -190,6 +226,8 @@ impl Recordings {
         let Some(past) = past.iter().find(|session| session.id == id && session.recorded) else {
             return Ok(None);
         };
+        // Before it is read: what comes meanwhile may be missed.
+        let grows = grows(past, Utc::now());
         let mut session = Session::default();
         let mut count = 0;
         for kind in [Kind::Metadata, Kind::Segment] {
@@ -205,17 +243,33 @@ impl Recordings {
                 }
             }
         }
-        Ok(Recording::of(id, &session, media_base))
+        Ok(Recording::of(id, session, media_base, grows))
     }
 }
 
+/// Whether entries of a session may still come that is over.
+pub(crate) fn grows(past: &PastSession, now: DateTime<Utc>) -> bool {
+    now <= past.ended_at + SLACK
+}
+
+/// All that a session has made and makes: a recording has the renditions of every ladder.
+fn together(before: Option<&Produced>, mut now: Produced) -> Produced {
+    for rendition in before.into_iter().flat_map(|before| &before.renditions) {
+        if now.renditions.iter().all(|other| other.name != rendition.name) {
+            now.renditions.push(rendition.clone());
+        }
+    }
+    now
+}
+
 /// Takes an entry in, if it is of the session; answers whether it is a segment of it.
-fn take(session: &mut Session, broadcast: BroadcastId, past: &PastSession, entry: &Entry) -> bool {
+pub(crate) fn take(session: &mut Session, broadcast: BroadcastId, past: &PastSession, entry: &Entry) -> bool {
     match &entry.event {
         Event::Metadata(pb::Metadata {
             event: Some(pb::metadata::Event::Produced(produced)),
         }) if produced.session_id == past.id.to_string() => {
-            session.announce(produced.clone(), Duration::MAX);
+            let all = together(session.produced.as_ref(), produced.clone());
+            session.announce(all, Duration::MAX);
             false
         }
         Event::Segment(pb::Segment {
@@ -223,7 +277,7 @@ fn take(session: &mut Session, broadcast: BroadcastId, past: &PastSession, entry
         }) => match read_segment(broadcast, stored) {
             Ok((of, mut segment)) if of == past.id => {
                 segment.gap |= stored.object_lost;
-                session.insert(&stored.rendition, stored.media_sequence, segment, Duration::MAX)
+                session.collect(&stored.rendition, stored.media_sequence, segment)
             }
             _ => false,
         },

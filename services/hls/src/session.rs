@@ -6,7 +6,7 @@
 //! restarted or not, shows the same playlist.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, VecDeque, btree_map::Entry},
     sync::Arc,
     time::Duration,
 };
@@ -288,6 +288,12 @@ impl Session {
         self.tracks.get(rendition)
     }
 
+    /// Whether a rendition is one of those that the session makes now.
+    pub(crate) fn announces(&self, rendition: &str) -> bool {
+        let mut announced = self.produced.iter().flat_map(|produced| &produced.renditions);
+        announced.any(|announced| announced.name == rendition)
+    }
+
     /// Whether no segment has come yet.
     pub(crate) fn is_empty(&self) -> bool {
         self.tracks.is_empty() && self.early.is_empty()
@@ -317,6 +323,62 @@ impl Session {
         self.settle(rendition, window);
         self.prune_parts(rendition);
         true
+    }
+
+    /// Takes in a segment of a session that is over; [`Self::complete`] puts it in its
+    /// place. `false`: it is known, or one rendition too many.
+    pub(crate) fn collect(&mut self, rendition: &str, sequence: u64, segment: Stored) -> bool {
+        if !self.tracks.contains_key(rendition) && self.tracks.len() >= MAX_TRACKS {
+            return false;
+        }
+        let track = self.tracks.entry(rendition.to_owned()).or_default();
+        match track.waiting.entry(sequence) {
+            Entry::Vacant(place) => {
+                place.insert(segment);
+                true
+            }
+            Entry::Occupied(_) => false,
+        }
+    }
+
+    /// Puts in order what has been collected. Renditions come and go with the ladder: where
+    /// one lacks a segment that another has, it gets a gap, so that all have the same numbers
+    /// and time line. Holds at most `most` segments, gaps among them; `false`: those behind
+    /// them are left out.
+    pub(crate) fn complete(&mut self, most: usize) -> bool {
+        let waiting = || self.tracks.values().map(|track| &track.waiting);
+        let first = waiting().filter_map(|waiting| waiting.keys().next()).min().copied();
+        let last = waiting()
+            .filter_map(|waiting| waiting.keys().next_back())
+            .max()
+            .copied();
+        let (Some(first), Some(last)) = (first, last) else {
+            return true;
+        };
+        let longest = (most / self.tracks.len()) as u64;
+        let end = last.saturating_add(1).min(first.saturating_add(longest));
+        self.tracks.values_mut().for_each(|track| track.head = first);
+        let names: Vec<String> = self.tracks.keys().cloned().collect();
+        for name in &names {
+            (first..end).for_each(|sequence| self.place(name, sequence));
+        }
+        self.tracks.values_mut().for_each(|track| track.waiting.clear());
+        // What was announced and never came is not waited for.
+        if let Some(produced) = &mut self.produced {
+            produced.renditions.retain(|r| self.tracks.contains_key(&r.name));
+        }
+        end > last
+    }
+
+    /// Moves a segment of a session that is over into the playlist, or a gap in its place.
+    fn place(&mut self, rendition: &str, sequence: u64) {
+        let target = self.target_duration();
+        let collected = self.tracks.get_mut(rendition);
+        let collected = collected.and_then(|track| track.waiting.remove(&sequence));
+        let segment = collected.unwrap_or_else(|| self.gap(rendition, sequence));
+        if let Some(track) = self.tracks.get_mut(rendition) {
+            track.push(segment, target);
+        }
     }
 
     /// Takes in a part that has passed [`crate::parts::check`].

@@ -41,13 +41,15 @@ const DELIVERY: Duration = Duration::from_secs(1);
 
 /// How much more of the clock than of media a window may take, since encoders are
 /// interrupted: the longest reconnect window.
-const STRETCH: Duration = Duration::from_secs(3600);
+pub(crate) const STRETCH: Duration = Duration::from_secs(3600);
 
 /// Why something is not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Absent {
     /// There is no such broadcast, or it is not live.
     NotLive,
+    /// It has been deleted.
+    Deleted,
     /// It is private, and who asks may not watch it.
     Private(Refusal),
     /// It is live, but the first segments are still to come.
@@ -376,6 +378,25 @@ impl State {
             .values()
             .filter(|k| k.session.is_some() && !k.gone(rules, now));
         shown.map(|k| k.window(rules)).max().unwrap_or(rules.window) + rules.linger
+    }
+
+    /// When the windows of broadcasts that are shown began, and `margin` before, by the
+    /// interruptions that are known.
+    pub(crate) fn begun(
+        &self,
+        margin: TimeDelta,
+        now: DateTime<Utc>,
+    ) -> impl Iterator<Item = (BroadcastId, DateTime<Utc>)> {
+        let rules = &self.rules;
+        self.marks.iter().filter_map(move |(&broadcast, marks)| {
+            let known = self.known.get(&broadcast).filter(|known| !known.gone(rules, now))?;
+            let until = match known.phase {
+                Phase::Live => now,
+                Phase::Ended(at) => at,
+            };
+            let length = TimeDelta::from_std(known.window(rules)).ok()? + margin;
+            Some((broadcast, marks.began(known.session?, length, until)))
+        })
     }
 }
 

@@ -3,13 +3,14 @@
 //! Nothing is encoded or stored again, and there is no low latency.
 
 use bytes::Bytes;
-use castlog_cmaf::{Audio, Track, Video, read};
+use castlog_cmaf::{Audio, Track, Video, read as cmaf};
 use castlog_playlist::media;
 use castlog_ts::{Media, segment};
 
 use crate::{
+    cache::Unread,
     error::Problem,
-    http::{Edge, Unread, cached},
+    http::{Edge, cached, read},
     key::{File, MediaKey},
     session::Session,
 };
@@ -18,6 +19,10 @@ use crate::{
 pub(crate) const CMAF: bool = false;
 /// The other one.
 pub(crate) const TRANSPORT: bool = true;
+
+/// Largest object in bytes that is read for a segment although it is too large for the
+/// memory: ten seconds of 50 Mbit/s.
+const LARGEST: u64 = 64 << 20;
 
 /// The rendition whose sound goes with every picture.
 pub(crate) const SOUND: &str = "audio";
@@ -63,7 +68,12 @@ pub(crate) async fn bytes(
             file,
             ..key.clone()
         };
-        async move { cached(edge, &key).await }
+        async move {
+            match cached(edge, &key).await {
+                Err(Unread::TooLarge { .. }) => read(edge, &key, LARGEST).await,
+                outcome => outcome,
+            }
+        }
     };
     let load = || async {
         let own = (
@@ -91,8 +101,8 @@ pub(crate) async fn bytes(
 fn made(own: &(Bytes, Bytes), beside: Option<&(Bytes, Bytes)>) -> Result<Bytes, String> {
     let (mut video, mut audio): (Option<(Video, _)>, Option<(Audio, _)>) = (None, None);
     for (init, media) in [Some(own), beside].into_iter().flatten() {
-        let chunks = read::segment(media).map_err(|error| error.to_string())?;
-        match read::track(init).map_err(|error| error.to_string())? {
+        let chunks = cmaf::segment(media).map_err(|error| error.to_string())?;
+        match cmaf::track(init).map_err(|error| error.to_string())? {
             Track::Video(track) => video = Some((track, chunks)),
             Track::Audio(track) => audio = Some((track, chunks)),
         }

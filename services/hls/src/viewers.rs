@@ -1,5 +1,5 @@
-//! How many people watch: clients that have asked for a playlist or for media
-//! of a broadcast within the last seconds. A client is told by its address and
+//! How many people watch: clients that have asked for a playlist or for media of what
+//! is shown of a broadcast within the last seconds. A client is told by its address and
 //! what it calls itself, so people behind one address count once per kind of
 //! player, and who comes back from another port is the same. Those behind a cache count
 //! when it asks on their behalf whether they may watch.

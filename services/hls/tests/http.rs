@@ -7,6 +7,8 @@
 #[allow(dead_code)]
 mod support;
 
+use bytes::Bytes;
+use castlog_cmaf as cmaf;
 use castlog_hls::Config;
 use castlog_log::{BroadcastId, pb};
 use castlog_testkit::{S3Server, until};
@@ -100,6 +102,7 @@ async fn playlists_and_media_carry_their_headers() -> anyhow::Result<()> {
     let thumbnail = edge.get(&format!("/media/{}", show.key("thumb", "latest.jpg"))).await?;
     assert_eq!(header(&thumbnail, "content-type"), "image/jpeg");
     assert_eq!(header(&thumbnail, "cache-control"), "public, max-age=5");
+    assert_eq!(header(&thumbnail, "accept-ranges"), "", "it is replaced");
     stage
         .store
         .put(&show.key("thumb", "latest.jpg").into(), b"other".to_vec().into())
@@ -173,6 +176,55 @@ async fn ranges_are_the_same(stage: &Stage) -> anyhow::Result<()> {
         assert_eq!(response.bytes().await?, whole);
         edge.stop().await?;
     }
+    Ok(())
+}
+
+/// The section of a track of sound, and a segment of it.
+fn sound() -> anyhow::Result<(Bytes, Bytes)> {
+    let track = cmaf::Track::Audio(cmaf::Audio {
+        config: Bytes::from_static(&[0x11, 0x90]),
+        sample_rate: 48_000,
+        channels: 2,
+    });
+    let sample = cmaf::Sample {
+        duration: 1024,
+        composition_offset: 0,
+        sync: true,
+        data: Bytes::from_static(&[7; 300]),
+    };
+    Ok((cmaf::init_section(&track)?, cmaf::chunk(1, 0, &vec![sample; 94])?))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transport_streams_are_made_of_what_is_too_large_for_the_memory() -> anyhow::Result<()> {
+    let stage = Stage::build().await?;
+    let show = Show::new();
+    show.open(&stage).await?;
+    show.store_all(&stage, 0..3, 0).await?;
+    let (section, segment) = sound()?;
+    for (name, bytes) in [("init-0.mp4", section), ("0.m4s", segment)] {
+        stage.store.put(&show.key("audio", name).into(), bytes.into()).await?;
+    }
+    let mut made = Vec::new();
+    for cache_bytes in [1 << 20, 64 << 10, 0] {
+        let config = Config {
+            cache_bytes,
+            ..Config::default()
+        };
+        let edge = stage.edge(config).await?;
+        edge.ready().await?;
+        // Again, when it may be in memory.
+        for _ in 0..2 {
+            let answer = edge.get(&format!("/media/{}", show.key("audio", "0.0.ts"))).await?;
+            assert_eq!(answer.status(), 200, "with {cache_bytes} bytes of memory");
+            assert_eq!(header(&answer, "content-type"), "video/mp2t");
+            made.push(answer.bytes().await?);
+        }
+        edge.stop().await?;
+    }
+    assert!(made.iter().all(|bytes| *bytes == made[0]), "the same bytes");
+    let made = &made[0];
+    assert!(made.len() > 94 * 300 && made.len().is_multiple_of(188) && made[0] == 0x47);
     Ok(())
 }
 

@@ -12,12 +12,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use castlog_hls::Config;
+use castlog_log::pb;
 use castlog_playlist::check;
 use castlog_testkit::until;
-use futures::{
-    TryStreamExt as _,
-    future::{join_all, try_join_all},
-};
+use futures::{TryStreamExt as _, future::try_join_all};
 use object_store::{ObjectStore as _, ObjectStoreExt as _};
 use reqwest::Response;
 use support::{Edge, PARTS, PATIENCE, RENDITIONS, Show, Stage, holds};
@@ -53,6 +51,31 @@ async fn code(response: Response) -> anyhow::Result<(u16, String)> {
     Ok((status, problem["code"].as_str().context("no code")?.to_owned()))
 }
 
+/// A hundred viewers wait for a part of segment 10: how long after it was in the log the
+/// last one had an answer, and their answers.
+async fn crowd(stage: &Stage, edge: &Edge, show: &Show, part: u32) -> anyhow::Result<(Duration, Vec<Response>)> {
+    let url = |part: u32| format!("{}?_HLS_msn=10&_HLS_part={part}", show.playlist("480p"));
+    let (next, last) = (url(part), url(part - 1));
+    let mut waiting = Box::pin(async {
+        let answers = try_join_all((0..100).map(|_| edge.get(&next))).await;
+        (answers, Instant::now())
+    });
+    // They wait: nothing but the part answers them.
+    tokio::select! {
+        biased;
+        _ = &mut waiting => anyhow::bail!("answered before the part was there"),
+        answer = edge.get(&last) => assert_eq!(answer?.status(), 200, "what is there is not waited for"),
+    }
+    let published = async {
+        // Each time at another moment of a second.
+        tokio::time::sleep(Duration::from_millis(50) * part).await;
+        show.part(stage, "480p", 10, 0, part).await?;
+        anyhow::Ok(Instant::now())
+    };
+    let (published, (answers, answered)) = tokio::join!(published, waiting);
+    Ok((answered.saturating_duration_since(published?), answers?))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_viewers_are_answered_by_the_part_that_they_wait_for() -> anyhow::Result<()> {
     let stage = Stage::build().await?;
@@ -62,23 +85,10 @@ async fn a_hundred_viewers_are_answered_by_the_part_that_they_wait_for() -> anyh
     let before = edge.text_with(&path, tells("10-0-1")).await?;
     assert_eq!(check::media(&before), []);
 
-    let url = format!("{path}?_HLS_msn=10&_HLS_part=2");
-    let mut waiting = Box::pin(join_all((0..100).map(|_| edge.get(&url))));
-    // They wait: nothing but the part answers them.
-    let idle = edge
-        .client
-        .get(format!("{}{path}?_HLS_msn=10&_HLS_part=1", edge.base))
-        .send();
-    tokio::select! {
-        biased;
-        _ = &mut waiting => anyhow::bail!("answered before the part was there"),
-        answer = idle => assert_eq!(answer?.status(), 200, "what is there is not waited for"),
-    }
-    let (published, answers) = tokio::join!(show.part(&stage, "480p", 10, 0, 2), waiting);
-    published?;
+    let (took, answers) = crowd(&stage, &edge, &show, 2).await?;
     let mut texts = Vec::new();
     for answer in answers {
-        let answer = answer?.error_for_status()?;
+        let answer = answer.error_for_status()?;
         assert_eq!(
             header(&answer, "cache-control"),
             "public, max-age=12",
@@ -93,6 +103,16 @@ async fn a_hundred_viewers_are_answered_by_the_part_that_they_wait_for() -> anyh
         (vec![], vec![])
     );
     assert!(!tells("10-0-2")(&before), "the control");
+
+    // It is the part that wakes them: who looked each second would be later than this.
+    let mut all = vec![took];
+    for part in 3..7 {
+        all.push(crowd(&stage, &edge, &show, part).await?.0);
+    }
+    all.sort();
+    println!("the last of 100 viewers was answered {all:?} after a part");
+    assert!(all[0] < Duration::from_millis(300), "{all:?}");
+    assert!(all[2] < Duration::from_millis(500), "{all:?}");
     edge.stop().await
 }
 
@@ -233,14 +253,68 @@ async fn viewers_who_wait_are_answered_when_the_broadcast_ends_and_when_the_edge
     assert_eq!(check::media(&text), []);
 
     let other = live(&stage).await?;
-    edge.text_with(&other.playlist("480p"), tells("10-0-1")).await?;
-    let path = format!("{}?_HLS_msn=11", other.playlist("480p"));
-    let (waited, ()) = tokio::join!(edge.get(&path), async {
-        // The request is on its way or waits; either is let go.
-        edge.context.shutdown.begin();
-    });
-    if let Ok(answer) = waited {
-        assert_eq!(answer.status(), 503);
+    let playlist = other.playlist("480p");
+    let control = stage.edge(Config::default()).await?;
+    for edge in [&edge, &control] {
+        edge.text_with(&playlist, tells("10-0-1")).await?;
+    }
+    let path = format!("{playlist}?_HLS_msn=11");
+    let waits = async |edge: &Edge| {
+        let begun = Instant::now();
+        let answer = edge.get(&path).await?;
+        anyhow::Ok((code(answer).await?, begun.elapsed()))
+    };
+    let (mut let_go, mut patient) = (Box::pin(waits(&edge)), Box::pin(waits(&control)));
+    let idle = async {
+        for edge in [&edge, &control] {
+            edge.get(&playlist).await?.error_for_status()?;
+        }
+        // What was asked before these is there as well.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        biased;
+        answer = &mut let_go => anyhow::bail!("answered without an end: {answer:?}"),
+        answer = &mut patient => anyhow::bail!("answered without an end: {answer:?}"),
+        idle = idle => idle?,
+    }
+    edge.context.shutdown.begin();
+    let (let_go, patient) = tokio::join!(let_go, patient);
+    let ((let_go, waited), (patient, longest)) = (let_go?, patient?);
+    assert_eq!([let_go, patient], [(503, "H12".to_owned()), (503, "H12".to_owned())]);
+    assert!(
+        waited * 2 < longest,
+        "let go after {waited:?}, and not after {longest:?}"
+    );
+    control.stop().await?;
+    edge.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_rendition_that_leaves_the_ladder_is_told_at_once() -> anyhow::Result<()> {
+    let stage = Stage::build().await?;
+    let edge = stage.edge(Config::default()).await?;
+    let show = live(&stage).await?;
+    let playlist = show.playlist("480p");
+    edge.text_with(&playlist, tells("10-0-1")).await?;
+    let mut smaller = show.produced();
+    if let Some(pb::metadata::Event::Produced(produced)) = &mut smaller.event {
+        produced.renditions.retain(|rendition| rendition.name != "480p");
+    }
+    let path = format!("{playlist}?_HLS_msn=10&_HLS_part=2");
+    let gone = (404, "H04".to_owned());
+    let mut waiting = Box::pin(edge.get(&path));
+    tokio::select! {
+        biased;
+        answer = &mut waiting => anyhow::bail!("answered at once: {answer:?}"),
+        answer = edge.get(&playlist) => assert_eq!(answer?.status(), 200),
+    }
+    let (answer, published) = tokio::join!(waiting, stage.publish(show.broadcast, smaller));
+    published?;
+    assert_eq!(code(answer?).await?, gone);
+    for path in [&playlist, &path] {
+        assert_eq!(code(edge.get(path).await?).await?, gone, "{path}");
     }
     edge.stop().await
 }

@@ -207,6 +207,22 @@ async fn a_token_opens_its_broadcast_and_no_other() -> anyhow::Result<()> {
         // Nothing is kept for longer than the token holds.
         assert!((1..=3600 + 300).contains(&max_age(&response)), "{url}");
     }
+
+    // What has been deleted is for nobody, whoever asks for a cache that still has it.
+    stage.publish(show.broadcast, show.deleted()).await?;
+    edge.text_with(&format!("{good}{access}"), |text| text.contains("H18"))
+        .await?;
+    for path in [access, format!("/live/{}/watching", show.broadcast)] {
+        for prefix in [good.as_str(), ""] {
+            let refused = edge.get(&format!("{prefix}{path}")).await?;
+            assert_eq!(refused.headers()["cache-control"], "no-store");
+            assert_eq!(refusal(refused).await?, "403 H18", "{prefix}{path}");
+        }
+    }
+    for path in paths(&show) {
+        let gone = edge.get(&format!("{good}{path}")).await?;
+        assert_eq!(refusal(gone).await?, "404 H01", "{path}");
+    }
     edge.stop().await
 }
 

@@ -20,6 +20,28 @@ async fn refused(edge: &support::Edge, path: &str) -> anyhow::Result<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_comes_behind_the_end_is_in_a_recording_that_was_asked_for_before() -> anyhow::Result<()> {
+    let stage = Stage::build().await?;
+    let show = Show::new();
+    show.open(&stage).await?;
+    let record = show.options_of(Visibility::Public, true);
+    stage.publish(show.broadcast, record).await?;
+    show.store_all(&stage, 0..4, 0).await?;
+    stage.publish(show.broadcast, show.ended()).await?;
+    let edge = stage.edge(Config::default()).await?;
+    let path = show.recording("480p/index.m3u8");
+    let before = edge.text_with(&path, holds(3)).await?;
+    assert_eq!(check::read_media(&before).0.segments.len(), 4);
+    let answer = edge.get(&path).await?.error_for_status()?;
+    assert_eq!(answer.headers()["cache-control"], "public, max-age=2", "it may grow");
+    show.store_all(&stage, 4..6, 0).await?;
+    let after = edge.text_with(&path, holds(5)).await?;
+    let (media, found) = check::read_media(&after);
+    assert_eq!((found, media.ended, media.segments.len()), (vec![], true, 6), "{after}");
+    edge.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_is_over_is_there_as_a_whole() -> anyhow::Result<()> {
     let stage = Stage::build().await?;
     let show = Show::new();

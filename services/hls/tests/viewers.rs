@@ -58,6 +58,38 @@ async fn viewers_are_counted_in_the_log_until_they_have_left() -> anyhow::Result
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_watches_a_recording_is_no_viewer_of_what_is_live() -> anyhow::Result<()> {
+    let stage = Stage::build().await?;
+    let edge = stage.edge(Config::default()).await?;
+    let first = live(&stage, &edge).await?;
+    let next = first.again();
+    stage.publish(next.broadcast, next.started()).await?;
+    stage.publish(next.broadcast, next.produced()).await?;
+    next.store_all(&stage, 0..3, 0).await?;
+    let is_next = |text: &str| text.contains(&next.session.to_string());
+    edge.text_with(&next.playlist("audio"), is_next).await?;
+    let load = async |show: &Show, agent: &str| {
+        let url = format!("{}/media/{}", edge.base, show.key("source", "1.m4s"));
+        let request = edge.client.get(url).header("user-agent", agent);
+        request.send().await?.error_for_status()?;
+        anyhow::Ok(())
+    };
+    for agent in ["replay", "another replay"] {
+        load(&first, agent).await?;
+    }
+    // With the one that asked for the playlist of the sound they are two.
+    let counted = until("two viewers", PATIENCE * 2, || async {
+        load(&next, "player").await.ok()?;
+        edge.get(&next.playlist("audio")).await.ok()?;
+        let counted = stage.counted(next.broadcast).await?;
+        (counted.concurrent >= 2).then_some(counted.concurrent)
+    })
+    .await?;
+    assert_eq!(counted, 2);
+    edge.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_trusted_proxy_says_where_viewers_are() -> anyhow::Result<()> {
     let stage = Stage::build().await?;
     let config = Config {

@@ -67,7 +67,7 @@ impl State {
         let asked = asked.into();
         match (self.known.get(&asked.broadcast), asked.token) {
             (None, _) => Err(Absent::NotLive),
-            (Some(known), _) if known.deleted => Err(Absent::NotLive),
+            (Some(known), _) if known.deleted => Err(Absent::Deleted),
             (Some(known), Err(refusal)) if known.private => Err(Absent::Private(refusal)),
             (Some(_), _) => Ok(()),
         }
@@ -187,10 +187,7 @@ impl State {
             true => BESIDE,
             false => &self.rules.media_base,
         };
-        let announced = session
-            .produced
-            .as_ref()
-            .is_some_and(|p| p.renditions.iter().any(|r| r.name == rendition));
+        let announced = session.announces(rendition);
         match session.playlist(rendition, over, media_base) {
             Some(mut playlist) if announced => {
                 playlist.date_ranges = self.date_ranges(asked.broadcast, id, &playlist);
@@ -257,6 +254,12 @@ impl State {
         })
     }
 
+    /// Whether a session is the one that is shown of its broadcast.
+    pub(crate) fn shows(&self, asked: impl Into<Asked>, session: SessionId, now: DateTime<Utc>) -> bool {
+        self.showing(asked, None, now)
+            .is_ok_and(|showing| showing.session == session)
+    }
+
     /// Whether the playlist of a session tells what a viewer waits for; of what there
     /// is no playlist of, nothing is waited for.
     pub(crate) fn told(
@@ -268,6 +271,8 @@ impl State {
     ) -> Reach {
         let live = self.live.get(&broadcast);
         let session = live.and_then(|live| live.sessions.get(session));
+        // One that has left the ladder has no playlist any more.
+        let session = session.filter(|session| session.announces(rendition));
         session.map_or(Reach::Told, |session| session.reach(rendition, to))
     }
 
@@ -314,8 +319,9 @@ impl State {
             return Ok(Piecewise::Absent);
         };
         let showing = self.showing(asked, Some(key.session), now);
+        let to_come = session.announces(&key.rendition) && !showing.is_ok_and(|showing| showing.over);
         Ok(match session.piece(key) {
-            Piecewise::Awaited if showing.is_ok_and(|showing| showing.over) => Piecewise::Absent,
+            Piecewise::Awaited if !to_come => Piecewise::Absent,
             piece => piece,
         })
     }

@@ -119,7 +119,8 @@ impl Edge {
         let marks = marks
             .into_iter()
             .flat_map(|(kind, of)| of.filter(move |entry| entry.subject.kind == kind));
-        for entry in marks.filter(|entry| since.is_none_or(|since| entry.time >= since)) {
+        let marks_since = follow::marks_since(&state, self.now);
+        for entry in marks.filter(|entry| marks_since.is_none_or(|since| entry.time >= since)) {
             if self.fault != Fault::NoMarks {
                 state.apply(entry, self.now);
             }

@@ -55,10 +55,14 @@ impl Kept {
         for item in self.parts.iter().flatten() {
             item.apply(&mut state, at(now));
         }
-        let since = follow::since(&state, at(now));
+        let (since, marks_since) = (follow::since(&state, at(now)), follow::marks_since(&state, at(now)));
         let of_windows = |entry: &&Entry| {
-            matches!(entry.subject.kind, Kind::Segment | Kind::Title | Kind::Status)
-                && since.is_none_or(|since| entry.time >= since)
+            let since = match entry.subject.kind {
+                Kind::Segment => since,
+                Kind::Title | Kind::Status => marks_since,
+                _ => return false,
+            };
+            since.is_none_or(|since| entry.time >= since)
         };
         let read: Vec<_> = self.entries.iter().filter(of_windows).collect();
         for entry in &read {

@@ -1,8 +1,11 @@
 //! What playlists tell of titles and interruptions.
 
+use castlog_log::{Entry, Kind};
 use castlog_playlist::check::{self, DateRange};
+use chrono::TimeDelta;
 
 use super::{RENDITIONS, Scene, State, at, empty, fold};
+use crate::follow;
 
 fn told(scene: &Scene, state: &State, now: i64) -> Vec<DateRange> {
     let of = |rendition| {
@@ -113,4 +116,52 @@ fn what_is_over_is_told_nothing_more_and_a_flood_is_bounded() {
     assert_eq!(state.marked(), 1);
     state.expire(at(100_000));
     assert_eq!(state.marked(), 0);
+}
+
+/// A broadcast whose encoder is away from second 82 on, for so many, and then back for ten.
+fn away(scene: &mut Scene, gone: i64) -> Vec<Entry> {
+    let mut log = scene.opening();
+    log.extend(scene.segments(0..40, 0));
+    log.extend([scene.interrupted(82), scene.resumed(82 + gone)]);
+    for mut entry in scene.segments(40..45, 1) {
+        entry.time += TimeDelta::seconds(gone);
+        log.push(entry);
+    }
+    log
+}
+
+#[test]
+fn a_window_reaches_back_across_the_longest_interruption() {
+    for gone in [10, 400, 3500] {
+        let mut scene = Scene::new();
+        let log = away(&mut scene, gone);
+        let now = at(95 + gone);
+        let whole = fold(&log, now);
+        // What an edge reads that starts now: the newest of each kind, what happened, and segments.
+        let (marks, segments): (Vec<&Entry>, Vec<&Entry>) = log
+            .iter()
+            .filter(|entry| matches!(entry.subject.kind, Kind::Status | Kind::Segment))
+            .partition(|entry| entry.subject.kind == Kind::Status);
+        let mut late = fold([&log[0], &log[2], marks[marks.len() - 1]], now);
+        let marks_since = follow::marks_since(&late, now).unwrap();
+        for entry in marks.into_iter().filter(|entry| entry.time >= marks_since) {
+            late.apply(entry, now);
+        }
+        let since = follow::since(&late, now).unwrap();
+        let earlier = follow::earlier(&late, now);
+        // A window of a minute and three more, of which 13 s are after the interruption.
+        let began = at(82 - (60 + 180 - 13));
+        let expected = (began < since).then_some((scene.broadcast, began));
+        assert_eq!(earlier, Vec::from_iter(expected), "away for {gone} s");
+        assert_eq!(earlier.is_empty(), gone == 10);
+        let from = earlier.first().map_or(since, |(_, from)| *from);
+        for entry in segments.into_iter().filter(|entry| entry.time >= from) {
+            late.apply(entry, now);
+        }
+        for rendition in RENDITIONS {
+            let shown = scene.media(&late, rendition, now);
+            assert_eq!(shown, scene.media(&whole, rendition, now), "away for {gone} s");
+            assert_eq!(check::read_media(&shown).0.segments.len(), 30);
+        }
+    }
 }

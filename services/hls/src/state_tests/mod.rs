@@ -5,6 +5,7 @@ mod long;
 mod marks;
 mod orders;
 mod parts;
+mod recorded;
 mod scene;
 mod target;
 
@@ -112,8 +113,11 @@ fn what_is_not_there_has_its_reason() {
         event: Some(pb::registration::Event::Deleted(Default::default())),
     };
     state.apply(&scene.entry(at(3), deleted), at(3));
-    assert_eq!(state.multivariant(id, at(3)), Err(Absent::NotLive));
-    assert_eq!(state.access(id), Err(Absent::NotLive));
+    assert_eq!(state.multivariant(id, at(3)), Err(Absent::Deleted));
+    assert_eq!(state.access(id), Err(Absent::Deleted));
+    // It is not open to everybody because it was private.
+    state.apply(&scene.options(pb::Visibility::Private, 0), at(3));
+    assert_eq!(state.access(id), Err(Absent::Deleted));
 }
 
 #[test]
@@ -266,8 +270,15 @@ fn the_next_session_does_not_show_in_the_playlist_of_the_one_before() {
         state.media(scene.broadcast, Some(scene.session), "audio", at(41)),
         Err(Absent::NotLive)
     );
+    assert!(state.shows(scene.broadcast, first, at(41)));
     state.apply(&scene.started(41), at(41));
     state.apply(&scene.produced(), at(41));
+    let shown = [first, scene.session].map(|session| state.shows(scene.broadcast, session, at(41)));
+    assert_eq!(
+        shown,
+        [false, true],
+        "who watches the first one is no viewer of the second"
+    );
     let second = scene.media(&state, "audio", at(41));
     assert_eq!(check::read_media(&second).0.media_sequence, Some(0));
     let old = state

@@ -11,7 +11,7 @@ use super::{RENDITIONS, Scene, at, empty, scene::PARTS};
 use crate::{
     key::{File, MediaKey},
     live::{Piecewise, Reach},
-    state::{Outcome, State},
+    state::{Absent, Outcome, State},
 };
 
 /// What an edge reads.
@@ -263,6 +263,29 @@ fn viewers_may_ask_for_what_is_near() {
     state.apply(&stored, at(100));
     assert_eq!(told(&state, (10, None)), Reach::Told);
     assert_eq!(told(&state, (10, Some(8))), Reach::Awaited);
+}
+
+#[test]
+fn nobody_waits_for_a_rendition_that_has_left_the_ladder() {
+    let mut scene = Scene::new();
+    let mut state = fold(&live(&mut scene));
+    let next = key(&scene, "480p", 10, 0, 3);
+    let told = |state: &State, to| state.told(scene.broadcast, scene.session, "480p", to);
+    assert_eq!(told(&state, (10, Some(3))), Reach::Awaited);
+    assert_eq!(state.part(scene.broadcast, &next, at(100)), Ok(Piecewise::Awaited));
+    let mut later = Scene {
+        sequence: scene.sequence,
+        ..Scene::new()
+    };
+    state.apply(&later.producing(&["source", "audio"]), at(100));
+    for to in [(10, None), (10, Some(3)), (12, None)] {
+        assert_eq!(told(&state, to), Reach::Told, "{to:?}");
+    }
+    let shown = state.media(scene.broadcast, None, "480p", at(100));
+    assert_eq!(shown, Err(Absent::NoRendition));
+    assert_eq!(state.part(scene.broadcast, &next, at(100)), Ok(Piecewise::Absent));
+    let others = state.told(scene.broadcast, scene.session, "source", (10, None));
+    assert_eq!(others, Reach::Awaited);
 }
 
 #[test]

@@ -162,6 +162,23 @@ impl Scene {
         )
     }
 
+    /// The same with another ladder; what the first one lacks is like its source.
+    pub(super) fn producing(&mut self, names: &[&str]) -> Entry {
+        let mut entry = self.produced();
+        if let Event::Metadata(pb::Metadata {
+            event: Some(pb::metadata::Event::Produced(produced)),
+        }) = &mut entry.event
+        {
+            let known = std::mem::take(&mut produced.renditions);
+            let of = |name: &&str| pb::Rendition {
+                name: (*name).to_owned(),
+                ..known.iter().find(|r| r.name == **name).unwrap_or(&known[0]).clone()
+            };
+            produced.renditions = names.iter().map(of).collect();
+        }
+        entry
+    }
+
     pub(super) fn segment(&mut self, rendition: &str, n: u64, discontinuity: u64) -> Entry {
         let folder = format!("{}/{}/{rendition}", self.broadcast, self.session);
         let start = 2 * i64::try_from(n).unwrap();

@@ -245,6 +245,12 @@ impl Show {
         }
     }
 
+    pub(crate) fn deleted(&self) -> pb::Registration {
+        pb::Registration {
+            event: Some(pb::registration::Event::Deleted(Default::default())),
+        }
+    }
+
     pub(crate) fn options(&self, visibility: pb::Visibility) -> pb::Options {
         self.options_of(visibility, false)
     }
