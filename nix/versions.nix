@@ -4,7 +4,8 @@
 {
   # Cargo.toml's rust-version.
   rustc = "1.92";
-  # Atomic batches. The tests of the log pass with 2.12 and 2.14 too.
+  # Atomic batches, with entry ids in them from 2.12.1 on. The tests of the log pass with
+  # 2.12 and 2.14 too.
   nats-server = "2.12";
   # What the tests run with; older ones are not tried.
   meilisearch = "1.21";

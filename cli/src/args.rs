@@ -161,10 +161,10 @@ pub(crate) struct Status {
     /// Prints one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Exits 1 when something is stuck: a stream or consumer is missing, an entry waits too long, or there are dead letters.
+    /// Exits 1 when something is stuck: a stream or consumer is missing, an entry waits too long, a broadcast gets no segments, or there are dead letters.
     #[arg(long)]
     pub(crate) check: bool,
-    /// Seconds that an entry may wait before its consumer counts as stuck.
+    /// Seconds that an entry may wait, or a broadcast on the air be without a new segment, before it counts as stuck.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub(crate) max_age_s: u64,
 }

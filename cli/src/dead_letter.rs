@@ -5,7 +5,7 @@ use std::{io::IsTerminal as _, process::ExitCode};
 use anyhow::{Context as _, bail};
 use castlog_log::{
     Log,
-    dead_letter::{self, Attempt, Deed, Filter, Letter, Outcome},
+    dead_letter::{self, Attempt, Deed, Filter, Letter, LetterError, Outcome},
     decode_json,
 };
 use serde_json::{Value, json};
@@ -134,6 +134,23 @@ async fn chosen(log: &Log, which: &WhichLetters) -> anyhow::Result<Vec<u64>> {
     Ok(letters.iter().map(|letter| letter.id).collect())
 }
 
+/// A letter that is meant; `None` when somebody else has removed it since all were listed.
+async fn meant(log: &Log, which: &WhichLetters, id: u64) -> anyhow::Result<Option<Letter>> {
+    match dead_letter::get(log, id).await {
+        Err(LetterError::Missing(_)) if which.all => Ok(None),
+        // A wrong number is told instead of passing for a removed letter.
+        found => Ok(Some(found?)),
+    }
+}
+
+/// How many of the letters somebody else has removed, at the end of a summary.
+fn and_gone(gone: usize) -> String {
+    match gone {
+        0 => String::new(),
+        _ => format!(", {gone} gone: somebody else has removed them"),
+    }
+}
+
 /// What is put on record of who runs this.
 fn operator() -> String {
     let user = ["USER", "LOGNAME"]
@@ -143,20 +160,25 @@ fn operator() -> String {
 }
 
 async fn redrive(log: &Log, which: &WhichLetters) -> anyhow::Result<ExitCode> {
-    let mut failed = 0_usize;
-    let ids = chosen(log, which).await?;
-    for id in &ids {
-        let letter = dead_letter::get(log, *id).await?;
+    let (mut applied, mut kept, mut gone) = (0_usize, 0_usize, 0_usize);
+    for id in chosen(log, which).await? {
+        let Some(letter) = meant(log, which, id).await? else {
+            gone += 1;
+            continue;
+        };
         match dead_letter::redrive(log, &letter, &operator()).await {
-            Ok(()) => println!("{id}: applied by {}", letter.consumer),
+            Ok(()) => {
+                applied += 1;
+                println!("{id}: applied by {}", letter.consumer);
+            }
             Err(error) => {
-                failed += 1;
+                kept += 1;
                 println!("{id}: kept: {error}");
             }
         }
     }
-    println!("{} applied, {failed} kept", ids.len() - failed);
-    Ok(if failed == 0 {
+    println!("{applied} applied, {kept} kept{}", and_gone(gone));
+    Ok(if kept == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -182,11 +204,18 @@ async fn discard(log: &Log, args: &Discard) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     }
-    for id in &ids {
-        // A wrong number is told instead of passing for a removed letter.
-        let letter = dead_letter::get(log, *id).await?;
+    let (mut removed, mut gone) = (0_usize, 0_usize);
+    for id in ids {
+        let Some(letter) = meant(log, &args.which, id).await? else {
+            gone += 1;
+            continue;
+        };
         dead_letter::discard(log, &letter, &operator()).await?;
+        removed += 1;
         println!("{id}: removed");
+    }
+    if gone > 0 {
+        println!("{removed} removed{}", and_gone(gone));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -246,4 +275,26 @@ fn attempt_json(attempt: &Attempt) -> Value {
         "consumer": attempt.consumer,
         "result": attempt.outcome,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use castlog_testkit::{NatsOptions, TestLog};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn of_all_letters_one_that_is_gone_stops_nothing_and_a_wrong_number_is_told() -> anyhow::Result<()> {
+        let test = TestLog::start(NatsOptions::default().lazy_sync()).await?;
+        let which = |all| WhichLetters {
+            ids: Vec::new(),
+            all,
+            consumer: None,
+            stream: None,
+        };
+        assert!(meant(&test.log, &which(true), 7).await?.is_none());
+        assert!(meant(&test.log, &which(false), 7).await.is_err());
+        assert_eq!(and_gone(2), ", 2 gone: somebody else has removed them");
+        Ok(())
+    }
 }

@@ -26,6 +26,7 @@ use crate::args::{Cli, Command};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    spare_huge_pages();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -52,6 +53,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Keeps the kernel from backing the process with huge pages. What the allocator gives
+/// back between small pieces would be filled up with zeroes again, and be resident: a
+/// pipeline whose encoders drop and come back grew by 3 MiB a minute.
+fn spare_huge_pages() {
+    // A kernel that knows of none needs no word.
+    #[cfg(target_os = "linux")]
+    nix::sys::prctl::set_thp_disable(true).ok();
 }
 
 fn usage() -> ExitCode {

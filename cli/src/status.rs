@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, process::ExitCode};
 
 use castlog_live_info::{Newest, Outbox};
 use castlog_log::{
-    BroadcastId, ConsumerStatus, Event, Kind, Log, StreamStatus, dead_letter,
+    BroadcastId, ConsumerStatus, Entry, Event, Kind, Log, StreamStatus, Subject, dead_letter,
     lease::{self, Standing},
-    pb::metadata,
+    pb::{metadata, status},
     provision, session,
 };
 use chrono::{DateTime, Utc};
@@ -75,20 +75,29 @@ struct Archived {
 struct Jobs {
     /// Those that a pipeline has taken.
     running: usize,
+    /// Of these, those whose encoders are there, with the time of the newest segment, or
+    /// since when there could have been one. A dead pipeline shows here only: its job
+    /// counts as taken, and nobody says that it is not done.
+    on_air: BTreeMap<BroadcastId, DateTime<Utc>>,
     /// Those that none has, with the time when their encoders came.
     waiting: Vec<(BroadcastId, DateTime<Utc>)>,
 }
 
 impl Jobs {
-    async fn look(config: &Config) -> anyhow::Result<Self> {
+    async fn look(config: &Config, log: &Log) -> anyhow::Result<Self> {
         let live = castlog_live_info::Reader::new(&config.live_info.redis)?;
-        Ok(Self::of(live.live(MAX_JOBS).await?))
+        let mut jobs = Self::of(live.live(MAX_JOBS).await?);
+        for entry in log.newest(&jobs.told_by()).await?.into_iter().flatten() {
+            jobs.hear(&entry);
+        }
+        Ok(jobs)
     }
 
     fn of(live: Vec<(BroadcastId, Newest)>) -> Self {
         let mut jobs = Self::default();
         for (broadcast, newest) in live {
-            let Some((session, since)) = newest.get(&Kind::Status).and_then(|(event, _)| open(event)) else {
+            let status = newest.get(&Kind::Status).map(|(event, _)| event);
+            let Some((session, since)) = status.and_then(open) else {
                 continue;
             };
             let taken = match newest.get(&Kind::Metadata) {
@@ -98,14 +107,45 @@ impl Jobs {
                 ),
                 _ => false,
             };
-            match taken {
-                true => jobs.running += 1,
-                false => jobs.waiting.push((broadcast, since)),
+            if !taken {
+                jobs.waiting.push((broadcast, since));
+                continue;
+            }
+            jobs.running += 1;
+            if status.is_some_and(is_on_air) {
+                jobs.on_air.insert(broadcast, since);
             }
         }
         jobs.waiting.sort_unstable_by_key(|(_, since)| *since);
         jobs
     }
+
+    /// Where the log tells how those on the air are.
+    fn told_by(&self) -> Vec<Subject> {
+        let of = |broadcast: &BroadcastId| [Kind::Status, Kind::Segment].map(|kind| kind.of(*broadcast));
+        self.on_air.keys().flat_map(of).collect()
+    }
+
+    /// Takes in what the log tells of one on the air: a segment, or what its encoder does.
+    fn hear(&mut self, entry: &Entry) {
+        let Some(broadcast) = entry.subject.broadcast else {
+            return;
+        };
+        if entry.subject.kind == Kind::Status && !is_on_air(&entry.event) {
+            // LiveInfo has not heard of that yet.
+            self.on_air.remove(&broadcast);
+        } else if let Some(since) = self.on_air.get_mut(&broadcast) {
+            // After an interruption the segments begin anew.
+            *since = entry.time.max(*since);
+        }
+    }
+}
+
+/// Whether the encoder is there by a status.
+fn is_on_air(event: &Event) -> bool {
+    use status::Event::{Resumed, Started};
+    let Event::Status(said) = event else { return false };
+    matches!(said.event, Some(Started(_) | Resumed(_)))
 }
 
 /// The session that a status leaves open, and since when it is.
@@ -143,7 +183,7 @@ impl Picture {
             Ok(outbox) => picture.outbox = Some(outbox),
             Err(error) => picture.problems.push(format!("change feed: {error:#}")),
         }
-        match Jobs::look(config).await {
+        match Jobs::look(config, log).await {
             Ok(jobs) => picture.jobs = Some(jobs),
             Err(error) => picture.problems.push(format!("jobs: {error:#}")),
         }
@@ -230,8 +270,17 @@ impl Picture {
                 )
             })
         });
-        let late: Vec<String> = late.collect();
-        self.problems.extend(late);
+        let silent = self.on_air().filter_map(|(broadcast, since)| {
+            let age = self.age(*since);
+            (age > max_age_s).then(|| {
+                format!(
+                    "broadcast {broadcast} is on the air and has had no segment for {age} s, which is over \
+                     {max_age_s} s: see the log of its pipeline, or start another one"
+                )
+            })
+        });
+        let stuck: Vec<String> = late.chain(silent).collect();
+        self.problems.extend(stuck);
         let letters = self.letters();
         if letters > 0 {
             self.problems
@@ -241,6 +290,15 @@ impl Picture {
 
     fn waiting(&self) -> &[(BroadcastId, DateTime<Utc>)] {
         self.jobs.as_ref().map_or(&[], |jobs| &jobs.waiting)
+    }
+
+    fn on_air(&self) -> impl Iterator<Item = (&BroadcastId, &DateTime<Utc>)> {
+        self.jobs.iter().flat_map(|jobs| &jobs.on_air)
+    }
+
+    /// The longest that one on the air has been without a segment, in seconds.
+    fn silence(&self) -> Option<u64> {
+        self.on_air().map(|(_, since)| self.age(*since)).max()
     }
 
     fn letters(&self) -> usize {
@@ -314,7 +372,11 @@ impl Picture {
                 .waiting
                 .iter()
                 .map(|(broadcast, since)| json!({ "broadcast": broadcast.to_string(), "waits_s": self.age(*since) }));
-            json!({ "running": jobs.running, "waiting": waiting.collect::<Vec<_>>() })
+            json!({
+                "running": jobs.running,
+                "longest_without_segment_s": self.silence(),
+                "waiting": waiting.collect::<Vec<_>>(),
+            })
         });
         json!({
             "streams": streams.collect::<Vec<_>>(),
@@ -389,7 +451,11 @@ impl Picture {
             println!("changes that wait for the change feed: {}", outbox.waiting);
         }
         if let Some(jobs) = &self.jobs {
-            println!("jobs: {} waiting, {} running", jobs.waiting.len(), jobs.running);
+            let segments = self.silence().map_or_else(String::new, |age| {
+                format!(", none on the air without a segment for more than {age} s")
+            });
+            let (waiting, running) = (jobs.waiting.len(), jobs.running);
+            println!("jobs: {waiting} waiting, {running} running{segments}");
             for (broadcast, since) in &jobs.waiting {
                 println!("  {broadcast} has waited for a pipeline for {} s", self.age(*since));
             }
@@ -403,10 +469,7 @@ impl Picture {
 
 #[cfg(test)]
 mod tests {
-    use castlog_log::{
-        Backlog,
-        pb::{self, status},
-    };
+    use castlog_log::{Backlog, Position, pb};
     use chrono::TimeDelta;
 
     use super::*;
@@ -465,6 +528,79 @@ mod tests {
         assert_eq!(counts(vec![status_of(ended), produced(&ours)]), (0, 0));
     }
 
+    fn entry(broadcast: BroadcastId, event: impl Into<Event>, time: DateTime<Utc>) -> Entry {
+        let event = event.into();
+        Entry {
+            id: "e".to_owned(),
+            source: "castlog/test".to_owned(),
+            time,
+            subject: event.kind().of(broadcast),
+            event,
+            position: Position {
+                stream: "S".to_owned(),
+                sequence: 9,
+            },
+            traceparent: None,
+            payload: Default::default(),
+        }
+    }
+
+    #[test]
+    fn a_session_on_the_air_is_as_old_as_its_newest_segment() {
+        let id = BroadcastId::generate();
+        let session_id = castlog_log::SessionId::generate().to_string();
+        let start = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let at = |second| start + TimeDelta::seconds(second);
+        let session = Some(status::Session {
+            session_id: session_id.clone(),
+            started_at: Some(start.into()),
+            ..Default::default()
+        });
+        let status_of = |event| pb::Status { event: Some(event) };
+        let started = status_of(status::Event::Started(status::Started {
+            session: session.clone(),
+        }));
+        let resumed = status_of(status::Event::Resumed(status::Resumed {
+            session: session.clone(),
+        }));
+        let interrupted = status_of(status::Event::Interrupted(status::Interrupted {
+            session,
+            ..Default::default()
+        }));
+        let produced = metadata::Event::Produced(metadata::Produced {
+            session_id,
+            ..Default::default()
+        });
+        let produced = pb::Metadata { event: Some(produced) };
+        let jobs = |status: &pb::Status| {
+            let newest: [(Kind, (Event, u64)); 2] = [
+                (Kind::Status, (status.clone().into(), 7)),
+                (Kind::Metadata, (produced.clone().into(), 8)),
+            ];
+            Jobs::of(vec![(id, newest.into_iter().collect())])
+        };
+        let since = |jobs: &Jobs| jobs.on_air.get(&id).copied();
+
+        let mut taken = jobs(&started);
+        assert_eq!((taken.running, since(&taken)), (1, Some(start)));
+        assert_eq!(taken.told_by(), [Kind::Status.of(id), Kind::Segment.of(id)]);
+        // A segment of the session before, and the newest of this one.
+        for (second, newest) in [(-9, 0), (40, 40)] {
+            taken.hear(&entry(id, pb::Segment::default(), at(second)));
+            assert_eq!(since(&taken), Some(at(newest)));
+        }
+        taken.hear(&entry(id, resumed, at(90)));
+        assert_eq!(since(&taken), Some(at(90)));
+        // Of another broadcast.
+        taken.hear(&entry(BroadcastId::generate(), pb::Segment::default(), at(99)));
+        assert_eq!(since(&taken), Some(at(90)));
+        // Nothing is to come while the encoder is away, whoever says so.
+        taken.hear(&entry(id, interrupted.clone(), at(100)));
+        assert_eq!(since(&taken), None);
+        let away = jobs(&interrupted);
+        assert_eq!((away.running, since(&away)), (1, None));
+    }
+
     #[test]
     fn what_is_stuck_is_told() {
         let now = Utc::now();
@@ -501,14 +637,24 @@ mod tests {
         let waiting = |age| Jobs {
             running: 3,
             waiting: vec![(BroadcastId::generate(), now - TimeDelta::seconds(age))],
+            ..Jobs::default()
+        };
+        // A pipeline has taken it, and is dead.
+        let silent = |age| Jobs {
+            running: 3,
+            on_air: BTreeMap::from([(BroadcastId::generate(), now - TimeDelta::seconds(age))]),
+            ..Jobs::default()
         };
         (picture.dead, picture.consumers) = (BTreeMap::new(), Vec::new());
-        for (age, problems) in [(60, 0), (61, 1)] {
+        for (jobs, problems) in [(waiting(60), 0), (waiting(61), 1), (silent(60), 0), (silent(61), 1)] {
             picture.problems.clear();
-            picture.jobs = Some(waiting(age));
+            picture.jobs = Some(jobs);
             picture.judge(&[], 60, 300);
             assert_eq!(picture.problems.len(), problems, "{:?}", picture.problems);
         }
+        let told = "is on the air and has had no segment for 61 s, which is over 60 s: ";
+        assert!(picture.problems[0].contains(told), "{:?}", picture.problems);
+        assert_eq!(picture.silence(), Some(61));
         picture.jobs = None;
 
         // The archive is late by intent.

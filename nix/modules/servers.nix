@@ -96,7 +96,8 @@ in
         inherit (cfg.redis) port;
         requirePassFile = credentials.files.redis-password;
         appendOnly = true;
-        appendFsync = "everysec";
+        # Without `always` what LiveInfo has acknowledged can be lost with the machine's power.
+        appendFsync = "always";
         settings.maxmemory-policy = "noeviction";
       };
     };

@@ -27,8 +27,9 @@ const MARKER: &str = "castlog-data";
 const LOCK: &str = "lock";
 /// Room that the log, media and indexes of a short session need at least.
 const MIN_FREE: u64 = 1 << 30;
-/// How long `down` waits: the services' grace, then that of three servers.
-const DOWN: Duration = Duration::from_secs(75);
+/// How long `down` waits: the services' grace, then that of three servers, and one more
+/// for all else.
+const DOWN: Duration = process::GRACE.saturating_mul(5);
 
 /// A data folder that this process has for itself.
 pub(super) struct Folder {

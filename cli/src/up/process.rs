@@ -33,8 +33,9 @@ const MAX_DELAY: Duration = Duration::from_secs(10);
 const HEALTHY: Duration = Duration::from_secs(30);
 /// Output of a process beyond this is put aside at its next start; one older file is kept.
 const MAX_LOG: u64 = 16 << 20;
-/// How long a process may take to finish before it is killed.
-const GRACE: Duration = Duration::from_secs(15);
+/// How long a process may take to finish before it is killed: more than the 25 s that
+/// services take at most.
+pub(super) const GRACE: Duration = Duration::from_secs(30);
 /// How long a process of an earlier supervisor may take to end.
 const STALE_GRACE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(50);
@@ -114,13 +115,23 @@ impl Program {
                 None => command.env_remove(key),
             };
         }
-        let child = command
+        let mut child = command
             .spawn()
             .with_context(|| format!("cannot start {}", self.path.display()))?;
-        if let Some(pid) = child.id() {
-            write_private(&self.pid, &format!("{pid}\n{}\n", identity(pid).unwrap_or_default()))?;
+        if let Err(error) = self.note(&child) {
+            // Nobody would know of it: neither this supervisor nor the next one.
+            if let Err(error) = child.start_kill() {
+                tracing::error!(name = self.name, error = %error, "process cannot be killed");
+            }
+            return Err(error);
         }
         Ok(child)
+    }
+
+    /// Keeps the id of a process, by which a later supervisor finds it.
+    fn note(&self, child: &Child) -> anyhow::Result<()> {
+        let Some(pid) = child.id() else { return Ok(()) };
+        write_private(&self.pid, &format!("{pid}\n{}\n", identity(pid).unwrap_or_default()))
     }
 
     fn last_output(&self) -> String {
@@ -373,6 +384,18 @@ mod tests {
         assert!(error.to_string().contains("sleeper ended while it started"), "{error}");
         process.stop().await;
         assert!(!folder.run().join("sleeper.pid").exists());
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_noted_down_does_not_run() {
+        let (_dir, folder) = folder();
+        // Nothing can be written in the place of a folder.
+        std::fs::create_dir(folder.run().join("sleeper.pid")).unwrap();
+        let program = sleeper(&folder, "sleep 0.5; echo still here");
+        assert!(program.spawn().is_err());
+        // Longer than it would take to say so.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(std::fs::read_to_string(folder.logs().join("sleeper.log")).unwrap(), "");
     }
 
     #[tokio::test]

@@ -176,13 +176,15 @@ pub(super) fn redis(
 ) -> anyhow::Result<Program> {
     let home = folder.path().join("redis");
     let file = home.join("redis.conf");
+    // Without `always` an entry that LiveInfo has acknowledged can be missing from its
+    // view, and its change from the feed, after the machine has lost its power.
     let text = format!(
         "bind 127.0.0.1\n\
          port {port}\n\
          dir {home}\n\
          requirepass {password}\n\
          appendonly yes\n\
-         appendfsync everysec\n\
+         appendfsync always\n\
          maxmemory-policy noeviction\n\
          daemonize no\n",
         port = config.up.redis_port,

@@ -8,6 +8,7 @@ use async_nats::jetstream::{
     consumer::{PullConsumer, pull},
 };
 use futures::{FutureExt, StreamExt};
+use tokio::time::timeout;
 
 use crate::{Entry, Log, Position, Undecodable};
 
@@ -133,6 +134,10 @@ const PULL_EXPIRES: Duration = Duration::from_secs(10);
 const PULL_HEARTBEAT: Duration = Duration::from_secs(3);
 /// Wait before a consumer is bound again.
 const REBIND_DELAY: Duration = Duration::from_millis(250);
+/// A consumer that is closed has been handed all that was on its way when nothing has
+/// come for so long, and the longest that this is waited for.
+const QUIET: Duration = Duration::from_millis(100);
+const CLOSE: Duration = Duration::from_secs(2);
 
 impl Log {
     /// Binds to a durable consumer that exists. At most `prefetch` entries wait
@@ -228,6 +233,34 @@ impl Durable {
             batch.extend(self.read(message));
         }
         Ok(batch)
+    }
+
+    /// Takes nothing more, and returns what this process was handed and has not yielded:
+    /// to be given back with [`Delivery::nak`], or else it comes again after the ack wait.
+    /// Takes 100 ms when nothing comes any more, and 2 s at most.
+    ///
+    /// Reading asks the server for more, so behind a backlog these may be as many as the
+    /// consumer's `max_ack_pending`.
+    pub async fn close(mut self) -> Vec<Delivery> {
+        let Some(mut messages) = self.messages.take() else {
+            return Vec::new();
+        };
+        let mut handed = Vec::new();
+        let rest = async {
+            while let Ok(Some(Ok(message))) = timeout(QUIET, messages.next()).await {
+                handed.push(message);
+            }
+        };
+        if timeout(CLOSE, rest).await.is_err() {
+            tracing::debug!(
+                stream = self.stream,
+                consumer = self.consumer,
+                "some of what is on its way comes again after the ack wait"
+            );
+        }
+        // Before anything is given back, which would come here again.
+        drop(messages);
+        handed.into_iter().filter_map(|message| self.read(message)).collect()
     }
 
     fn read(&self, message: jetstream::Message) -> Option<Delivery> {

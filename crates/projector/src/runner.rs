@@ -35,6 +35,9 @@ const WAITING_BATCHES: usize = 1;
 /// Between two looks at how far the consumers are, for the metrics.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How long the log may take to hear of what is given back at the end.
+const GIVE_BACK: Duration = Duration::from_secs(2);
+
 /// Wait before the redrives are listened to again.
 const LISTEN_DELAY: Duration = Duration::from_secs(1);
 
@@ -44,7 +47,9 @@ enum Work {
     Redrive(Box<Redrive>),
 }
 
-/// Runs a projection on the durable consumers of its name until the shutdown.
+/// Runs a projection on the durable consumers of its name until the shutdown. It
+/// finishes the batch that it is at then, and gives back what waits behind it, which
+/// another instance gets at once.
 ///
 /// # Errors
 /// A task of the runner panicked. Faults of the log or the view do not end it.
@@ -82,12 +87,16 @@ pub async fn run<P: Projection>(
     );
     let (log, done) = (log.clone(), shutdown.clone());
     tasks.spawn("apply", async move {
+        let mut left = Vec::new();
         while let Some(work) = work.recv().await {
             match work {
-                Work::Batch(batch) => apply(&log, name, &mut projection, batch, &oldest, &done).await,
+                Work::Batch(batch) if done.is_cancelled() => left.extend(batch),
+                Work::Batch(batch) => left.extend(apply(&log, name, &mut projection, batch, &oldest, &done).await),
                 Work::Redrive(redrive) => apply_again(name, &mut projection, *redrive).await,
             }
         }
+        // By now no fetch asks for more, so that nothing comes back to this instance.
+        give_back(&log, name, &left).await;
         Ok(())
     });
     tasks.wait().await
@@ -100,20 +109,29 @@ async fn fetch(
     shutdown: Shutdown,
     health: Health,
 ) -> anyhow::Result<()> {
+    let mut batch = Vec::new();
     loop {
-        let batch = tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            batch = gather(&mut durable, options, &health) => batch,
-        };
-        if sender.send(Work::Batch(batch)).await.is_err() {
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            () = gather(&mut durable, &mut batch, options, &health) => {}
+        }
+        let gathered = std::mem::take(&mut batch);
+        if sender.send(Work::Batch(gathered)).await.is_err() {
             return Ok(());
         }
     }
+    batch.extend(durable.close().await);
+    // Whoever applies gives it back when every fetch has ended; if that has failed, it
+    // comes again after the ack wait.
+    sender.send(Work::Batch(batch)).await.ok();
+    Ok(())
 }
 
-/// The next batch, with what comes in its linger.
-async fn gather(durable: &mut Durable, options: Options, health: &Health) -> Vec<Delivery> {
-    let mut batch = ready_when_bound(durable, options.batch, health).await;
+/// Fills an empty `batch` with the next entries, and with what comes in its linger. Cut
+/// off, it leaves there what it has.
+async fn gather(durable: &mut Durable, batch: &mut Vec<Delivery>, options: Options, health: &Health) {
+    let first = ready_when_bound(durable, options.batch, health).await;
+    batch.extend(first);
     let end = tokio::time::sleep(options.linger);
     tokio::pin!(end);
     while !options.linger.is_zero() && batch.len() < options.batch {
@@ -122,7 +140,25 @@ async fn gather(durable: &mut Durable, options: Options, health: &Health) -> Vec
             more = ready_when_bound(durable, options.batch - batch.len(), health) => batch.extend(more),
         }
     }
-    batch
+}
+
+/// Hands back what was not applied, so that it comes again without the ack wait, and
+/// sends what was acknowledged on its way.
+async fn give_back(log: &Log, consumer: &'static str, left: &[Delivery]) {
+    let told = async {
+        for delivery in left {
+            delivery.nak(Duration::ZERO).await?;
+        }
+        // Acknowledgements are on their way only when the connection is flushed.
+        log.jetstream().client().flush().await?;
+        anyhow::Ok(())
+    };
+    let entries = left.len();
+    match tokio::time::timeout(GIVE_BACK, told).await {
+        Ok(Ok(())) => tracing::debug!(consumer, entries, "given back"),
+        Ok(Err(error)) => tracing::warn!(consumer, entries, error = %error, "entries come again after the ack wait"),
+        Err(_) => tracing::warn!(consumer, entries, "entries come again after the ack wait"),
+    }
 }
 
 async fn ready_when_bound(durable: &mut Durable, limit: usize, health: &Health) -> Vec<Delivery> {
@@ -241,8 +277,8 @@ fn durable(consumer: &'static str, stream: &str) -> counts::Durable {
     }
 }
 
-/// Applies one batch, however often it takes; gives up only for the shutdown,
-/// after which the entries come again.
+/// Applies one batch, however often it takes; gives up only for the shutdown, and then
+/// returns what was not applied.
 async fn apply<P: Projection>(
     log: &Log,
     consumer: &'static str,
@@ -250,7 +286,8 @@ async fn apply<P: Projection>(
     batch: Vec<Delivery>,
     oldest: &Oldest,
     shutdown: &Shutdown,
-) {
+) -> Vec<Delivery> {
+    let mut left = Vec::new();
     let mut readable = Vec::with_capacity(batch.len());
     let mut entries = Vec::with_capacity(batch.len());
     for delivery in batch {
@@ -311,14 +348,19 @@ async fn apply<P: Projection>(
                     ?delay,
                     "applying again"
                 );
-                tokio::select! {
-                    () = shutdown.cancelled() => break,
-                    () = with_progress(&readable, tokio::time::sleep(delay)) => {}
+                let is_over = tokio::select! {
+                    () = shutdown.cancelled() => true,
+                    () = with_progress(&readable, tokio::time::sleep(delay)) => false,
+                };
+                if is_over {
+                    left = readable;
+                    break;
                 }
             }
         }
     }
     oldest.set(&[]);
+    left
 }
 
 /// Shows the numbers of a consumer from the start: a rate needs a zero to begin with.

@@ -257,6 +257,27 @@ async fn a_rebuild_adds_what_is_missing_and_nothing_else() -> anyhow::Result<()>
     service.finish().await
 }
 
+#[tokio::test]
+async fn a_rebuild_fills_a_feed_that_was_left_out_of_a_restore() -> anyhow::Result<()> {
+    let log = TestLog::start(NatsOptions::default().lazy_sync()).await?;
+    let redis = RedisServer::start().await?;
+    let id = BroadcastId::generate();
+    for event in [title("one"), tags(&["lol"]), title("two")] {
+        log.publisher.publish(Draft::new(id, event)).await?;
+    }
+    // LiveInfo goes on where its consumer was in the backup, in an empty Redis.
+    let entries = entries(&log.log).await?;
+    LiveInfo::new(Store::new(&config(&redis).redis)?)
+        .apply(&entries[2..])
+        .await?;
+    rebuild(&config(&redis), &log.log, &Progress::none()).await?;
+    let changes = is_sound(&log.log, &redis).await?;
+    assert_eq!(changes.len(), 2, "the newest of each kind");
+    assert_eq!(changes[1].state().len(), 2, "the whole state");
+    assert_eq!(told(&log.log, &redis).await?, Vec::<String>::new());
+    Ok(())
+}
+
 async fn flush(redis: &RedisServer) -> anyhow::Result<()> {
     let mut redis = redis_connection(&redis.url()).await?;
     Ok(redis::cmd("FLUSHALL").query_async(&mut redis).await?)

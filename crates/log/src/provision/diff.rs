@@ -86,13 +86,16 @@ impl Difference {
     /// Whether making the server as wanted can lose entries of a stream, or lift
     /// what keeps them.
     pub(super) fn can_lose_entries(&self) -> bool {
+        let number = |value: &Option<Value>| value.as_ref().and_then(Value::as_i64);
         // 0 and -1 both mean without limit.
-        let limit = |value: &Option<Value>| {
-            let number = value.as_ref().and_then(Value::as_i64);
-            number.filter(|n| *n > 0).unwrap_or(i64::MAX)
-        };
+        let limit = |value: &Option<Value>| number(value).filter(|n| *n > 0).unwrap_or(i64::MAX);
         match self.key.as_str() {
             "max_age" | "max_bytes" | "max_msgs" | "max_msgs_per_subject" => limit(&self.wanted) < limit(&self.actual),
+            // The replica that stays may be one that is behind. A number that is not set is
+            // the server's to choose.
+            "num_replicas" => number(&self.wanted)
+                .zip(number(&self.actual))
+                .is_some_and(|(wanted, actual)| wanted < actual),
             "subjects" => {
                 let subjects = |value: &Option<Value>| value.as_ref().and_then(Value::as_array).cloned();
                 let kept = subjects(&self.wanted).unwrap_or_default();
@@ -167,6 +170,10 @@ mod tests {
             ("subjects", json!(["a", "b"]), json!(["a"]), true),
             ("subjects", json!(["a"]), json!(["b", "a"]), false),
             ("deny_delete", json!(true), json!(false), true),
+            ("num_replicas", json!(3), json!(1), true),
+            ("num_replicas", json!(1), json!(3), false),
+            // A consumer's 0 means as many as its stream has.
+            ("num_replicas", json!(3), json!(0), false),
             ("description", json!("a"), json!("b"), false),
         ] {
             let all = lines(&json!({ key: wanted }), &json!({ key: actual }));
