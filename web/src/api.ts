@@ -13,6 +13,7 @@ export type Metadata = Schemas["Metadata"];
 export type Options = Schemas["Options"];
 export type Hit = Schemas["Hit"];
 export type SearchAnswer = Schemas["Answer"];
+export type Session = Schemas["Session"];
 export type Ingest = Schemas["Ingest"];
 export type Created = Schemas["Created"];
 export type NewKey = Schemas["NewKey"];
@@ -184,8 +185,8 @@ export function ingest(signal?: AbortSignal): Promise<Ingest> {
   return answer(client.GET("/v1/ingest", signal ? { signal } : {}));
 }
 
-export async function signedIn({ signal }: Signal = {}): Promise<boolean> {
-  return (await answer(client.GET("/v1/session", signal ? { signal } : {}))).signed_in;
+export function session({ signal }: Signal = {}): Promise<Session> {
+  return answer(client.GET("/v1/session", signal ? { signal } : {}));
 }
 
 export async function signIn(token: string): Promise<void> {

@@ -121,6 +121,8 @@ export class Player {
   private over = false;
   private failures = 0;
   private lastMediaError = -Infinity;
+  /** Whether the viewer lets it play; nothing else may start it again once they paused. */
+  private lets = true;
   /** Height of the quality that is wanted, `listened`, or "auto". */
   private wanted = kept(qualityKey) ?? "auto";
   /** Playlist of the sound alone, where the stream has one beside its pictures. */
@@ -158,6 +160,8 @@ export class Player {
     });
     on("pause", () => {
       window.clearTimeout(this.stallTimer);
+      // By the button or a key of the keyboard's; at the end it pauses by itself.
+      if (!video.ended) this.lets = false;
       this.update({ paused: true });
     });
     on("ended", () => this.update({ phase: "finished" }));
@@ -227,8 +231,9 @@ export class Player {
   }
 
   toggle(): void {
-    if (this.video.paused) void this.play();
-    else this.video.pause();
+    if (!this.video.paused) return this.video.pause();
+    this.lets = true;
+    void this.play();
   }
 
   toggleMuted(): void {
@@ -254,12 +259,14 @@ export class Player {
   toLive(): void {
     const edge = this.view.recorded ? undefined : this.liveEdge();
     if (edge !== undefined) this.video.currentTime = edge;
+    this.lets = true;
     void this.play();
   }
 
   /** Called from a click, which is what the browser waits for. */
   unmute(): void {
     this.video.muted = false;
+    this.lets = true;
     void this.play();
   }
 
@@ -300,7 +307,7 @@ export class Player {
     window.__castlog = { hls, video: this.video };
 
     hls.on(Engine.Events.MANIFEST_PARSED, () => {
-      void this.play();
+      this.goOn();
       if (this.view.listening !== "no") return;
       // The choice of another day, and of before a rebuild.
       const height = Number(this.wanted);
@@ -324,6 +331,8 @@ export class Player {
     hls.on(Engine.Events.LEVEL_SWITCHED, (_, { level }) => this.update({ current: this.label(level) }));
     hls.on(Engine.Events.FRAG_BUFFERED, () => {
       this.failures = 0;
+      // Back after a failure, and still paused.
+      if (!this.lets) this.update({ phase: "playing" });
     });
     hls.on(Engine.Events.ERROR, (_, { fatal, type }) => {
       if (!fatal) return;
@@ -331,6 +340,8 @@ export class Player {
       if (type === Engine.ErrorTypes.MEDIA_ERROR && now - this.lastMediaError > mediaErrorWindowMs) {
         this.lastMediaError = now;
         hls.recoverMediaError();
+        // Detaching the element has paused it, without an event.
+        this.goOn();
         return;
       }
       this.retry();
@@ -412,7 +423,7 @@ export class Player {
     window.__castlog = { hls: null, video: this.video };
     this.video.addEventListener("error", () => this.retry(), { once: true, signal: this.listening.signal });
     this.video.src = this.url;
-    void this.play();
+    this.goOn();
   }
 
   private detach(): void {
@@ -441,6 +452,11 @@ export class Player {
   private stopRetrying(): void {
     window.clearTimeout(this.retryTimer);
     this.update({ phase: "finished" });
+  }
+
+  /** Plays what is there now, unless the viewer paused. */
+  private goOn(): void {
+    if (this.lets) void this.play();
   }
 
   private async play(): Promise<void> {

@@ -1703,6 +1703,8 @@ export interface operations {
                 from_seq?: number;
                 /** @description Begins with what was stored at this time or later, after RFC 3339 */
                 from_time?: string;
+                /** @description As the header `Last-Event-ID`, which counts where both are there */
+                last_event_id?: string;
             };
             header?: {
                 /** @description Goes on after this event; the default is what comes from now on */

@@ -54,6 +54,11 @@ export function wordsOf(text: string): string[] {
   return text.toLowerCase().split(/\s+/).filter((word) => word !== "");
 }
 
+/** Where to go on reading behind an event. */
+export function behind(url: string, id: string): string {
+  return id === "" ? url : `${url}${url.includes("?") ? "&" : "?"}last_event_id=${encodeURIComponent(id)}`;
+}
+
 export interface TailView {
   rows: LogRow[];
   /** Came while paused, and are not among the rows yet. */
@@ -65,6 +70,9 @@ export interface TailView {
 
 /** Shows at most this often, however fast entries come. */
 const showMs = 100;
+// Between attempts, each wait twice the one before.
+const firstRetryMs = 1000;
+const lastRetryMs = 30_000;
 
 export class Tail {
   private rows: LogRow[] = [];
@@ -73,19 +81,44 @@ export class Tail {
   private paused = false;
   private state: TailView["state"] = "connecting";
   private timer: number | undefined;
-  private readonly source: EventSource;
+  private source: EventSource;
+  /** Id of the newest event that came. */
+  private newest = "";
+  private failures = 0;
+  private retryTimer: number | undefined;
 
   constructor(
-    url: string,
-    kinds: readonly string[],
+    private readonly url: string,
+    private readonly kinds: readonly string[],
     private readonly onChange: (view: TailView) => void,
   ) {
-    this.source = new EventSource(url);
-    this.source.addEventListener("open", () => this.became("open"));
-    // The browser connects again by itself, behind the last event that it has.
-    this.source.addEventListener("error", () => this.became("lost"));
-    const take = (event: MessageEvent<string>) => this.take(rowOf(event.data));
-    for (const kind of [...kinds, "undecodable"]) this.source.addEventListener(kind, take);
+    this.source = this.connect();
+  }
+
+  private connect(): EventSource {
+    const source = new EventSource(behind(this.url, this.newest));
+    source.addEventListener("open", () => {
+      this.failures = 0;
+      this.became("open");
+    });
+    source.addEventListener("error", () => {
+      this.became("lost");
+      // After a lost connection the browser connects again by itself, after an answer that
+      // is no stream it never does.
+      if (source.readyState === EventSource.CLOSED) this.retry();
+    });
+    const take = (event: MessageEvent<string>) => {
+      this.newest = event.lastEventId;
+      this.take(rowOf(event.data));
+    };
+    for (const kind of [...this.kinds, "undecodable"]) source.addEventListener(kind, take);
+    return source;
+  }
+
+  private retry(): void {
+    const wait = Math.min(firstRetryMs * 2 ** this.failures, lastRetryMs);
+    this.failures += 1;
+    this.retryTimer = window.setTimeout(() => (this.source = this.connect()), wait);
   }
 
   pause(): void {
@@ -102,6 +135,7 @@ export class Tail {
 
   close(): void {
     window.clearTimeout(this.timer);
+    window.clearTimeout(this.retryTimer);
     this.source.close();
   }
 

@@ -162,16 +162,20 @@ impl Commands {
         }
     }
 
-    /// Sets title, tags or options.
-    pub(crate) async fn set(&self, id: BroadcastId, event: Event, conditions: &Conditions) -> Result<u64, Problem> {
-        self.registered(id).await?;
-        let kind = event.kind();
-        let change = conditions.change(id, kind.token(), &event.encode());
-        if let Some(change) = &change
-            && let Some(last) = self.log.last(kind, id).await?
-        {
-            match change.relation(&last.id) {
-                Relation::Same => return Ok(last.position.sequence),
+    /// The sequence of the entry that a request with the same `Idempotency-Key` has made,
+    /// however long ago: the server's own memory of ids is two minutes.
+    async fn made_before(
+        &self,
+        kind: Kind,
+        id: BroadcastId,
+        change: Option<&ChangeId>,
+    ) -> Result<Option<u64>, Problem> {
+        let Some(change) = change else {
+            return Ok(None);
+        };
+        for entry in self.log.history(kind.of(id)).await?.iter().rev() {
+            match change.relation(&entry.id) {
+                Relation::Same => return Ok(Some(entry.sequence())),
                 Relation::OtherBody => {
                     return Err(Problem::new(
                         Code::KeyReused,
@@ -180,6 +184,17 @@ impl Commands {
                 }
                 Relation::None => {}
             }
+        }
+        Ok(None)
+    }
+
+    /// Sets title, tags or options.
+    pub(crate) async fn set(&self, id: BroadcastId, event: Event, conditions: &Conditions) -> Result<u64, Problem> {
+        self.registered(id).await?;
+        let kind = event.kind();
+        let change = conditions.change(id, kind.token(), &event.encode());
+        if let Some(made) = self.made_before(kind, id, change.as_ref()).await? {
+            return Ok(made);
         }
         Ok(self
             .publish(id, event, change, conditions.if_match, conditions)
@@ -191,15 +206,10 @@ impl Commands {
     pub(crate) async fn rotate(&self, id: BroadcastId, conditions: &Conditions) -> Result<Rotated, Problem> {
         self.registered(id).await?;
         let change = conditions.change(id, "rotate", b"");
-        let last = self.log.last(Kind::PublishKey, id).await?;
-        if let (Some(change), Some(last)) = (&change, &last)
-            && change.relation(&last.id) == Relation::Same
-        {
-            return Ok(Rotated {
-                sequence: last.position.sequence,
-                key: None,
-            });
+        if let Some(sequence) = self.made_before(Kind::PublishKey, id, change.as_ref()).await? {
+            return Ok(Rotated { sequence, key: None });
         }
+        let last = self.log.last(Kind::PublishKey, id).await?;
         let key = PublishKey::generate();
         let key_hash = key.hash().to_string();
         let replaces = last.is_some_and(|last| key_of(&last.event).is_some());
@@ -233,6 +243,10 @@ impl Commands {
     /// Voids the publish key. Voiding none changes nothing.
     pub(crate) async fn revoke(&self, id: BroadcastId, conditions: &Conditions) -> Result<u64, Problem> {
         self.registered(id).await?;
+        let change = conditions.change(id, "revoke", b"");
+        if let Some(made) = self.made_before(Kind::PublishKey, id, change.as_ref()).await? {
+            return Ok(made);
+        }
         if let Some(last) = self.log.last(Kind::PublishKey, id).await?
             && key_of(&last.event).is_none()
             && conditions
@@ -241,7 +255,6 @@ impl Commands {
         {
             return Ok(last.position.sequence);
         }
-        let change = conditions.change(id, "revoke", b"");
         let event = pb::PublishKey {
             event: Some(publish_key::Event::Revoked(publish_key::Revoked {})),
         };

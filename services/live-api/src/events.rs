@@ -91,6 +91,7 @@ impl FromRequestParts<Arc<Api>> for Wanted {
 impl Wanted {
     fn read(pairs: Vec<(String, String)>, last_event_id: Option<&str>) -> Result<Self, Problem> {
         let malformed = |detail: &str| Problem::new(Code::Malformed, detail);
+        let mut seen = None;
         let mut wanted = Self {
             streams: Vec::new(),
             kinds: Vec::new(),
@@ -126,6 +127,8 @@ impl Wanted {
                     let time = time.map_err(|_| malformed("from_time: not a time after RFC 3339"))?;
                     wanted.start = Start::Time(time.to_utc());
                 }
+                // A browser that connects anew has the id, and cannot set the header.
+                "last_event_id" => seen = Some(value),
                 _ => return Err(unknown_parameter(&name)),
             }
         }
@@ -145,6 +148,7 @@ impl Wanted {
             return Err(malformed("from_seq: name the one stream that it is a sequence of"));
         }
         wanted.after = last_event_id
+            .or(seen.as_deref())
             .map(|text| Cursor::read(text, wanted.streams.len()))
             .transpose()?;
         Ok(wanted)
@@ -174,6 +178,7 @@ impl Wanted {
         ("stream" = Option<Vec<String>>, Query, description = "Only these streams; the default are those of the kinds, else `BROAD_INFO` and `LIVE_STREAM`"),
         ("from_seq" = Option<u64>, Query, description = "Begins at this sequence of the one stream that is named"),
         ("from_time" = Option<String>, Query, description = "Begins with what was stored at this time or later, after RFC 3339"),
+        ("last_event_id" = Option<String>, Query, description = "As the header `Last-Event-ID`, which counts where both are there"),
         ("Last-Event-ID" = Option<String>, Header, description = "Goes on after this event; the default is what comes from now on"),
     ),
     responses(
@@ -381,6 +386,14 @@ mod tests {
         assert_eq!(start("stream=LIVE_SEGMENT&from_seq=5", None), Ok(Start::Sequence(5)));
         let seen = Ok(Some(Cursor(vec![9])));
         assert_eq!(after("stream=LIVE_SEGMENT&from_seq=5", Some("9")), seen);
+        // By a browser's new connection, and by one that went on from there.
+        assert_eq!(after("stream=LIVE_SEGMENT&last_event_id=9", None), seen);
+        assert_eq!(after("stream=LIVE_SEGMENT&last_event_id=8", Some("9")), seen);
+        assert_eq!(
+            after("last_event_id=9", None),
+            Err(Code::Malformed),
+            "an id of two streams"
+        );
         assert_eq!(
             start("from_time=1970-01-01T09:00:01%2B09:00", None),
             Ok(Start::Time(DateTime::from_timestamp(1, 0).unwrap()))

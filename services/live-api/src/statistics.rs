@@ -179,6 +179,21 @@ impl LiveStatistics {
         .collect()
     }
 
+    /// Writes down how many watch each of these that is on air. Who is shown a private
+    /// broadcast is shown that too.
+    pub(crate) fn count<'a>(&self, broadcasts: impl IntoIterator<Item = &'a mut Broadcast>) {
+        let mut shared = self.lock();
+        let audience = &mut shared.counts.audience;
+        audience.forget(Instant::now());
+        for broadcast in broadcasts {
+            if broadcast.status.state.on_air()
+                && let Ok(id) = broadcast.id.parse()
+            {
+                broadcast.viewers = audience.of(id);
+            }
+        }
+    }
+
     /// Follows the change feed and the counts of viewers until the shutdown.
     pub(crate) async fn follow(self, log: Log, shutdown: Shutdown) -> anyhow::Result<()> {
         let mut changes = log.follow_changes(From::LastPerSubject);

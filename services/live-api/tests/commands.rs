@@ -2,8 +2,10 @@
 
 mod support;
 
+use std::time::Duration;
+
 use castlog_log::{Event, Followed, From, Kind, pb};
-use castlog_testkit::{changes, until};
+use castlog_testkit::{NatsOptions, TestLog, changes, until};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use support::{PATIENCE, Stage, expect, problem};
@@ -146,7 +148,12 @@ async fn a_condition_must_hold() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_repeated_request_changes_nothing() -> anyhow::Result<()> {
-    let stage = Stage::build().await?;
+    // A server that has forgotten the ids of entries when the requests come again.
+    let log = TestLog::start(NatsOptions::default()).await?;
+    let window = json!({ "duplicate_window": 100_000_000 });
+    log.change_stream("BROAD_INFO", &window).await?;
+    let stage = Stage::build_on(log).await?;
+    let forgotten = || tokio::time::sleep(Duration::from_millis(300));
     let create = |title: &str| {
         let request = stage
             .admin(Method::POST, "/v1/broadcasts")
@@ -171,7 +178,9 @@ async fn a_repeated_request_changes_nothing() -> anyhow::Result<()> {
     problem(title("t-1", "three").await?, 422, "A11").await?;
     // After another change the first request is still known, and does not undo it.
     expect(title("t-2", "three").await?, StatusCode::OK).await?;
+    forgotten().await;
     assert_eq!(expect(title("t-1", "two").await?, StatusCode::OK).await?, changed);
+    problem(title("t-1", "four").await?, 422, "A11").await?;
     assert_eq!(
         stage.last(id, Kind::Title).await?.unwrap().event.to_json()["changed"]["title"],
         "three"
@@ -188,16 +197,25 @@ async fn a_repeated_request_changes_nothing() -> anyhow::Result<()> {
     assert_eq!(rotated["sequence"], repeated["sequence"]);
     assert!(rotated["publish_key"].is_string() && repeated["publish_key"].is_null());
     // The same key on another operation is another request.
-    let revoke = stage
-        .admin(Method::DELETE, &path("/publish-key"))
-        .header("idempotency-key", "k-1")
-        .send()
-        .await?;
-    assert_ne!(expect(revoke, StatusCode::OK).await?["sequence"], rotated["sequence"]);
-    // With the revocation as the newest entry, the server's own memory of ids answers.
+    let revoke = || {
+        stage
+            .admin(Method::DELETE, &path("/publish-key"))
+            .header("idempotency-key", "k-1")
+            .send()
+    };
+    let revoked = expect(revoke().await?, StatusCode::OK).await?;
+    assert_ne!(revoked["sequence"], rotated["sequence"]);
+    forgotten().await;
     let repeated = expect(rotate().await?, StatusCode::OK).await?;
     assert_eq!(rotated["sequence"], repeated["sequence"]);
     assert!(repeated["publish_key"].is_null());
+    // A revocation that comes again does not void a key that was made since.
+    let newer = stage.admin(Method::POST, &path("/publish-key/rotate")).send().await?;
+    let newer = expect(newer, StatusCode::OK).await?;
+    forgotten().await;
+    assert_eq!(expect(revoke().await?, StatusCode::OK).await?, revoked);
+    let last = stage.last(id, Kind::PublishKey).await?.unwrap();
+    assert_eq!(Some(last.sequence()), newer["sequence"].as_u64());
 
     let delete = || {
         stage

@@ -317,6 +317,20 @@ async fn statistics_follow_the_change_feed() -> anyhow::Result<()> {
         })
     };
     reaches(2, 8, vec![tag("lol", 2, 8), tag("korean", 1, 7)]).await?;
+    // Who may see a private broadcast is shown how many watch it.
+    for path in [format!("/v1/broadcasts/{private}"), "/v1/broadcasts".to_owned()] {
+        let answer = expect(stage.admin(Method::GET, &path).send().await?, StatusCode::OK).await?;
+        let all = answer["items"]
+            .as_array()
+            .cloned()
+            .unwrap_or_else(|| vec![answer.clone()]);
+        let found = all.iter().find(|broadcast| broadcast["id"] == *private);
+        assert_eq!(
+            found.map(|broadcast| &broadcast["viewers"]),
+            Some(&json!(100)),
+            "{path}"
+        );
+    }
     let path = format!("/v1/broadcasts/{two}/tags");
     let tags = stage.admin(Method::PUT, &path).json(&json!({ "tags": ["starcraft"] }));
     expect(tags.send().await?, StatusCode::OK).await?;

@@ -30,7 +30,11 @@ test("19 the log: a tree with counts, a tail with pause, starts, filters, decode
   await rows(page).filter({ hasText: "Heard two" }).waitFor();
 
   // From the beginning, by subject, broadcast and text.
-  await page.locator("select[name=from]").selectOption("all");
+  const from = page.locator("select[name=from]");
+  await from.focus();
+  await from.selectOption("all");
+  await page.waitForURL("**/events?from=all");
+  assert.ok(await from.evaluate((field) => field === document.activeElement), "the keyboard is lost");
   await page.locator('[data-kind="title"] > .branch .leaf').click();
   const shown = (n) => until(`${n} rows`, async () => ((await page.locator(`[data-rows="${n}"]`).count()) === 1 ? true : undefined));
   await shown(titles + 3);
@@ -88,6 +92,28 @@ test("19 the log: a tree with counts, a tail with pause, starts, filters, decode
   expects(page, 404, "/v1/log/streams/BROAD_INFO/entries/99999999");
   await page.goto("/events/BROAD_INFO/99999999");
   await page.getByText("No such entry").waitFor();
+  await page.context().close();
+});
+
+test("19 the explorer goes on where it was after an answer that is no stream", async () => {
+  const page = await open({ signedIn: true });
+  expects(page, 503, "/v1/events");
+  const event = { stream: "BROAD_INFO", seq: 1, subject: `media.broad_info.title.${onAir.jazz.id}`, data: { changed: { title: "Came before" } } };
+  const answers = [
+    { status: 200, contentType: "text/event-stream", body: `retry: 200\nid: 1-1\nevent: title\ndata: ${JSON.stringify(event)}\n\n` },
+    { status: 503, body: "" },
+  ];
+  const asked = [];
+  await page.route(/\/v1\/events(\?|$)/, (route) => {
+    asked.push(new URL(route.request().url()).searchParams.get("last_event_id"));
+    const answer = answers.shift();
+    return answer ? route.fulfill(answer) : route.continue();
+  });
+  await page.goto("/events");
+  await rows(page).filter({ hasText: "Came before" }).waitFor();
+  // What the log has behind it.
+  await rows(page).filter({ hasText: "BROAD_INFO 2" }).first().waitFor();
+  assert.deepEqual(asked, [null, null, "1-1"]);
   await page.context().close();
 });
 

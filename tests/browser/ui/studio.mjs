@@ -122,11 +122,17 @@ test("17 the publish key is masked, announced, rotated on demand, and in no URL 
   await page.getByRole("heading", { name: "Encoder set-up" }).waitFor();
   assert.equal(await field.count(), 0, "a reload shows the key again");
 
-  // The details are edited beside it.
+  // The details are edited beside it. What somebody else has changed since the page was
+  // opened, which the page knows by then, is left alone.
+  await api("PUT", `/v1/broadcasts/${id}/options?wait=applied`, { visibility: "private" });
+  const polled = () => page.waitForResponse((response) => new URL(response.url()).pathname === `/v1/broadcasts/${id}`);
+  await polled();
+  await polled();
   await page.getByLabel("Title").fill("Renamed");
   await page.getByRole("button", { name: "Save" }).click();
   await page.getByText("Saved.").waitFor();
-  assert.equal((await api("GET", `/v1/broadcasts/${id}`)).title, "Renamed");
+  const { title, options } = await api("GET", `/v1/broadcasts/${id}`);
+  assert.deepEqual([title, options.visibility], ["Renamed", "private"]);
   await page.getByRole("button", { name: "Delete" }).click();
   await page.getByRole("button", { name: "Delete for good" }).click();
   await page.waitForURL(`${base}/studio`);

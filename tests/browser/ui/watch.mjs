@@ -417,3 +417,30 @@ test("a private broadcast is played by who is signed in, with a token, and by no
   assert.equal(status, 403);
   await encoder.stop();
 });
+
+test("10 it plays on after a failure of the decoder, and stays paused for who paused", async () => {
+  const page = await open();
+  await watch(page, onAir.jazz.id);
+  const fails = (type) =>
+    page.evaluate((type) => {
+      const { hls } = window.__castlog;
+      window.__failed = hls;
+      hls.trigger("hlsError", { type, details: "internalException", fatal: true, error: new Error("made by a test") });
+    }, type);
+  await plays(page);
+  await fails("mediaError");
+  await plays(page);
+
+  await page.keyboard.press("k");
+  await fails("networkError");
+  const hasMedia = () => {
+    const { hls, video } = window.__castlog ?? {};
+    return hls && hls !== window.__failed && video.buffered.length > 0 ? true : undefined;
+  };
+  await until("another player has media", () => page.evaluate(hasMedia));
+  await page.locator('[data-player="playing"]').waitFor();
+  assert.ok((await look(page)).paused, "it plays for who has paused");
+  await page.keyboard.press("k");
+  await plays(page);
+  await page.context().close();
+});

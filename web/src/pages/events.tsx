@@ -46,7 +46,7 @@ export function EventsPage() {
           </details>
         </aside>
         <section className="explorer-main" aria-label={t("log.tail")}>
-          <StartForm key={query.from + oneStream(query)} query={query} go={go} />
+          <StartForm query={query} go={go} />
           <div className="filter-line">
             <Filter label={t("log.broadcast")} name="broadcast" value={query.broadcast} onChange={(broadcast) => go({ ...query, broadcast }, { replace: true })} />
             <Filter label={t("log.text")} name="text" value={query.text} onChange={(text) => go({ ...query, text }, { replace: true })} />
@@ -82,6 +82,7 @@ function Live({ query }: { query: LogQuery }) {
   const [atEnd, setAtEnd] = useState(true);
   const [picked, setPicked] = useState<LogRow>();
   const tail = useRef<Tail>(null);
+  const pauser = useRef<HTMLButtonElement>(null);
 
   useEffect(() => {
     setView(nothing);
@@ -110,11 +111,18 @@ function Live({ query }: { query: LogQuery }) {
     setPaused(!paused);
   };
 
+  const close = () => {
+    // Back to where the entry was picked, if that is in sight.
+    const row = document.querySelector<HTMLElement>('.row-pick[aria-pressed="true"]');
+    setPicked(undefined);
+    (row ?? pauser.current)?.focus();
+  };
+
   const state = url === undefined ? t("log.no_broadcast") : t(`log.state.${view.state}`);
   return (
     <>
       <div className="tail-line">
-        <button type="button" onClick={toggle} aria-pressed={paused}>
+        <button type="button" ref={pauser} onClick={toggle} aria-pressed={paused}>
           {paused ? t("log.resume") : t("log.pause")}
         </button>
         <p role="status" data-tail={paused ? "paused" : view.state}>
@@ -138,7 +146,7 @@ function Live({ query }: { query: LogQuery }) {
         render={(row) => <Row row={row} picked={picked?.key === row.key} onPick={() => setPicked(row)} />}
       />
       {rows.length === 0 && <p className="hint">{t("log.waiting")}</p>}
-      {picked && <Picked key={picked.key} row={picked} onClose={() => setPicked(undefined)} />}
+      {picked && <Picked key={picked.key} row={picked} onClose={close} />}
     </>
   );
 }

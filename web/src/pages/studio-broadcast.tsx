@@ -1,6 +1,7 @@
 // One broadcast for who broadcasts it: how to push to it, how its encoder does,
 // and what is said of it.
-import { lazy, Suspense, useState } from "react";
+import { lazy, Suspense, useRef, useState } from "react";
+import { flushSync } from "react-dom";
 import {
   type Broadcast,
   broadcast,
@@ -16,7 +17,7 @@ import { useSpeech } from "../i18n";
 import { useAction } from "../parts/action";
 import { StateBadge } from "../parts/badge";
 import { Confirm } from "../parts/confirm";
-import { type About, aboutOf, AboutForm } from "../parts/fields";
+import { type About, aboutOf, AboutForm, changesOf } from "../parts/fields";
 import { type IssuedKey, KeyPanel, ObsSteps, Value } from "../parts/key-panel";
 import { useRefusal } from "../parts/members";
 import { Empty, Failure, Loading, StaleWarning, usePageTitle } from "../parts/states";
@@ -64,17 +65,17 @@ function Desk({ broadcast: shown, refresh }: { broadcast: Broadcast; refresh: ()
   const { t } = useSpeech();
   const { id, title, status } = shown;
 
+  // What the form began with: what others have changed since is left as they want it.
+  const before = useRef(aboutOf(shown));
+
   const save = async (about: About): Promise<string> => {
-    const before = aboutOf(shown);
-    const differs = (one: unknown, other: unknown) => JSON.stringify(one) !== JSON.stringify(other);
-    const changes = [
-      differs(about.title, before.title) && (() => setTitle(id, about.title)),
-      differs(about.tags, before.tags) && (() => setTags(id, about.tags)),
-      differs(about.options, before.options) && (() => setOptions(id, { ...shown.options, ...about.options })),
-    ].filter((change) => change !== false);
-    for (const change of changes) await change();
+    const { title, tags, options } = changesOf(before.current, about);
+    if (title !== undefined) await setTitle(id, title);
+    if (tags) await setTags(id, tags);
+    if (options) await setOptions(id, { ...shown.options, ...options });
+    before.current = about;
     refresh();
-    return changes.length > 0 ? t("studio.saved") : t("studio.unchanged");
+    return title !== undefined || tags || options ? t("studio.saved") : t("studio.unchanged");
   };
 
   return (
@@ -111,6 +112,7 @@ function SetUp({ broadcast: { id, title, publish_key }, refresh }: { broadcast: 
   const [issued, setIssued] = useState<IssuedKey>();
   const { data: servers } = usePolled("ingest", ingest, ingestMs);
   const { busy, problem, run } = useAction();
+  const card = useRef<HTMLDivElement>(null);
 
   const rotate = () =>
     run(async () => {
@@ -121,13 +123,18 @@ function SetUp({ broadcast: { id, title, publish_key }, refresh }: { broadcast: 
   const revoke = () =>
     run(async () => {
       await revokeKey(id);
-      setIssued(undefined);
       refresh();
+      // The button of this goes.
+      card.current?.focus();
     });
+  const done = () => {
+    flushSync(() => setIssued(undefined));
+    card.current?.focus();
+  };
 
-  if (issued) return <KeyPanel key={issued.key} issued={issued} onDone={() => setIssued(undefined)} />;
+  if (issued) return <KeyPanel key={issued.key} issued={issued} onDone={done} />;
   return (
-    <div className="card">
+    <div className="card" ref={card} tabIndex={-1}>
       {servers && <Value label={t("key.server")} value={servers.rtmp_url} name="rtmp-url" />}
       {servers?.rtmps_url && <Value label={t("key.server_tls")} value={servers.rtmps_url} name="rtmps-url" />}
       <p>{publish_key.state === "revoked" ? t("key.none") : t("key.hidden")}</p>

@@ -20,10 +20,15 @@ export function Confirm({ label, question, go, busy = false, grave = false, onGo
   const asked = useRef(false);
   // The keyboard goes to the harmless answer, and back to the question.
   useEffect(() => {
-    if (asking) cancel.current?.focus();
-    else if (asked.current) ask.current?.focus();
-    asked.current = asking;
-  }, [asking]);
+    if (asking) {
+      asked.current = true;
+      cancel.current?.focus();
+    } else if (asked.current && !busy) {
+      // A button that waits takes no focus, and by then it may be elsewhere.
+      asked.current = false;
+      if (document.activeElement === document.body) ask.current?.focus();
+    }
+  }, [asking, busy]);
 
   if (!asking) {
     return (

@@ -27,6 +27,24 @@ export function aboutOf({ title, tags, options }: Broadcast): About {
   return { title, tags, options: { category, language, visibility, latency_mode } };
 }
 
+interface Changes {
+  title?: string;
+  tags?: string[];
+  /** Only those that were changed. */
+  options?: Partial<About["options"]>;
+}
+
+/** What somebody changed in the form. */
+export function changesOf(before: About, after: About): Changes {
+  const changes: Changes = {};
+  if (after.title !== before.title) changes.title = after.title;
+  if (after.tags.join() !== before.tags.join()) changes.tags = after.tags;
+  const names = Object.keys(after.options) as (keyof About["options"])[];
+  const changed = names.filter((name) => after.options[name] !== before.options[name]);
+  if (changed.length > 0) changes.options = Object.fromEntries(changed.map((name) => [name, after.options[name]]));
+  return changes;
+}
+
 /** What is wrong with a tag set, in words; undefined: nothing. */
 function tagsProblem(tags: string[], t: Translate): string | undefined {
   const long = tags.find((tag) => [...tag].length > limits.tag);

@@ -10,18 +10,47 @@ interface Props {
 }
 
 const ways = ["now", "all", "seq", "time"] as const;
+type Way = (typeof ways)[number];
+
+interface Fields {
+  way: Way;
+  seq: string;
+  stream: string;
+  time: string;
+}
+
+function fieldsOf(query: LogQuery): Fields {
+  const given = startOf(query.from);
+  return {
+    way: given?.kind ?? "now",
+    seq: given?.kind === "seq" ? String(given.seq) : "",
+    stream: oneStream(query) || "LIVE_STREAM",
+    time: given?.kind === "time" ? query.from.slice("time:".length) : localTime(Date.now() - 3600_000),
+  };
+}
+
+/** Where reading begins, as the URL has it. */
+function placeOf(query: LogQuery): string {
+  return `${oneStream(query)} ${query.from}`;
+}
 
 export function StartForm({ query, go }: Props) {
   const { t } = useSpeech();
-  const given = startOf(query.from);
-  const [way, setWay] = useState<(typeof ways)[number]>(given?.kind ?? "now");
-  const [seq, setSeq] = useState(given?.kind === "seq" ? String(given.seq) : "");
-  const [stream, setStream] = useState(oneStream(query) || "LIVE_STREAM");
-  const [time, setTime] = useState(given?.kind === "time" ? query.from.slice("time:".length) : localTime(Date.now() - 3600_000));
+  const asked = fieldsOf(query);
+  const [fields, setFields] = useState(asked);
+  const [place, setPlace] = useState(placeOf(query));
   const [wrong, setWrong] = useState(false);
+  if (place !== placeOf(query)) {
+    // Gone elsewhere; the form stays, and with it where the keyboard is.
+    setPlace(placeOf(query));
+    setFields(asked);
+    setWrong(false);
+  }
+  const { way, seq, stream, time } = fields;
+  const change = (part: Partial<Fields>) => setFields({ ...fields, ...part });
 
-  const choose = (next: (typeof ways)[number]) => {
-    setWay(next);
+  const choose = (next: Way) => {
+    change({ way: next });
     setWrong(false);
     if (next === "now" || next === "all") go({ ...query, from: next });
   };
@@ -38,7 +67,7 @@ export function StartForm({ query, go }: Props) {
     <form className="start" onSubmit={submit} noValidate>
       <label className="filter">
         {t("log.from")}
-        <select name="from" value={way} onChange={(event) => choose(event.target.value as (typeof ways)[number])}>
+        <select name="from" value={way} onChange={(event) => choose(event.target.value as Way)}>
           {ways.map((one) => (
             <option key={one} value={one}>
               {t(`log.from.${one}`)}
@@ -50,7 +79,7 @@ export function StartForm({ query, go }: Props) {
         <>
           <label className="filter">
             {t("log.stream")}
-            <select name="stream" value={stream} onChange={(event) => setStream(event.target.value)}>
+            <select name="stream" value={stream} onChange={(event) => change({ stream: event.target.value })}>
               {streamNames.map((name) => (
                 <option key={name} value={name}>
                   {name}
@@ -60,14 +89,14 @@ export function StartForm({ query, go }: Props) {
           </label>
           <label className="filter">
             {t("log.seq")}
-            <input name="seq" inputMode="numeric" autoComplete="off" value={seq} aria-invalid={wrong || undefined} onChange={(event) => setSeq(event.target.value)} />
+            <input name="seq" inputMode="numeric" autoComplete="off" value={seq} aria-invalid={wrong || undefined} onChange={(event) => change({ seq: event.target.value })} />
           </label>
         </>
       )}
       {way === "time" && (
         <label className="filter">
           {t("log.time")}
-          <input name="time" type="datetime-local" step={1} value={time} aria-invalid={wrong || undefined} onChange={(event) => setTime(event.target.value)} />
+          <input name="time" type="datetime-local" step={1} value={time} aria-invalid={wrong || undefined} onChange={(event) => change({ time: event.target.value })} />
         </label>
       )}
       {(way === "seq" || way === "time") && <button type="submit">{t("log.from.do")}</button>}

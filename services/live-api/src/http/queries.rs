@@ -70,14 +70,7 @@ pub(crate) async fn read(
     let mut broadcast = Broadcast::of(id, &newest, &api.config.hls_public_url)
         .filter(|broadcast| viewer.is_admin || broadcast.is_public())
         .ok_or_else(Problem::no_broadcast)?;
-    if let Some(seen) = api
-        .statistics
-        .of(std::iter::once(id.to_string().as_str()))
-        .values()
-        .next()
-    {
-        broadcast.viewers = seen.viewers;
-    }
+    api.statistics.count([&mut broadcast]);
     let body = serde_json::to_vec(&broadcast)
         .map_err(|_| Problem::new(Code::Internal, "the broadcast cannot be written as JSON"))?;
     let etag = format!("\"{}\"", hex::encode(&Sha256::digest(&body)[..12]));
@@ -221,11 +214,7 @@ pub(crate) async fn list(State(api): State<Arc<Api>>, viewer: Viewer, which: Whi
         key(b).cmp(&key(a)).then_with(|| a.id.cmp(&b.id))
     });
     items.truncate(which.limit);
-    let ids: Vec<String> = items.iter().map(|broadcast| broadcast.id.clone()).collect();
-    let seen = api.statistics.of(ids.iter().map(String::as_str));
-    for broadcast in &mut items {
-        broadcast.viewers = seen.get(&*broadcast.id).map_or(0, |seen| seen.viewers);
-    }
+    api.statistics.count(&mut items);
     Ok(Json(List { items }))
 }
 
