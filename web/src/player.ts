@@ -160,7 +160,7 @@ export class Player {
     });
     on("pause", () => {
       window.clearTimeout(this.stallTimer);
-      // By the button or a key of the keyboard's; at the end it pauses by itself.
+      // By a key for media, say, which is not ours; at the end it pauses by itself.
       if (!video.ended) this.lets = false;
       this.update({ paused: true });
     });
@@ -231,9 +231,9 @@ export class Player {
   }
 
   toggle(): void {
-    if (!this.video.paused) return this.video.pause();
-    this.lets = true;
-    void this.play();
+    this.lets = this.video.paused;
+    if (this.lets) void this.play();
+    else this.video.pause();
   }
 
   toggleMuted(): void {
