@@ -57,7 +57,7 @@ fn main() -> ExitCode {
 
 /// Keeps the kernel from backing the process with huge pages. What the allocator gives
 /// back between small pieces would be filled up with zeroes again, and be resident: a
-/// pipeline whose encoders drop and come back grew by 3 MiB a minute.
+/// pipeline whose encoders drop and come back would grow and grow.
 fn spare_huge_pages() {
     // A kernel that knows of none needs no word.
     #[cfg(target_os = "linux")]

@@ -1,10 +1,28 @@
 // Opens a watch page and looks for SECONDS at whether the picture moves. Prints how
-// much was played, the longest time without a new position, and how often hls.js gave
-// up and the page began again; fails when it does not move any more at the end.
+// much was played, the longest time without a new position, how often the page began
+// again with a new hls.js, and what was to be seen where it stood still for long; fails
+// when it does not move any more at the end.
 import { run, until } from "./browser.mjs";
 
 function begin() {
-  const seen = { played: 0, still: 0, longest: 0, gaveUp: 0 };
+  const seen = { played: 0, still: 0, longest: 0, gaveUp: 0, stood: [] };
+  const started = performance.now();
+  // Just before the page itself does something about it.
+  const long = 9;
+  const ranges = (buffered) => Array.from({ length: buffered.length }, (_, n) => [buffered.start(n), buffered.end(n)]);
+  const sight = (hls, video) => ({
+    after_s: Math.round((performance.now() - started) / 1000),
+    at: video.currentTime,
+    paused: video.paused,
+    ready: video.readyState,
+    buffered: ranges(video.buffered),
+    edge: hls?.latestLevelDetails?.edge,
+    low_latency: hls?.lowLatencyMode,
+    playlist: hls?.url?.split("/").slice(-2).join("/"),
+    // Not part of what hls.js promises to tell.
+    doing: [hls?.streamController?.state, hls?.audioStreamController?.state],
+    said: document.querySelector("[data-player]")?.dataset.player,
+  });
   let [at, engine] = [window.__castlog.video.currentTime, window.__castlog.hls];
   window.__seen = seen;
   window.setInterval(() => {
@@ -18,6 +36,7 @@ function begin() {
     } else {
       seen.still += 0.5;
       seen.longest = Math.max(seen.longest, seen.still);
+      if (seen.still === long && video) seen.stood = [...seen.stood, sight(hls, video)].slice(-20);
     }
     at = now;
   }, 500);
@@ -28,8 +47,8 @@ await run("soak.mjs WATCH_URL SECONDS", 2, async ({ page }, url, seconds) => {
   await page.locator('[data-player="playing"]').waitFor();
   await page.evaluate(begin);
   await page.waitForTimeout(Number(seconds) * 1000);
-  const { played, longest, gaveUp } = await page.evaluate(() => window.__seen);
+  const { played, longest, gaveUp, stood } = await page.evaluate(() => window.__seen);
   const before = await page.evaluate(() => window.__seen.played);
   await until("the picture moves", async () => ((await page.evaluate(() => window.__seen.played)) > before + 1 ? true : undefined));
-  return { played_s: Number(played.toFixed(1)), longest_still_s: longest, gave_up: gaveUp };
+  return { played_s: Number(played.toFixed(1)), longest_still_s: longest, gave_up: gaveUp, stood };
 });

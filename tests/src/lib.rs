@@ -494,9 +494,19 @@ impl Encoder {
     /// # Errors
     /// It cannot be told, or does not end.
     pub async fn stop(mut self) -> anyhow::Result<()> {
-        let pid = self.0.id().context("the encoder has ended")?;
-        Command::new("kill").arg("-INT").arg(pid.to_string()).status().await?;
-        tokio::time::timeout(SOON, self.0.wait())
+        /// Where the signal is ignored by what runs in the background, ffmpeg does not
+        /// hear it before it listens for it, and has to be told again.
+        const AGAIN: Duration = Duration::from_secs(5);
+        let pid = self.0.id().context("the encoder has ended")?.to_string();
+        let stopped = async {
+            loop {
+                Command::new("kill").args(["-INT", &pid]).status().await?;
+                if let Ok(ended) = tokio::time::timeout(AGAIN, self.0.wait()).await {
+                    return ended;
+                }
+            }
+        };
+        tokio::time::timeout(SOON, stopped)
             .await
             .context("the encoder does not end")??;
         Ok(())

@@ -12,6 +12,7 @@ import type Hls from "hls.js";
 import { serverNow } from "./clock";
 import { resolution } from "./format";
 import { faster, paced } from "./pace";
+import { Standstill } from "./standstill";
 import { withTokenOf } from "./token";
 import { keep, kept } from "./storage";
 
@@ -135,6 +136,7 @@ export class Player {
   private waitedMs = 0;
   private fastMs = 0;
   private returnMs = firstReturnMs;
+  private readonly still = new Standstill();
   private retryTimer: number | undefined;
   private stallTimer: number | undefined;
   private readonly listening = new AbortController();
@@ -179,6 +181,7 @@ export class Player {
     const ticking = window.setInterval(() => {
       this.look();
       this.mindTheLine();
+      this.mindStandstill();
     }, lookMs);
     this.listening.signal.addEventListener("abort", () => window.clearInterval(ticking));
   }
@@ -400,6 +403,17 @@ export class Player {
     const starves = waits && (hls.latestLevelDetails?.edge ?? 0) > this.bufferedTo() + missingSeconds;
     this.waitedMs = Math.max(0, this.waitedMs + (starves ? lookMs : -lookMs * forgetting));
     if (this.waitedMs >= stallMs) this.turn("slow");
+  }
+
+  /** Where hls.js waits for nothing, and says no word, it is told where to go on. */
+  private mindStandstill(): void {
+    const { hls, video, view } = this;
+    const ended = this.over || video.ended;
+    const should = hls !== null && view.phase !== "starting" && !video.paused && !ended && !this.interrupted;
+    const edge = view.recorded ? undefined : (hls?.liveSyncPosition ?? undefined);
+    const remedy = this.still.look({ at: video.currentTime, loadedTo: this.bufferedTo(), edge, should }, lookMs);
+    if (remedy === "edge" && edge !== undefined) video.currentTime = edge;
+    if (remedy === "anew") this.retry();
   }
 
   /** A live stream is played a little faster while it is further behind than need be. */
