@@ -11,6 +11,7 @@
 import type Hls from "hls.js";
 import { serverNow } from "./clock";
 import { resolution } from "./format";
+import { Line } from "./line";
 import { faster, paced } from "./pace";
 import { Standstill } from "./standstill";
 import { withTokenOf } from "./token";
@@ -82,16 +83,8 @@ const mediaErrorWindowMs = 10_000;
 const behindLiveSeconds = 4;
 // Shorter waits for data are ordinary buffering.
 const stallMs = 4000;
-// Waits are forgotten this much slower than they add up: a picture that stands still
-// for a fifth of the time is none.
-const forgetting = 1 / 4;
 // Sound and picture do not end at the same moment.
 const missingSeconds = 1;
-// The picture is tried again on a line that has been this much faster than it needs,
-// for this long; after each failure twice as long.
-const headroom = 1.5;
-const firstReturnMs = 15_000;
-const lastReturnMs = 300_000;
 const lookMs = 500;
 const qualityKey = "castlog.quality";
 const listened = "audio";
@@ -133,9 +126,7 @@ export class Player {
   private interrupted = false;
   /** Where a recording goes on, in media seconds. */
   private resumeAt = 0;
-  private waitedMs = 0;
-  private fastMs = 0;
-  private returnMs = firstReturnMs;
+  private readonly line = new Line();
   private readonly still = new Standstill();
   private retryTimer: number | undefined;
   private stallTimer: number | undefined;
@@ -368,7 +359,7 @@ export class Player {
     if (!hls || this.destroyed || listening === this.view.listening) return;
     const back = this.view.behindLive || this.view.recorded ? hls.playingDate?.getTime() : undefined;
     const same = listening !== "no" && this.view.listening !== "no";
-    this.waitedMs = this.fastMs = 0;
+    this.line.forget();
     this.update({ listening, picked: listening === "picked" ? audioOnly : auto });
     if (same) {
       hls.lowLatencyMode = listening !== "slow";
@@ -387,22 +378,20 @@ export class Player {
   private mindTheLine(): void {
     const { hls, view, video } = this;
     if (!hls || !this.soundUrl || this.over || this.interrupted || video.paused || view.picked !== auto) {
-      this.waitedMs = this.fastMs = 0;
+      this.line.forget();
       return;
     }
-    const waits = video.readyState < HTMLMediaElement.HAVE_FUTURE_DATA;
-    if (view.listening === "slow") {
-      const fast = !waits && hls.bandwidthEstimate > this.lightest * headroom;
-      this.fastMs = fast ? this.fastMs + lookMs : 0;
-      if (this.fastMs < this.returnMs) return;
-      this.returnMs = Math.min(2 * this.returnMs, lastReturnMs);
-      this.turn("no");
-      return;
-    }
-    // Before the page knows that the encoder is gone: there is no more media than is here.
-    const starves = waits && (hls.latestLevelDetails?.edge ?? 0) > this.bufferedTo() + missingSeconds;
-    this.waitedMs = Math.max(0, this.waitedMs + (starves ? lookMs : -lookMs * forgetting));
-    if (this.waitedMs >= stallMs) this.turn("slow");
+    const sight = {
+      slow: view.listening === "slow",
+      waits: video.readyState < HTMLMediaElement.HAVE_FUTURE_DATA,
+      // Before the page knows that the encoder is gone: there is no more media than is here.
+      more: (hls.latestLevelDetails?.edge ?? 0) > this.bufferedTo() + missingSeconds,
+      brings: hls.bandwidthEstimate,
+      lightest: this.lightest,
+    };
+    const turn = this.line.look(sight, lookMs);
+    if (turn === "picture") this.turn("no");
+    if (turn === "sound") this.turn("slow");
   }
 
   /** Where hls.js waits for nothing, and says no word, it is told where to go on. */
