@@ -92,6 +92,7 @@ fn settings() -> Settings {
         thumbnails: false,
         first_media_sequence: 0,
         discontinuity_sequence: 0,
+        dated_to: None,
     }
 }
 

@@ -5,7 +5,6 @@
 use std::{collections::VecDeque, time::Duration};
 
 use anyhow::anyhow;
-use chrono::{DateTime, Utc};
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
@@ -13,6 +12,7 @@ use tokio::{
 
 use crate::{
     clock::SegmentClock,
+    dates::Wall,
     gst::{self, Chain, Encoded, Outlet, VideoSettings},
     media::{AccessUnit, Micros, Packet, SECOND, Track},
     plan::{Plan, Rung, Sound, Source},
@@ -52,7 +52,7 @@ pub(crate) struct Start {
     pub(crate) source: Source,
     pub(crate) first_media_sequence: u64,
     pub(crate) discontinuity_sequence: u64,
-    pub(crate) wall: (Micros, DateTime<Utc>),
+    pub(crate) wall: Wall,
     /// What no segment exceeds.
     pub(crate) target: Target,
     /// Pictures up to this time have been shown by the epoch before.
@@ -85,6 +85,8 @@ pub(crate) struct Running {
     open: usize,
     started: bool,
     held: Vec<Output>,
+    /// The end of its newest segment.
+    reached: Option<Micros>,
     last_output: Instant,
     fed_since: u32,
     recent: Recent,
@@ -179,6 +181,7 @@ impl Running {
             audio_track,
             started: false,
             held: Vec::new(),
+            reached: None,
             last_output: Instant::now(),
             fed_since: 0,
             recent: Recent::default(),
@@ -449,6 +452,9 @@ impl Running {
             tracing::warn!("epoch too short: nothing came of it");
             return Ok(self.start.first_media_sequence);
         }
+        if let Some(reached) = self.reached {
+            core.dates.reach(reached);
+        }
         send(core, Command::End).await?;
         Ok(next)
     }
@@ -485,6 +491,10 @@ impl Running {
             };
         }
         for output in outputs {
+            if let Output::Segment { start, parts, .. } = &output {
+                let lasts: Micros = parts.iter().map(|part| part.duration).sum();
+                self.reached = self.reached.max(Some(start + lasts));
+            }
             send(core, Command::Output(output)).await?;
         }
         Ok(())

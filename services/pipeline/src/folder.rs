@@ -72,6 +72,8 @@ pub struct Written {
     pub media_sequence: u64,
     /// Discontinuity sequence number.
     pub discontinuity_sequence: u64,
+    /// Presentation time of its first access unit.
+    pub start: Micros,
     /// Its parts.
     pub parts: Vec<PartInfo>,
     /// Where it is.
@@ -146,9 +148,9 @@ impl Sink for Folder {
             Output::Segment {
                 track,
                 media_sequence,
+                start,
                 parts,
                 bytes,
-                ..
             } => {
                 let rendition = epoch.renditions[track].name.clone();
                 let name = format!("{media_sequence}.m4s");
@@ -157,6 +159,7 @@ impl Sink for Folder {
                     rendition,
                     media_sequence,
                     discontinuity_sequence: epoch.discontinuity_sequence,
+                    start,
                     parts,
                     path,
                 });

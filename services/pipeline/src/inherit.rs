@@ -9,6 +9,7 @@ use castlog_log::{
     Part, SessionId,
     pb::{Timestamp, metadata, segment},
 };
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{media::Micros, probe::Known, target::Target};
 
@@ -44,10 +45,12 @@ pub fn known(said: &metadata::Produced, longest: Micros) -> Option<Known> {
 
 /// The rows of a session from the number `next` on, as far as none is missing.
 #[must_use]
-pub fn rows(parts: Vec<Part>, session: SessionId, next: u64) -> Vec<Row> {
+pub fn rows(mut parts: Vec<Part>, session: SessionId, next: u64) -> Vec<Row> {
     // Several workers may have made parts of one number: those of the last one stand,
     // at the edges as well.
     let mut found: BTreeMap<u64, BTreeMap<u64, BTreeMap<String, Vec<Part>>>> = BTreeMap::new();
+    // One that was sent again comes behind those that follow it.
+    parts.sort_by_key(|part| part.header.part);
     for part in parts.into_iter().filter(|part| part.header.session == session) {
         let header = &part.header;
         let lines = found.entry(header.media_sequence).or_default();
@@ -80,6 +83,16 @@ impl Row {
     #[must_use]
     pub const fn discontinuity_sequence(&self) -> u64 {
         self.discontinuity_sequence
+    }
+
+    /// Until when its media was.
+    #[must_use]
+    pub fn end(&self) -> Option<DateTime<Utc>> {
+        let ends = self.renditions.values().filter_map(|parts| {
+            let begun = parts.first()?.header.segment_time;
+            Some(begun + microseconds(duration_us(parts)))
+        });
+        ends.max()
     }
 
     /// The entries of its segments without object keys, and their bytes. A rendition of
@@ -126,6 +139,19 @@ impl Row {
     }
 }
 
+/// Until when the media of a segment was.
+#[must_use]
+pub fn end(stored: &segment::Stored) -> Option<DateTime<Utc>> {
+    let begun = stored.program_date_time?;
+    let begun = DateTime::from_timestamp(begun.seconds, u32::try_from(begun.nanos).ok()?)?;
+    Some(begun + microseconds(stored.duration_us))
+}
+
+/// A day is longer than any segment.
+fn microseconds(count: u64) -> TimeDelta {
+    TimeDelta::microseconds(count.min(86_400_000_000).cast_signed())
+}
+
 fn duration_us(parts: &[Part]) -> u64 {
     parts.iter().map(|part| part.header.duration_us).sum()
 }
@@ -141,7 +167,6 @@ fn described(part: &Part) -> segment::Part {
 #[cfg(test)]
 mod tests {
     use castlog_log::{BroadcastId, PartHeader, Position};
-    use chrono::DateTime;
 
     use super::*;
 
@@ -225,7 +250,7 @@ mod tests {
         for part in 0..2 {
             scene.add("source", (6, 1, part));
         }
-        for part in [0, 1, 3] {
+        for part in [1, 0, 3] {
             scene.add("source", (7, 1, part));
         }
         scene.add("audio", (7, 1, 0));
@@ -236,6 +261,9 @@ mod tests {
         let rows = scene.rows(7);
         assert_eq!(rows.len(), 1, "6 is named, 8 is not begun");
         assert_eq!((rows[0].media_sequence(), rows[0].discontinuity_sequence()), (7, 1));
+        let begun = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let lasted = |ms| Some(begun + TimeDelta::milliseconds(ms));
+        assert_eq!(rows[0].end(), lasted(500), "the longest of them");
         let names = ["source", "480p", "audio"].map(str::to_owned);
         let segments = rows[0].segments(&names);
         let told: Vec<_> = segments
@@ -260,7 +288,7 @@ mod tests {
                 assert_eq!(stored.init_object_key, format!("{}/init-1.mp4", stored.rendition));
             }
             assert_eq!((stored.media_sequence, stored.next_media_sequence), (7, 8));
-            assert!(stored.program_date_time.is_some());
+            assert_eq!(end(stored), lasted(if stored.rendition == "audio" { 250 } else { 500 }));
         }
     }
 

@@ -450,6 +450,7 @@ impl Worker {
         let Some(last) = rows.last() else { return Ok(()) };
         settings.discontinuity_sequence = settings.discontinuity_sequence.max(last.discontinuity_sequence() + 1);
         settings.first_media_sequence = last.media_sequence() + 1;
+        settings.dated_to = settings.dated_to.max(rows.iter().filter_map(inherit::Row::end).max());
         let renditions: Vec<String> = said.renditions.iter().map(|rendition| rendition.name.clone()).collect();
         sink.inherit(&rows, &renditions, settings.discontinuity_sequence).await
     }
@@ -463,16 +464,15 @@ impl Worker {
         said: Option<&metadata::Produced>,
     ) -> anyhow::Result<Settings> {
         let log = &self.context.log;
-        let segment = log.last(Kind::Segment, broadcast).await?;
-        let (first_media_sequence, discontinuity_sequence) = match segment.map(|entry| entry.event) {
+        let stored = match log.last(Kind::Segment, broadcast).await?.map(|entry| entry.event) {
             Some(Event::Segment(segment)) => match segment.event {
-                Some(segment::Event::Stored(stored)) if stored.session_id == session.to_string() => {
-                    (stored.next_media_sequence, stored.discontinuity_sequence + 1)
-                }
-                _ => (0, 0),
+                Some(segment::Event::Stored(stored)) if stored.session_id == session.to_string() => Some(stored),
+                _ => None,
             },
-            _ => (0, 0),
+            _ => None,
         };
+        let behind = |stored: &segment::Stored| (stored.next_media_sequence, stored.discontinuity_sequence + 1);
+        let (first_media_sequence, discontinuity_sequence) = stored.as_ref().map_or((0, 0), behind);
         let announced = said.map(|said| Target::from_millis(said.segment_target_ms));
         let ladder = match log.last(Kind::Options, broadcast).await?.map(|entry| entry.event) {
             Some(Event::Options(options)) => match options.event {
@@ -501,6 +501,7 @@ impl Worker {
             thumbnails: config.thumbnails,
             first_media_sequence,
             discontinuity_sequence,
+            dated_to: stored.as_ref().and_then(inherit::end),
         })
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! Pure: [`timeline`] (one time line), [`probe`] and [`plan`] (what is made of
 //! a source), [`target`], [`clock`] and [`segmenter`] (where segments begin, parts and
-//! segments), [`report`] (what is said of it), [`inherit`] (what a worker that died
+//! segments), [`dates`] (when they were), [`report`] (what is said of it), [`inherit`] (what a worker that died
 //! has left), `storyboard` (how its sheets are named), `room` (for another session). Edges:
 //! [`ingest`] and [`flv`] (HTTP-FLV in), [`gst`] (decoders and encoders), [`store`] (media and
 //! log out), [`spool`] (the way to the object store), [`retention`] (old media away), [`jobs`]
@@ -15,6 +15,7 @@ pub mod app;
 pub mod claim;
 pub mod clock;
 mod config;
+pub mod dates;
 mod epoch;
 pub mod flv;
 pub mod folder;

@@ -3,10 +3,11 @@
 //! segment's entry is published when the segments of all renditions with its number are in
 //! the store or on the disk, so that viewers and a worker that takes over see whole rows.
 //!
-//! Segments and pictures go to the store beside the parts, which wait for none of them:
-//! players of low latency are less than a second behind.
+//! Segments and pictures go to the store beside the parts, which wait for none of them, nor
+//! for the log to acknowledge those before: players of low latency are less than a second
+//! behind, and a log that is far away or busy takes longer for each part than it lasts.
 
-use std::{collections::BTreeMap, future::pending, time::Duration};
+use std::{collections::BTreeMap, future::pending, task::Poll, time::Duration};
 
 use anyhow::Context as _;
 use backon::{ExponentialBuilder, Retryable};
@@ -20,6 +21,7 @@ use castlog_log::{
 use futures::{
     StreamExt as _,
     future::{BoxFuture, try_join_all},
+    poll,
     stream::{FuturesOrdered, FuturesUnordered},
 };
 use tokio::time::{Instant, timeout};
@@ -51,20 +53,33 @@ const MAX_PICTURES: usize = 4;
 /// wait, and the ingest holds a few seconds for us.
 const PATIENCE: Duration = Duration::from_secs(45);
 
+/// Parts on their way to the log: four seconds of three renditions. Behind them all waits.
+const MAX_PARTS: usize = 64;
+
 /// How long the publishing of a part is waited for: later, its segment is near.
 const PART_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long no part is published after one that could not be.
 const PART_PAUSE: Duration = Duration::from_secs(5);
 
-/// What has come to the store, or to the disk.
+/// What has come to the store, to the disk or into the log.
 enum Done {
+    /// A part; else why it has not.
+    Part(Result<(), LostPart>),
     /// A segment of so many renditions.
     Segment(Box<segment::Stored>, usize),
     /// A sheet that begins at a time of an epoch, under its key.
     Sheet(u64, Micros, String),
     /// Nothing is left to do about it.
     Picture,
+}
+
+/// A part that is not in the log.
+struct LostPart {
+    rendition: String,
+    media_sequence: u64,
+    part: u32,
+    reason: String,
 }
 
 /// Where a job delivers.
@@ -85,6 +100,7 @@ pub struct Live {
     /// On their way to the store, in the order of their making.
     segments: FuturesOrdered<BoxFuture<'static, Done>>,
     pictures: FuturesUnordered<BoxFuture<'static, Done>>,
+    parts: FuturesUnordered<BoxFuture<'static, Done>>,
     /// What has come there and is still to be settled.
     done: Option<Done>,
     /// No parts are published before this.
@@ -120,6 +136,7 @@ impl Live {
             sheets: Sheets::default(),
             segments: FuturesOrdered::new(),
             pictures: FuturesUnordered::new(),
+            parts: FuturesUnordered::new(),
             done: None,
             parts_from: Instant::now(),
             job: trace::traceparent(&opening),
@@ -169,27 +186,62 @@ impl Live {
         Ok(())
     }
 
-    async fn part(&mut self, header: PartHeader, bytes: Bytes) {
+    /// Waits for what is on its way to the store.
+    async fn come(&mut self) -> anyhow::Result<()> {
+        while !self.segments.is_empty() || !self.pictures.is_empty() {
+            self.settled().await;
+            self.settle().await?;
+        }
+        Ok(())
+    }
+
+    async fn part(&mut self, header: PartHeader, bytes: Bytes) -> anyhow::Result<()> {
+        while self.parts.len() >= MAX_PARTS {
+            self.settled().await;
+            self.settle().await?;
+        }
         if Instant::now() < self.parts_from {
-            return;
+            return Ok(());
         }
         // The segment holds the same bytes: a lost part costs latency only, so
         // trouble with parts must not hold up segments.
-        let publish = self.publisher.publish_part(&header, bytes);
-        let reason = match timeout(PART_PATIENCE, publish).await {
-            Ok(Ok(_)) => return,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no acknowledgement within {} s", PART_PATIENCE.as_secs()),
-        };
-        tracing::warn!(
-            rendition = header.rendition,
-            media_sequence = header.media_sequence,
-            part = header.part,
-            reason,
-            pause_s = PART_PAUSE.as_secs(),
-            "part not published, nor the next ones"
-        );
+        let publisher = self.publisher.clone();
+        self.parts.push(Box::pin(async move {
+            let reason = match timeout(PART_PATIENCE, publisher.publish_part(&header, bytes)).await {
+                Ok(Ok(_)) => return Done::Part(Ok(())),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("no acknowledgement within {} s", PART_PATIENCE.as_secs()),
+            };
+            Done::Part(Err(LostPart {
+                rendition: header.rendition,
+                media_sequence: header.media_sequence,
+                part: header.part,
+                reason,
+            }))
+        }));
+        // It is sent now, so that parts go in order; what comes of it is settled later.
+        while let Poll::Ready(Some(Done::Part(outcome))) = poll!(self.parts.next()) {
+            self.published(outcome);
+        }
+        Ok(())
+    }
+
+    /// A part is in the log, or will not be.
+    fn published(&mut self, outcome: Result<(), LostPart>) {
+        let Err(lost) = outcome else { return };
+        let known = Instant::now() < self.parts_from;
         self.parts_from = Instant::now() + PART_PAUSE;
+        // Those that were on their way with it are most often lost as well.
+        if !known {
+            tracing::warn!(
+                rendition = lost.rendition,
+                media_sequence = lost.media_sequence,
+                part = lost.part,
+                reason = lost.reason,
+                pause_s = PART_PAUSE.as_secs(),
+                "part not published, nor the next ones"
+            );
+        }
     }
 
     /// Publishes a row in a span of its own: the first in that of the job, which
@@ -367,8 +419,7 @@ impl Sink for Live {
                         _ => Bytes::new(),
                     },
                 };
-                self.part(header, bytes).await;
-                Ok(())
+                self.part(header, bytes).await
             }
             Output::Segment {
                 track,
@@ -406,7 +457,7 @@ impl Sink for Live {
     }
 
     async fn end(&mut self, _: &Epoch) -> anyhow::Result<()> {
-        self.drain().await?;
+        self.come().await?;
         while let Some((&first, _)) = self.rows.first_key_value() {
             self.publish_row(first).await?;
         }
@@ -417,6 +468,7 @@ impl Sink for Live {
         let done = tokio::select! {
             Some(done) = self.segments.next() => done,
             Some(done) = self.pictures.next() => done,
+            Some(done) = self.parts.next() => done,
             else => pending().await,
         };
         self.done = Some(done);
@@ -434,13 +486,15 @@ impl Sink for Live {
                     }));
                 }
             }
+            Some(Done::Part(outcome)) => self.published(outcome),
             Some(Done::Picture) | None => {}
         }
         Ok(())
     }
 
     async fn drain(&mut self) -> anyhow::Result<()> {
-        while !self.segments.is_empty() || !self.pictures.is_empty() {
+        self.come().await?;
+        while !self.parts.is_empty() {
             self.settled().await;
             self.settle().await?;
         }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use castlog_cmaf as cmaf;
 use castlog_flv::{self as flv, avc};
 use castlog_metrics::{Skip, metrics};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until, timeout},
@@ -22,6 +22,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    dates::{Dates, Wall, date},
     epoch::{Running, Start},
     gst,
     media::{AccessUnit, Micros, Packet, Track},
@@ -104,6 +105,8 @@ pub struct Settings {
     pub first_media_sequence: u64,
     /// Discontinuity sequence number of the first epoch.
     pub discontinuity_sequence: u64,
+    /// The end of what a former worker has dated: nothing is dated before it.
+    pub dated_to: Option<DateTime<Utc>>,
 }
 
 /// One track of an epoch, as a rendition.
@@ -132,16 +135,16 @@ pub struct Epoch {
     pub source: Source,
     /// The renditions, by track index.
     pub renditions: Vec<Rendition>,
-    /// A time on the time line, and when that was by the clock on the wall.
-    pub wall: (Micros, DateTime<Utc>),
+    /// By which it is dated.
+    pub wall: Wall,
     /// What no segment of the session exceeds.
     pub target: Target,
 }
 
 impl Epoch {
-    /// When the picture or sound at this time came in.
+    /// When the picture or sound at this time was, see [`crate::dates`].
     pub fn program_date_time(&self, time: Micros) -> DateTime<Utc> {
-        self.wall.1 + TimeDelta::microseconds(time - self.wall.0)
+        date(self.wall, time)
     }
 }
 
@@ -198,6 +201,7 @@ pub async fn run<S: Sink>(
         force_encode: settings.limits.force_encode,
         target: settings.announced,
         continuation: None,
+        dates: Dates::behind(settings.dated_to),
         settings,
         packets,
         stop,
@@ -248,6 +252,13 @@ async fn deliver<S: Sink>(mut commands: mpsc::Receiver<Command>, sink: &mut S) -
     }
 }
 
+/// Presentation time of the first unit that can be shown.
+fn first(source: &Source, units: &VecDeque<(Track, AccessUnit)>) -> Micros {
+    let leads = |track| track == Track::Video || source.video.is_none();
+    let first = units.iter().find(|(track, unit)| leads(*track) && unit.sync);
+    first.or(units.front()).map_or(0, |(_, unit)| unit.pts)
+}
+
 /// What a packet is to the epoch.
 pub(crate) enum Arrival {
     Unit(Track, AccessUnit),
@@ -275,6 +286,7 @@ pub(crate) struct Core<'a> {
     stop: &'a CancellationToken,
     pub(crate) commands: mpsc::Sender<Command>,
     timeline: Timeline,
+    pub(crate) dates: Dates,
     /// The packet that ended an epoch and begins the next.
     pub(crate) carry: Option<Packet>,
     pub(crate) continuation: Option<Continuation>,
@@ -463,8 +475,14 @@ impl Core<'_> {
         let target = *self
             .target
             .get_or_insert_with(|| Target::choose(aim, interval.filter(|_| plan.passthrough)));
-        // The newest picture or sound is now; the rest came before it.
-        let newest = units.iter().map(|(_, unit)| unit.dts).max().unwrap_or(0);
+        let wall = match self.dates.go_on().filter(|_| after.is_some()) {
+            Some(wall) => wall,
+            None => {
+                let first = first(&source, &units);
+                let newest = units.iter().map(|(_, unit)| unit.dts).max().unwrap_or(first);
+                self.dates.begin(first, newest, Utc::now())
+            }
+        };
         let epoch = Running::start(
             &self.settings,
             &plan,
@@ -472,7 +490,7 @@ impl Core<'_> {
                 source,
                 first_media_sequence: self.next_sequence,
                 discontinuity_sequence: self.discontinuity,
-                wall: (newest, Utc::now()),
+                wall,
                 target,
                 after,
             },

@@ -9,6 +9,7 @@ use castlog_pipeline::{
     media::Packet,
     transcode::{Epoch, Rendition},
 };
+use chrono::{DateTime, TimeDelta, Utc};
 use support::{
     AAC, assert_sequences, complaints, ffmpeg_flv, h264, join_epoch, moved, packets, picture, probe, run, settings,
     tone, verify,
@@ -43,6 +44,22 @@ fn names(epoch: &Epoch) -> Vec<&str> {
         .iter()
         .map(|rendition| rendition.name.as_str())
         .collect()
+}
+
+/// When the first rendition begins and ends in each epoch.
+fn dates(folder: &Folder) -> Vec<(DateTime<Utc>, DateTime<Utc>)> {
+    let of = |epoch: &Epoch| {
+        let (name, number) = (&epoch.renditions[0].name, epoch.discontinuity_sequence);
+        let mut of_it = folder
+            .segments
+            .iter()
+            .filter(|segment| segment.rendition == *name && segment.discontinuity_sequence == number);
+        let first = of_it.next().unwrap();
+        let last = of_it.next_back().unwrap_or(first);
+        let lasts: i64 = last.parts.iter().map(|part| part.duration).sum();
+        [first.start, last.start + lasts].map(|time| epoch.program_date_time(time))
+    };
+    folder.epochs.iter().map(of).map(|[from, to]| (from, to)).collect()
 }
 
 /// Two epochs, a discontinuity apart. Each decodes without complaint as what it says that
@@ -150,6 +167,9 @@ async fn keyframes_that_become_rare_end_the_passthrough() {
         .collect();
     assert_eq!(kinds, [true, false]);
     assert_sequences(&folder, &names(&folder.epochs[0]));
+    let dates = dates(&folder);
+    let hole = dates[1].0 - dates[0].1;
+    assert!(hole.abs() <= TimeDelta::milliseconds(40), "{hole}: it is one time line");
 }
 
 #[tokio::test]
@@ -168,4 +188,23 @@ async fn a_jump_in_time_is_a_discontinuity() {
     let numbers: Vec<u64> = folder.epochs.iter().map(|epoch| epoch.discontinuity_sequence).collect();
     assert_eq!(numbers, [0, 1]);
     assert_sequences(&folder, &names(&folder.epochs[0]));
+}
+
+/// A pipeline that was held up has more than it gets from then on, and makes that good:
+/// its epochs are longer than they take. No date names two places all the same.
+#[tokio::test]
+async fn what_is_made_faster_than_it_came_is_dated_in_order() {
+    let mut packets = Vec::new();
+    for _ in 0..3 {
+        packets.extend(four_seconds("640x360", "-ac 2 -ar 48000"));
+        packets.push(Packet::Break);
+    }
+    let begun = Utc::now();
+    let (folder, _root) = transcode(packets).await;
+    let dates = dates(&folder);
+    assert_eq!(dates.len(), 3);
+    assert!(dates[0].0 > begun - TimeDelta::seconds(4));
+    for pair in dates.windows(2) {
+        assert!(pair[1].0 >= pair[0].1, "{dates:?}");
+    }
 }

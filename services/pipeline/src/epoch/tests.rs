@@ -19,13 +19,14 @@ fn start((width, height): (u32, u32), thumbnails: bool) -> Running {
         thumbnails,
         first_media_sequence: 0,
         discontinuity_sequence: 0,
+        dated_to: None,
     };
     let source = source(width, height);
     let start = Start {
         source: source.clone(),
         first_media_sequence: 0,
         discontinuity_sequence: 0,
-        wall: (0, Utc::now()),
+        wall: (0, chrono::Utc::now()),
         target: Target::from_millis(2000),
         after: None,
     };

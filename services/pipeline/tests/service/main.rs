@@ -2,6 +2,7 @@
 //! behind a small HTTP server: jobs, entries, objects, takeover.
 #![allow(clippy::unwrap_used)]
 
+mod distance;
 mod groups;
 mod handover;
 mod ingest;
@@ -13,11 +14,13 @@ mod world;
 
 use std::{collections::BTreeSet, sync::atomic::Ordering, time::Duration};
 
+use bytes::Bytes;
 use castlog_log::{
-    Draft, Publisher,
-    pb::{Metadata, metadata, options},
+    Draft, PartHeader, Publisher,
+    pb::{Metadata, Segment, metadata, options, segment},
 };
 use castlog_testkit::until;
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use ingest::Ingest;
 use support::{AAC, h264, picture, tone};
 use world::{World, assert_parts, parts};
@@ -161,6 +164,75 @@ async fn a_worker_keeps_the_target_that_its_session_announced() {
     world.ended().await;
     ingest.over.store(true, Ordering::SeqCst);
     worker.stop().await;
+}
+
+/// Clocks differ, and a worker that was held up dates what it makes up for too late.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_former_worker_has_dated_is_the_past() {
+    let ahead = (Utc::now() + TimeDelta::seconds(60)).trunc_subsecs(3);
+    for of_segment in [true, false] {
+        let world = World::new().await;
+        let ingest = Ingest::start(&source(60)).await;
+        let publisher = Publisher::new(&world.log, "test");
+        let init_object_key = format!("{}/{}/source/init-0.mp4", world.broadcast, world.session);
+        if of_segment {
+            let stored = segment::Stored {
+                session_id: world.session.to_string(),
+                rendition: "source".to_owned(),
+                duration_us: 1_000_000,
+                program_date_time: Some(ahead.into()),
+                init_object_key,
+                next_media_sequence: 1,
+                ..segment::Stored::default()
+            };
+            let event = Some(segment::Event::Stored(stored));
+            publisher
+                .publish(Draft::new(world.broadcast, Segment { event }))
+                .await
+                .unwrap();
+        } else {
+            let said = metadata::Produced {
+                session_id: world.session.to_string(),
+                segment_target_ms: 2000,
+                ..metadata::Produced::default()
+            };
+            let event = Some(metadata::Event::Produced(said));
+            publisher
+                .publish(Draft::new(world.broadcast, Metadata { event }))
+                .await
+                .unwrap();
+            let part = PartHeader {
+                broadcast: world.broadcast,
+                session: world.session,
+                rendition: "source".to_owned(),
+                media_sequence: 0,
+                part: 0,
+                duration_us: 1_000_000,
+                independent: true,
+                discontinuity_sequence: 0,
+                segment_time: ahead,
+                init_object_key,
+                init_section: Bytes::new(),
+            };
+            publisher
+                .publish_part(&part, Bytes::from_static(b"part"))
+                .await
+                .unwrap();
+        }
+        let worker = world.worker().await;
+        world.started(&ingest.url).await;
+        world.wait_for(1, |stored| stored.media_sequence > 0).await;
+        let segments = world.segments().await;
+        let made = segments
+            .into_iter()
+            .find(|s| s.rendition == "source" && s.media_sequence == 1);
+        let begun = made.unwrap().program_date_time.unwrap();
+        let begun = DateTime::from_timestamp(begun.seconds, begun.nanos.cast_unsigned()).unwrap();
+        assert_eq!(begun, ahead + TimeDelta::seconds(1), "{of_segment}");
+        world.ended().await;
+        ingest.over.store(true, Ordering::SeqCst);
+        worker.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -76,6 +76,7 @@ pub fn settings() -> Settings {
         thumbnails: true,
         first_media_sequence: 0,
         discontinuity_sequence: 0,
+        dated_to: None,
     }
 }
 
