@@ -91,8 +91,7 @@ impl Change {
             event.name()?;
             let kind = event.kind();
             let version = state.versions.get(kind.token())?;
-            let time = version.time.as_ref()?;
-            let time = DateTime::from_timestamp(time.seconds, u32::try_from(time.nanos).ok()?)?;
+            let time = DateTime::try_from(version.time?).ok()?;
             Some((kind, (event, version.sequence, time)))
         };
         events.into_iter().flatten().filter_map(versioned).collect()

@@ -90,8 +90,7 @@ fn record(entry: &Entry) -> Option<(DateTime<Utc>, bool)> {
 }
 
 fn time(time: Option<crate::pb::Timestamp>) -> Option<DateTime<Utc>> {
-    let time = time?;
-    DateTime::from_timestamp(time.seconds, u32::try_from(time.nanos).ok()?)
+    DateTime::try_from(time?).ok()
 }
 
 impl Log {

@@ -82,8 +82,13 @@ pub(crate) struct Recording {
 }
 
 impl Recording {
-    /// Of all that [`take`] has taken in. `None`: there is nothing to show.
-    pub(crate) fn of(id: SessionId, mut session: Session, media_base: &str, grows: bool) -> Option<Self> {
+    /// Of all that was found. `None`: there is nothing to show.
+    pub(crate) fn of(id: SessionId, found: Found, media_base: &str, grows: bool) -> Option<Self> {
+        let Found { mut session, newest } = found;
+        if grows {
+            // The entries of a row come one after the other: no gap is told where one is due.
+            session.leave_out_unfinished(&newest);
+        }
         if !session.complete(LONGEST) {
             tracing::warn!(session_id = %id, segments = LONGEST, "recording is cut off");
         }
@@ -228,7 +233,7 @@ impl Recordings {
         };
         // Before it is read: what comes meanwhile may be missed.
         let grows = grows(past, Utc::now());
-        let mut session = Session::default();
+        let mut found = Found::default();
         let mut count = 0;
         for kind in [Kind::Metadata, Kind::Segment] {
             let mut entries = pin!(self.log.scan(kind.of(broadcast), Some(past.started_at - SLACK)));
@@ -236,14 +241,14 @@ impl Recordings {
                 if entry.time > past.ended_at + SLACK {
                     break;
                 }
-                count += usize::from(take(&mut session, broadcast, past, &entry));
+                count += usize::from(found.take(broadcast, past, &entry));
                 if count == LONGEST {
                     tracing::warn!(broadcast_id = %broadcast, session_id = %id, segments = LONGEST, "recording is cut off");
                     break;
                 }
             }
         }
-        Ok(Recording::of(id, session, media_base, grows))
+        Ok(Recording::of(id, found, media_base, grows))
     }
 }
 
@@ -262,25 +267,36 @@ fn together(before: Option<&Produced>, mut now: Produced) -> Produced {
     now
 }
 
-/// Takes an entry in, if it is of the session; answers whether it is a segment of it.
-pub(crate) fn take(session: &mut Session, broadcast: BroadcastId, past: &PastSession, entry: &Entry) -> bool {
-    match &entry.event {
-        Event::Metadata(pb::Metadata {
-            event: Some(pb::metadata::Event::Produced(produced)),
-        }) if produced.session_id == past.id.to_string() => {
-            let all = together(session.produced.as_ref(), produced.clone());
-            session.announce(all, Duration::MAX);
-            false
-        }
-        Event::Segment(pb::Segment {
-            event: Some(pb::segment::Event::Stored(stored)),
-        }) => match read_segment(broadcast, stored) {
-            Ok((of, mut segment)) if of == past.id => {
-                segment.gap |= stored.object_lost;
-                session.collect(&stored.rendition, stored.media_sequence, segment)
+/// What is found of a session that is over.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) session: Session,
+    /// The renditions of its newest ladder.
+    newest: Vec<String>,
+}
+
+impl Found {
+    /// Takes an entry in, if it is of the session; answers whether it is a segment of it.
+    pub(crate) fn take(&mut self, broadcast: BroadcastId, past: &PastSession, entry: &Entry) -> bool {
+        match &entry.event {
+            Event::Metadata(pb::Metadata {
+                event: Some(pb::metadata::Event::Produced(produced)),
+            }) if produced.session_id == past.id.to_string() => {
+                self.newest = produced.renditions.iter().map(|r| r.name.clone()).collect();
+                let all = together(self.session.produced.as_ref(), produced.clone());
+                self.session.announce(all, Duration::MAX);
+                false
             }
+            Event::Segment(pb::Segment {
+                event: Some(pb::segment::Event::Stored(stored)),
+            }) => match read_segment(broadcast, stored) {
+                Ok((of, mut segment)) if of == past.id => {
+                    segment.gap |= stored.object_lost;
+                    self.session.collect(&stored.rendition, stored.media_sequence, segment)
+                }
+                _ => false,
+            },
             _ => false,
-        },
-        _ => false,
+        }
     }
 }

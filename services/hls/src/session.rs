@@ -77,8 +77,7 @@ fn parts_of(stored: &pb::segment::Stored) -> Vec<StoredPart> {
 }
 
 pub(crate) fn time_of(time: Option<pb::Timestamp>) -> Option<DateTime<Utc>> {
-    let time = time?;
-    DateTime::from_timestamp(time.seconds, u32::try_from(time.nanos).ok()?)
+    DateTime::try_from(time?).ok()
 }
 
 /// Reads a segment of `broadcast`, and the session that it belongs to; else what is wrong with it.
@@ -339,6 +338,24 @@ impl Session {
             }
             Entry::Occupied(_) => false,
         }
+    }
+
+    /// Leaves out the last row of what has been collected, if one of these renditions is not
+    /// in it yet.
+    pub(crate) fn leave_out_unfinished(&mut self, renditions: &[String]) {
+        let numbers = self
+            .tracks
+            .values()
+            .filter_map(|track| track.waiting.keys().next_back());
+        let Some(&last) = numbers.max() else { return };
+        let has = |name: &String| self.tracks.get(name).is_some_and(|t| t.waiting.contains_key(&last));
+        if renditions.iter().all(has) {
+            return;
+        }
+        self.tracks.retain(|_, track| {
+            track.waiting.remove(&last);
+            !track.waiting.is_empty()
+        });
     }
 
     /// Puts in order what has been collected. Renditions come and go with the ladder: where

@@ -185,8 +185,7 @@ impl Facts {
         let (resolutions, frame_rate) = self.picture(&session.session_id);
         let started = session
             .started_at
-            .as_ref()
-            .and_then(|t| DateTime::<Utc>::from_timestamp(t.seconds, u32::try_from(t.nanos).ok()?))
+            .and_then(|time| DateTime::<Utc>::try_from(time).ok())
             .unwrap_or_default();
         Some(Document {
             id,

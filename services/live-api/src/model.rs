@@ -415,8 +415,7 @@ pub(crate) fn timestamp(time: DateTime<Utc>) -> Timestamp {
 }
 
 fn text(time: Option<&Timestamp>) -> Option<String> {
-    let time = time?;
-    DateTime::from_timestamp(time.seconds, time.nanos.try_into().ok()?).map(rfc3339)
+    DateTime::try_from(*time?).ok().map(rfc3339)
 }
 
 pub(crate) fn rfc3339(time: DateTime<Utc>) -> String {

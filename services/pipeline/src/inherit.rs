@@ -142,8 +142,7 @@ impl Row {
 /// Until when the media of a segment was.
 #[must_use]
 pub fn end(stored: &segment::Stored) -> Option<DateTime<Utc>> {
-    let begun = stored.program_date_time?;
-    let begun = DateTime::from_timestamp(begun.seconds, u32::try_from(begun.nanos).ok()?)?;
+    let begun = DateTime::try_from(stored.program_date_time?).ok()?;
     Some(begun + microseconds(stored.duration_us))
 }
 

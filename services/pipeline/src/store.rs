@@ -186,15 +186,6 @@ impl Live {
         Ok(())
     }
 
-    /// Waits for what is on its way to the store.
-    async fn come(&mut self) -> anyhow::Result<()> {
-        while !self.segments.is_empty() || !self.pictures.is_empty() {
-            self.settled().await;
-            self.settle().await?;
-        }
-        Ok(())
-    }
-
     async fn part(&mut self, header: PartHeader, bytes: Bytes) -> anyhow::Result<()> {
         while self.parts.len() >= MAX_PARTS {
             self.settled().await;
@@ -457,7 +448,7 @@ impl Sink for Live {
     }
 
     async fn end(&mut self, _: &Epoch) -> anyhow::Result<()> {
-        self.come().await?;
+        self.drain().await?;
         while let Some((&first, _)) = self.rows.first_key_value() {
             self.publish_row(first).await?;
         }
@@ -493,8 +484,7 @@ impl Sink for Live {
     }
 
     async fn drain(&mut self) -> anyhow::Result<()> {
-        self.come().await?;
-        while !self.parts.is_empty() {
+        while !(self.segments.is_empty() && self.pictures.is_empty() && self.parts.is_empty()) {
             self.settled().await;
             self.settle().await?;
         }

@@ -6,10 +6,7 @@ use castlog_log::{Entry, Event, pb, session::PastSession};
 use castlog_playlist::check::{self, Media};
 
 use super::{Scene, at};
-use crate::{
-    recording::{Recording, grows, take},
-    session::Session,
-};
+use crate::recording::{Found, Recording, grows};
 
 /// The session of a scene, which has ended at second 500.
 fn past(scene: &Scene) -> PastSession {
@@ -21,12 +18,12 @@ fn past(scene: &Scene) -> PastSession {
     }
 }
 
-fn collected(scene: &Scene, log: &[Entry]) -> Session {
-    let (mut session, past) = (Session::default(), past(scene));
+fn collected(scene: &Scene, log: &[Entry]) -> Found {
+    let (mut found, past) = (Found::default(), past(scene));
     for entry in log {
-        take(&mut session, scene.broadcast, &past, entry);
+        found.take(scene.broadcast, &past, entry);
     }
-    session
+    found
 }
 
 fn recorded(scene: &Scene, log: &[Entry]) -> Recording {
@@ -120,11 +117,11 @@ fn a_number_that_is_far_away_makes_no_endless_playlist() {
     let mut scene = Scene::new();
     let mut log = vec![scene.produced()];
     log.extend(of(&mut scene, &["source", "audio"], 5..7, 0));
-    let mut session = collected(&scene, &log);
+    let mut session = collected(&scene, &log).session;
     assert!(session.complete(4));
     let far = u64::MAX / 4_000_000_000;
     log.extend(of(&mut scene, &["source"], far..far + 1, 0));
-    let mut session = collected(&scene, &log);
+    let mut session = collected(&scene, &log).session;
     assert!(!session.complete(40), "something is left out");
     for rendition in ["source", "audio"] {
         let shown = session.playlist(rendition, true, "").unwrap();
@@ -139,13 +136,32 @@ fn what_may_still_grow_is_kept_for_seconds() {
     for (second, grow) in [(500, true), (619, true), (621, false)] {
         assert_eq!(grows(&past, at(second)), grow, "{second}");
     }
-    let mut log = vec![scene.produced()];
+    let mut log = vec![scene.producing(&["source"])];
     log.extend(of(&mut scene, &["source"], 0..3, 0));
     let lifetime = |grows| {
         let recording = Recording::of(scene.session, collected(&scene, &log), "/media", grows);
         recording.unwrap().lifetime_s()
     };
     assert_eq!([lifetime(true), lifetime(false)], [2, 60]);
+}
+
+#[test]
+fn of_a_row_that_has_not_come_whole_nothing_is_told() {
+    let mut scene = Scene::new();
+    let (full, small) = (["source", "480p", "audio"], ["source", "audio"]);
+    let mut log = vec![scene.producing(&full), scene.producing(&small)];
+    log.extend(of(&mut scene, &full, 0..3, 0));
+    log.extend(of(&mut scene, &small, 3..5, 1));
+    let growing = |log: &[Entry]| Recording::of(scene.session, collected(&scene, log), "/media", true);
+    // Whole by the newest ladder; else without its last row, even if there is no other.
+    let [source, audio] = alike(&growing(&log).unwrap(), small, 0..5);
+    assert_eq!((source, audio), (vec![], vec![]));
+    let [source, audio] = alike(&growing(&log[..log.len() - 1]).unwrap(), small, 0..4);
+    assert_eq!((source, audio), (vec![], vec![]));
+    assert!(growing(&log[..3]).is_none());
+    // What does not come any more is a gap.
+    let [_, audio] = alike(&recorded(&scene, &log[..log.len() - 1]), small, 0..5);
+    assert_eq!(audio, [4]);
 }
 
 #[test]

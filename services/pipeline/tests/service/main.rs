@@ -17,7 +17,7 @@ use std::{collections::BTreeSet, sync::atomic::Ordering, time::Duration};
 use bytes::Bytes;
 use castlog_log::{
     Draft, PartHeader, Publisher,
-    pb::{Metadata, Segment, metadata, options, segment},
+    pb::{Segment, options, segment},
 };
 use castlog_testkit::until;
 use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
@@ -143,18 +143,7 @@ async fn a_killed_worker_is_succeeded_by_another() {
 async fn a_worker_keeps_the_target_that_its_session_announced() {
     let world = World::new().await;
     let ingest = Ingest::start(&source(60)).await;
-    let produced = metadata::Produced {
-        session_id: world.session.to_string(),
-        segment_target_ms: 4000,
-        ..metadata::Produced::default()
-    };
-    let announced = Metadata {
-        event: Some(metadata::Event::Produced(produced)),
-    };
-    Publisher::new(&world.log, "test")
-        .publish(Draft::new(world.broadcast, announced))
-        .await
-        .unwrap();
+    world.produced(4000).await;
     let worker = world.worker().await;
     world.started(&ingest.url).await;
     world.wait_for_segments(1).await;
@@ -173,7 +162,6 @@ async fn what_a_former_worker_has_dated_is_the_past() {
     for of_segment in [true, false] {
         let world = World::new().await;
         let ingest = Ingest::start(&source(60)).await;
-        let publisher = Publisher::new(&world.log, "test");
         let init_object_key = format!("{}/{}/source/init-0.mp4", world.broadcast, world.session);
         if of_segment {
             let stored = segment::Stored {
@@ -186,21 +174,9 @@ async fn what_a_former_worker_has_dated_is_the_past() {
                 ..segment::Stored::default()
             };
             let event = Some(segment::Event::Stored(stored));
-            publisher
-                .publish(Draft::new(world.broadcast, Segment { event }))
-                .await
-                .unwrap();
+            world.publish(Segment { event }).await;
         } else {
-            let said = metadata::Produced {
-                session_id: world.session.to_string(),
-                segment_target_ms: 2000,
-                ..metadata::Produced::default()
-            };
-            let event = Some(metadata::Event::Produced(said));
-            publisher
-                .publish(Draft::new(world.broadcast, Metadata { event }))
-                .await
-                .unwrap();
+            world.produced(2000).await;
             let part = PartHeader {
                 broadcast: world.broadcast,
                 session: world.session,
@@ -214,7 +190,7 @@ async fn what_a_former_worker_has_dated_is_the_past() {
                 init_object_key,
                 init_section: Bytes::new(),
             };
-            publisher
+            Publisher::new(&world.log, "test")
                 .publish_part(&part, Bytes::from_static(b"part"))
                 .await
                 .unwrap();
@@ -227,7 +203,7 @@ async fn what_a_former_worker_has_dated_is_the_past() {
             .into_iter()
             .find(|s| s.rendition == "source" && s.media_sequence == 1);
         let begun = made.unwrap().program_date_time.unwrap();
-        let begun = DateTime::from_timestamp(begun.seconds, begun.nanos.cast_unsigned()).unwrap();
+        let begun = DateTime::try_from(begun).unwrap();
         assert_eq!(begun, ahead + TimeDelta::seconds(1), "{of_segment}");
         world.ended().await;
         ingest.over.store(true, Ordering::SeqCst);

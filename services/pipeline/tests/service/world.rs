@@ -7,9 +7,10 @@ use std::{
     time::Instant,
 };
 
+use async_nats::jetstream::stream::DirectGetErrorKind;
 use castlog_log::{
     BroadcastId, ConnectConfig, Draft, Event, Followed, From, Kind, Log, Publisher, SessionId, header,
-    pb::{Segment, Status, metadata, segment, status},
+    pb::{Metadata, Segment, Status, metadata, segment, status},
     provision,
 };
 use castlog_pipeline::{Config, inherit, spool};
@@ -177,19 +178,37 @@ impl Cast {
         .unwrap();
     }
 
+    /// An entry as a former worker has left it.
+    pub(crate) async fn publish(&self, entry: impl Into<Event>) {
+        Publisher::new(&self.log, "test")
+            .publish(Draft::new(self.broadcast, entry))
+            .await
+            .unwrap();
+    }
+
+    /// What a former worker has said that it makes.
+    pub(crate) async fn produced(&self, segment_target_ms: u32) {
+        let produced = metadata::Produced {
+            session_id: self.session.to_string(),
+            segment_target_ms,
+            ..metadata::Produced::default()
+        };
+        self.publish(Metadata {
+            event: Some(metadata::Event::Produced(produced)),
+        })
+        .await;
+    }
+
     async fn status(&self, event: fn(status::Session) -> status::Event, url: &str) {
         let session = status::Session {
             session_id: self.session.to_string(),
             ingest_url: url.to_owned(),
             ..status::Session::default()
         };
-        let status = Status {
+        self.publish(Status {
             event: Some(event(session)),
-        };
-        Publisher::new(&self.log, "test")
-            .publish(Draft::new(self.broadcast, status))
-            .await
-            .unwrap();
+        })
+        .await;
     }
 
     pub(crate) async fn started(&self, url: &str) {
@@ -414,9 +433,11 @@ pub(crate) async fn parts(cast: &Cast) -> BTreeMap<(String, u64, u32), Vec<u8>> 
     let state = stream.get_info().await.unwrap().state;
     let mut parts = BTreeMap::new();
     for sequence in state.first_sequence..=state.last_sequence {
-        // The oldest may go meanwhile.
-        let Ok(message) = stream.direct_get(sequence).await else {
-            continue;
+        let message = match stream.direct_get(sequence).await {
+            Ok(message) => message,
+            // The oldest may go meanwhile.
+            Err(error) if error.kind() == DirectGetErrorKind::NotFound => continue,
+            Err(error) => panic!("part {sequence} cannot be read: {error}"),
         };
         let text = |name| message.headers.get(name).unwrap().to_string();
         let key = (
