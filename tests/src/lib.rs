@@ -447,6 +447,10 @@ const CLOCK: &str = "-re -f lavfi -i testsrc2=size=640x360:rate=30 \
     -c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -b:v 1200k -g 30 -sc_threshold 0 \
     -c:a aac -ac 2 -b:a 96k";
 
+/// The end of its filters where pictures are left out, and keyframes that come every second
+/// all the same.
+const LEFT_OUT: &str = "overlay,select='KEPT' -fps_mode vfr -force_key_frames expr:gte(t,n_forced) ";
+
 /// An ffmpeg that pushes, killed when dropped.
 pub struct Encoder(Child);
 
@@ -487,6 +491,20 @@ impl Encoder {
     /// ffmpeg cannot be started.
     pub fn clock(url: &str) -> anyhow::Result<Self> {
         Self::start(&CLOCK.split_whitespace().collect::<Vec<_>>(), url)
+    }
+
+    /// The same from an encoder that leaves out one picture of twelve by chance, and every
+    /// five seconds those `from` so many hundredths of a second up to others.
+    ///
+    /// # Errors
+    /// ffmpeg cannot be started.
+    pub fn leaving_out(url: &str, from: u32, to: u32) -> anyhow::Result<Self> {
+        let [from, to] = [from, to].map(|hundredths| hundredths * 3 / 10);
+        let kept = format!("gt(random(0)\\,1/12)*not(between(mod(n\\,150)\\,{from}\\,{}))", to - 1);
+        let leaving_out = CLOCK
+            .replace("overlay ", &LEFT_OUT.replace("KEPT", &kept))
+            .replace("-g 30", "-g 300");
+        Self::start(&leaving_out.split_whitespace().collect::<Vec<_>>(), url)
     }
 
     /// Ends it as a person does: ffmpeg says goodbye to the server.

@@ -43,6 +43,57 @@ async fn a_broadcast_is_watched_by_parts_in_a_browser() -> anyhow::Result<()> {
     system.stop().await
 }
 
+/// The next picture may come when a part should long have ended: parts keep to what players
+/// count on all the same, so that none has to be held back.
+#[tokio::test]
+async fn pictures_that_an_encoder_leaves_out_hold_no_part_back() -> anyhow::Result<()> {
+    let system = System::start().await?;
+    let options = json!({ "ladder": [144] });
+    let (id, key) = system
+        .create(json!({ "title": "left out", "options": options }))
+        .await?;
+    let url = format!("{}/{key}", system.rtmp);
+    // In the middle of a second.
+    let encoder = Encoder::leaving_out(&url, 230, 290)?;
+    for rendition in ["source", "144p"] {
+        let url = format!("{}/live/{id}/{rendition}/index.m3u8", system.hls);
+        let mut text = until("parts", SOON, || async {
+            let text = system.text(&url).await.ok()?;
+            check::read_media(&text).0.open.is_some().then_some(text)
+        })
+        .await?;
+        let mut numbers = BTreeSet::new();
+        while numbers.len() < 10 {
+            let (playlist, broken) = check::read_media(&text);
+            assert_eq!(broken, [], "{text}");
+            assert!(playlist.hint.is_some(), "{rendition}: a part is held back\n{text}");
+            let last = playlist.segments.last().context("no segment")?;
+            assert!(!last.parts.is_empty(), "{rendition}: its parts are not told\n{text}");
+            numbers.insert(last.sequence);
+            let part = playlist.open.as_ref().map_or(0, |open| open.parts.len());
+            let next = format!("{url}?_HLS_msn={}&_HLS_part={part}", last.sequence + 1);
+            text = system.text(&next).await?;
+        }
+    }
+    encoder.stop().await?;
+    system.reaches(&id, "ended").await?;
+    // Up to a keyframe, as where a line is too slow, for longer than the next segment has room:
+    // those parts cannot be told, and players go on by those of the next one.
+    let encoder = Encoder::leaving_out(&url, 400, 500)?;
+    system.reaches(&id, "live").await?;
+    let figures = Browser::new(&system.api)?.lags(&id, WATCHED).await?;
+    println!("{figures}");
+    let number = |name: &str| figures[name].as_f64().unwrap_or(f64::MAX);
+    assert!(!figures["errors"].to_string().contains("(fatal)"), "{figures}");
+    assert!(number("played_s") > WATCHED as f64 / 2.0, "{figures}");
+    assert!(
+        number("playlists") < 10.0 * WATCHED as f64,
+        "asked for in vain: {figures}"
+    );
+    encoder.stop().await?;
+    system.stop().await
+}
+
 /// A worker that dies leaves parts that players hold. Another, its successor, closes their
 /// segment where they end, so that players go on without beginning anew.
 #[tokio::test]

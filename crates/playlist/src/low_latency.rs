@@ -14,6 +14,34 @@ pub const HOLD_BACK: u32 = 3;
 /// Target durations that a delta update tells in any case (§4.4.3.8).
 pub const SKIP_UNTIL: u32 = 6;
 
+/// Percent of the part target that a part lasts at least, unless decoding can start in it or
+/// it is the last one of its segment (§4.4.4.9).
+pub const SHORTEST_PART: u32 = 85;
+
+/// The part target of a rendition (§4.4.3.7): what no part of it exceeds, and most parts come
+/// near to. `announced` is what its maker cuts parts by, `frame` how long one of its frames
+/// lasts, 0 = unknown. Whole milliseconds, one more than asked for, since encoders round the
+/// times of their frames to them. Makers of parts and of playlists go by the same.
+#[must_use]
+pub fn part_target(announced: Duration, frame: Duration) -> Duration {
+    const ROUNDING_US: u64 = 1000;
+    let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX / 128);
+    let (longest, frame) = (micros(announced) + ROUNDING_US, micros(frame));
+    let micros = match longest.checked_div(frame) {
+        None => longest,
+        // A frame that is longer than a part should be is one.
+        Some(0) => frame + ROUNDING_US,
+        Some(frames)
+            if (frames * frame).saturating_sub(2 * ROUNDING_US) * 100 >= longest * u64::from(SHORTEST_PART) =>
+        {
+            longest
+        }
+        Some(frames) => (frames * frame + ROUNDING_US).min(longest),
+    };
+    // Measured frame rates differ a little from time to time.
+    Duration::from_micros(micros.next_multiple_of(ROUNDING_US))
+}
+
 /// What makes a playlist one of low latency.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LowLatency {
@@ -114,5 +142,31 @@ impl Part {
             attributes = attributes.plain("GAP", "YES");
         }
         attributes.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Duration, part_target};
+
+    #[test]
+    fn a_target_is_near_to_what_parts_last() {
+        for (announced, frame_us, target) in [
+            (250, 0, 251),
+            (250, 33_333, 251),
+            (250, 40_000, 251),
+            (250, 21_333, 251),
+            // 15 and 10 frames a second.
+            (250, 66_667, 202),
+            (250, 100_000, 201),
+            (250, 1_000_000, 1001),
+            (333, 33_367, 334),
+        ] {
+            assert_eq!(
+                part_target(Duration::from_millis(announced), Duration::from_micros(frame_us)),
+                Duration::from_millis(target),
+                "{announced} {frame_us}"
+            );
+        }
     }
 }

@@ -12,7 +12,7 @@ use std::{ops::Range, time::Duration};
 use bytes::Bytes;
 use castlog_log::pb::{Rendition, RenditionKind};
 use castlog_playlist::{
-    low_latency::{HOLD_BACK, LowLatency, Open, Part, Report},
+    low_latency::{HOLD_BACK, LowLatency, Open, Part, Report, part_target},
     media,
 };
 
@@ -54,16 +54,13 @@ pub(crate) enum Piecewise {
     Absent,
 }
 
-fn unit_us(rendition: &Rendition) -> u64 {
-    let rate = match rendition.kind.try_into() {
-        Ok(RenditionKind::Audio) => {
-            return (AAC_FRAME * 1_000_000)
-                .checked_div(rendition.sample_rate.into())
-                .unwrap_or(0);
-        }
-        _ => u64::from(rendition.frame_rate_milli),
+/// How long a frame of a rendition lasts, 0 = unknown.
+fn frame(rendition: &Rendition) -> Duration {
+    let micros = match rendition.kind.try_into() {
+        Ok(RenditionKind::Audio) => (AAC_FRAME * 1_000_000).checked_div(rendition.sample_rate.into()),
+        _ => 1_000_000_000_u64.checked_div(rendition.frame_rate_milli.into()),
     };
-    1_000_000_000_u64.checked_div(rate).unwrap_or(0)
+    Duration::from_micros(micros.unwrap_or(0))
 }
 
 impl Session {
@@ -71,7 +68,8 @@ impl Session {
     fn part_target(&self, rendition: &str) -> Option<Duration> {
         let produced = self.produced.as_ref().filter(|produced| produced.part_target_ms > 0)?;
         let rendition = produced.renditions.iter().find(|r| r.name == rendition)?;
-        Some(parts::target(produced.part_target_ms, unit_us(rendition)))
+        let announced = Duration::from_millis(produced.part_target_ms.into());
+        Some(part_target(announced, frame(rendition)))
     }
 
     /// What the playlist of a rendition tells beside its segments.
@@ -132,7 +130,7 @@ impl Session {
             let (last_msn, parts) = match open {
                 0 => (
                     track.next() - 1,
-                    track.segments.back().map_or(0, |s| legal_parts(s, target)),
+                    track.segments.back().map_or(0, |s| self.told_parts(s, target)),
                 ),
                 parts => (track.next(), parts),
             };
@@ -153,7 +151,7 @@ impl Session {
         let from = self.parts_from(track);
         let stored = track.segments.iter().zip(segments).zip(track.head..);
         for ((stored, shown), sequence) in stored.filter(|(_, sequence)| *sequence >= from) {
-            if shown.gap || legal_parts(stored, target) == 0 {
+            if self.told_parts(stored, target) == 0 {
                 continue;
             }
             let folder = stored.key.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -179,6 +177,16 @@ impl Session {
             told
         });
         track.next() - near.count() as u64
+    }
+
+    /// How many parts of a complete segment are told: all, or none.
+    fn told_parts(&self, stored: &Stored, target: Duration) -> usize {
+        let parts = stored.parts.iter().map(|part| (part.duration, part.independent));
+        let legal = parts::legal(parts, target) == stored.parts.len();
+        match legal && !stored.gap && !self.is_too_long(stored.duration) {
+            true => stored.parts.len(),
+            false => 0,
+        }
     }
 
     /// The parts of the segment in the making.
@@ -231,12 +239,17 @@ impl Session {
                 _ => Reach::Awaited,
             };
         };
-        // Behind the last part of a complete segment comes the next segment.
-        let parts = track.get(sequence).map_or(0, |s| s.parts.len() as u64);
-        let (sequence, part) = match sequence < next && part >= parts.max(1) {
-            true => (sequence + 1, 0),
-            false => (sequence, part),
-        };
+        // Behind the last part of a complete segment comes the next segment, as behind one whose
+        // parts are not told: players of parts count from those that they see.
+        let (mut sequence, mut part) = (sequence, part);
+        while sequence < next
+            && !target.is_zero()
+            && track
+                .get(sequence)
+                .is_some_and(|stored| part >= self.told_parts(stored, target) as u64)
+        {
+            (sequence, part) = (sequence + 1, 0);
+        }
         match sequence.checked_sub(next) {
             None => Reach::Told,
             Some(0) if part < open => Reach::Told,
@@ -316,13 +329,4 @@ fn last_line(track: &Track) -> u64 {
 fn legal_pieces(row: &Row, target: Duration) -> Vec<&Piece> {
     let pieces = row.contiguous().map(|piece| (piece.duration, piece.independent));
     row.contiguous().take(parts::legal(pieces, target)).collect()
-}
-
-/// How many parts of a stored segment are told: all, or none.
-fn legal_parts(stored: &Stored, target: Duration) -> usize {
-    let parts = stored.parts.iter().map(|part| (part.duration, part.independent));
-    match parts::legal(parts, target) {
-        legal if legal == stored.parts.len() => legal,
-        _ => 0,
-    }
 }

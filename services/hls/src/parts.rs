@@ -11,6 +11,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use castlog_log::Part;
+use castlog_playlist::low_latency::SHORTEST_PART;
 use chrono::{DateTime, Utc};
 
 use crate::{
@@ -202,30 +203,13 @@ impl Parts {
     }
 }
 
-/// The part target of a rendition: what no part of it exceeds, and most parts come
-/// near to, as they must (§4.4.4.9). `unit_us` is how long a frame lasts, 0 = unknown.
-pub(crate) fn target(announced_ms: u32, unit_us: u64) -> Duration {
-    /// The pipeline lets parts be as much longer, since FLV rounds to milliseconds.
-    const ROUNDING_US: u64 = 1000;
-    let longest = u64::from(announced_ms) * 1000 + ROUNDING_US;
-    let micros = match longest.checked_div(unit_us) {
-        None => longest,
-        // A frame that is longer than a part should be is one.
-        Some(0) => unit_us + ROUNDING_US,
-        Some(frames) if (frames * unit_us).saturating_sub(2 * ROUNDING_US) * 100 >= longest * 85 => longest,
-        Some(frames) => (frames * unit_us + ROUNDING_US).min(longest),
-    };
-    // Measured frame rates differ a little from time to time.
-    Duration::from_micros(micros.next_multiple_of(ROUNDING_US))
-}
-
 /// How many of the parts may be told: none is longer than the target, and all but
 /// the last come near to it.
 pub(crate) fn legal(parts: impl Iterator<Item = (Duration, bool)>, target: Duration) -> usize {
     let mut short = false;
     let told = parts.take_while(|(duration, independent)| {
         let fits = !short && *duration <= target;
-        short = *duration * 100 < target * 85 && !independent;
+        short = *duration * 100 < target * SHORTEST_PART && !independent;
         fits
     });
     told.count()
@@ -233,28 +217,7 @@ pub(crate) fn legal(parts: impl Iterator<Item = (Duration, bool)>, target: Durat
 
 #[cfg(test)]
 mod tests {
-    use super::{Duration, legal, target};
-
-    #[test]
-    fn a_target_is_near_to_what_parts_last() {
-        for (announced, unit_us, micros) in [
-            (250, 0, 251_000),
-            (250, 33_333, 251_000),
-            (250, 40_000, 251_000),
-            (250, 21_333, 251_000),
-            // 15 and 10 frames a second.
-            (250, 66_667, 202_000),
-            (250, 100_000, 201_000),
-            (250, 1_000_000, 1_001_000),
-            (333, 33_367, 334_000),
-        ] {
-            assert_eq!(
-                target(announced, unit_us),
-                Duration::from_micros(micros),
-                "{announced} {unit_us}"
-            );
-        }
-    }
+    use super::{Duration, legal};
 
     #[test]
     fn what_is_told_of_parts_is_legal() {

@@ -1,9 +1,18 @@
 //! Packs the access units of one track into parts and segments. It is told
 //! where segments end; parts it cuts itself, by decoding time: presentation
 //! times of streams with B-frames jump back and forth. Pure.
+//!
+//! No part may be longer than the part target, and none but the last of a segment much
+//! shorter (RFC 8216bis §4.4.4.9), or edges may not tell it, nor those behind it. Where an
+//! encoder leaves pictures out, no whole number of them may make such a part. Then the next
+//! picture is decoded a little before its time, which is when the part ends; when it is
+//! shown stays as it was.
+
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use castlog_cmaf as cmaf;
+use castlog_playlist::low_latency::{self, SHORTEST_PART};
 
 use crate::{
     media::{AccessUnit, Micros, SECOND},
@@ -36,10 +45,15 @@ pub(crate) struct Packager {
     kind: Kind,
     timescale: u32,
     part_target: u64,
+    /// What a part that is not the last one of its segment lasts at least.
+    part_least: u64,
     longest: u64,
-    /// The newest video unit, whose duration the next one tells.
+    /// The newest video unit and when it is decoded; how long it lasts the next one tells.
     pending: Option<(u64, AccessUnit)>,
-    last_duration: Option<u64>,
+    /// How long before its time the next video unit is decoded.
+    early: u64,
+    /// From a video unit to the next one, by their own times.
+    last_distance: Option<u64>,
     /// Where the next frame of sound goes, in samples.
     audio_next: Option<u64>,
     part: Vec<cmaf::Sample>,
@@ -56,17 +70,22 @@ pub(crate) struct Packager {
 impl Packager {
     pub(crate) fn new(kind: Kind, part_target: Micros, longest: Micros) -> Self {
         let timescale = match kind {
-            Kind::Video => cmaf::VIDEO_TIMESCALE,
+            Kind::Video { .. } => cmaf::VIDEO_TIMESCALE,
             Kind::Audio { rate, .. } => rate.max(1),
         };
+        let announced = Duration::from_micros(part_target.max(0).cast_unsigned());
+        let target = low_latency::part_target(announced, Duration::from_micros(kind.frame()));
+        let ticks_of = |time: Duration| ticks(time.as_micros().try_into().unwrap_or(Micros::MAX), timescale);
         Self {
             kind,
             timescale,
-            // A millisecond for the rounding of FLV.
-            part_target: ticks(part_target + 1000, timescale),
+            part_target: ticks_of(target),
+            // One more, since ticks are rounded.
+            part_least: ticks_of(target * SHORTEST_PART / 100) + 1,
             longest: ticks(longest, timescale),
             pending: None,
-            last_duration: None,
+            early: 0,
+            last_distance: None,
             audio_next: None,
             part: Vec::new(),
             part_start: 0,
@@ -93,12 +112,13 @@ impl Packager {
         out: &mut Vec<Output>,
     ) -> cmaf::Result<()> {
         match self.kind {
-            Kind::Video => {
+            Kind::Video { .. } => {
                 let time = ticks(unit.dts, self.timescale);
                 if self.room(time) == 0 {
                     return Ok(());
                 }
-                self.settle(track, media_sequence, Some(time), out)?;
+                self.settle(track, media_sequence, Some(time), false, out)?;
+                let time = time.saturating_sub(std::mem::take(&mut self.early));
                 self.segment_start.get_or_insert(unit.pts);
                 self.segment_begin.get_or_insert(time);
                 self.pending = Some((time, unit));
@@ -144,7 +164,7 @@ impl Packager {
         out: &mut Vec<Output>,
     ) -> cmaf::Result<()> {
         let next = next.map(|next| ticks(next, self.timescale));
-        self.settle(track, media_sequence, next, out)?;
+        self.settle(track, media_sequence, next, true, out)?;
         self.cut(track, media_sequence, out)?;
         self.segment_begin = None;
         if let Some(start) = self.segment_start.take() {
@@ -167,23 +187,38 @@ impl Packager {
         }
     }
 
-    /// Gives the pending video unit its duration and adds it.
+    /// Gives the pending video unit, which may be the `last` one of its segment, its duration
+    /// and adds it.
     fn settle(
         &mut self,
         track: usize,
         media_sequence: u64,
         next: Option<u64>,
+        last: bool,
         out: &mut Vec<Output>,
     ) -> cmaf::Result<()> {
         let Some((time, unit)) = self.pending.take() else {
             return Ok(());
         };
-        let duration = match next {
-            Some(next) => next.saturating_sub(time).max(1),
-            None => self.last_duration.unwrap_or(DEFAULT_FRAME),
+        let own = ticks(unit.dts, self.timescale);
+        let distance = match next {
+            Some(next) => next.saturating_sub(own).max(1),
+            None => self.last_distance.unwrap_or(DEFAULT_FRAME),
         };
-        self.last_duration = Some(duration);
-        let duration = duration.min(self.room(time));
+        self.last_distance = Some(distance);
+        let lasts = (own + distance).saturating_sub(time);
+        let room = self.room(time);
+        // A segment as long as this one must have room for what the next one is early by.
+        let earliest = match next {
+            Some(next) if last => self.room(next),
+            Some(_) => u64::MAX,
+            None => 0,
+        };
+        let duration = match lasts > room {
+            true => room,
+            false => self.fit(track, media_sequence, lasts, earliest, out)?,
+        };
+        self.early = lasts.min(room) - duration;
         let offset = i64::try_from(ticks(unit.pts, self.timescale)).unwrap_or(i64::MAX)
             - i64::try_from(time).unwrap_or(i64::MAX);
         let sample = cmaf::Sample {
@@ -194,6 +229,31 @@ impl Packager {
             data: unit.data,
         };
         self.add(track, media_sequence, time, sample, out)
+    }
+
+    /// How much of the time up to the next video unit one gets, so that its part is as long as
+    /// it should be; by the rest, which may be `earliest`, the next one is early. Ends the part
+    /// before it that is long enough without it.
+    fn fit(
+        &mut self,
+        track: usize,
+        media_sequence: u64,
+        lasts: u64,
+        earliest: u64,
+        out: &mut Vec<Output>,
+    ) -> cmaf::Result<u64> {
+        if self.part_duration + lasts > self.part_target && self.is_long_enough() {
+            self.cut(track, media_sequence, out)?;
+        }
+        let fits = self.part_target.saturating_sub(self.part_duration).min(lasts);
+        // Else the part is too long.
+        Ok(if lasts - fits > earliest { lasts } else { fits })
+    }
+
+    /// Whether the part may end here although its segment goes on.
+    fn is_long_enough(&self) -> bool {
+        let first = self.part.first();
+        first.is_some_and(|first| first.sync || self.part_duration >= self.part_least)
     }
 
     /// Adds a sample to the current part and cuts parts so that none is
@@ -215,9 +275,14 @@ impl Packager {
         }
         self.part_duration += duration;
         self.part.push(sample);
-        // No need to wait for a next sample of the same length to see that it
-        // would not fit.
-        if self.part_duration + duration > self.part_target || self.part.len() == cmaf::MAX_CHUNK_SAMPLES {
+        // No need to wait for a next sample as far away as this one to see that it would not
+        // fit.
+        let next = match self.kind {
+            Kind::Video { .. } => self.last_distance.unwrap_or(duration),
+            Kind::Audio { .. } => duration,
+        };
+        let full = self.part_duration + next > self.part_target && self.is_long_enough();
+        if full || self.part_duration >= self.part_target || self.part.len() == cmaf::MAX_CHUNK_SAMPLES {
             self.cut(track, media_sequence, out)?;
         }
         Ok(())

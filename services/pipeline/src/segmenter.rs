@@ -17,7 +17,7 @@ use castlog_cmaf as cmaf;
 pub use crate::packager::PartInfo;
 use crate::{
     media::{AccessUnit, Micros, SECOND},
-    packager::{AUDIO_TOLERANCE, Packager},
+    packager::{AAC_FRAME, AUDIO_TOLERANCE, Packager},
 };
 
 /// Longest stretch of sound that waits for video: a stalled picture must not
@@ -39,7 +39,10 @@ const MAX_BOUNDARIES: usize = 128;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Video, in 90 kHz ticks.
-    Video,
+    Video {
+        /// Thousandths of frames per second, 0 = unknown.
+        frame_rate_milli: u32,
+    },
     /// AAC-LC, in samples.
     Audio {
         /// Samples per second.
@@ -50,12 +53,21 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// How long one of its frames lasts in microseconds, 0 = unknown.
+    pub(crate) fn frame(self) -> u64 {
+        match self {
+            Self::Video { frame_rate_milli } => 1_000_000_000_u64.checked_div(frame_rate_milli.into()),
+            Self::Audio { rate, .. } => (AAC_FRAME * 1_000_000).checked_div(rate.into()),
+        }
+        .unwrap_or(0)
+    }
+
     /// How far before a boundary a unit may begin and still open the segment:
     /// a frame of sound belongs to the segment that most of it lies in;
     /// pictures sit on boundaries up to rounding.
     fn tolerance(self) -> Micros {
         match self {
-            Self::Video => 1500,
+            Self::Video { .. } => 1500,
             Self::Audio { rate, .. } => SECOND * 512 / Micros::from(rate.max(1)),
         }
     }
@@ -64,7 +76,8 @@ impl Kind {
 /// What the segmenter is told at the start of an epoch.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Parts are cut so that none is longer than this.
+    /// Parts are cut so that none is longer than this, see
+    /// [`part_target`](castlog_playlist::low_latency::part_target).
     pub part_target: Micros,
     /// No segment is longer than this: what would make it longer is left out.
     pub longest: Micros,
@@ -179,7 +192,7 @@ impl Segmenter {
     pub fn push(&mut self, track: usize, unit: AccessUnit) -> cmaf::Result<Vec<Output>> {
         let mut out = Vec::new();
         match self.tracks[track].kind {
-            Kind::Video => self.place(track, unit, &mut out)?,
+            Kind::Video { .. } => self.place(track, unit, &mut out)?,
             Kind::Audio { .. } => {
                 self.tracks[track].held.push_back(unit);
                 self.release(track, &mut out)?;

@@ -21,17 +21,20 @@ pub(crate) struct Slot {
 /// The tracks of a plan: the source first, then the rungs, then the sound.
 pub(crate) fn slots(plan: &Plan, source: &Source) -> Vec<Slot> {
     let mut slots = Vec::new();
+    let picture = Kind::Video {
+        frame_rate_milli: source.video.as_ref().map_or(0, |video| video.frame_rate_milli),
+    };
     if let (true, Some(video)) = (plan.passthrough, &source.video) {
         slots.push(Slot {
             name: "source".to_owned(),
-            kind: Kind::Video,
+            kind: picture,
             bitrate: video.bitrate,
             rendition: Some(source_rendition(video)),
         });
     }
     slots.extend(plan.rungs.iter().map(|rung| Slot {
         name: rung.name.clone(),
-        kind: Kind::Video,
+        kind: picture,
         bitrate: rung.bitrate,
         rendition: None,
     }));

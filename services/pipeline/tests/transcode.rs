@@ -12,7 +12,7 @@ use castlog_pipeline::{
     transcode::{self, Error, Settings},
 };
 use support::{
-    AAC, complaints, ffmpeg_flv, gray, h264, join, moved, packets, picture, run, samples, settings, tone, verify,
+    AAC, complaints, ffmpeg_flv, gray, h264, join, moved, packets, picture, probe, run, samples, settings, tone, verify,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -62,6 +62,61 @@ async fn passes_the_source_through_beside_two_rungs() {
     assert_eq!(starts.len(), 3);
     assert!(folder.thumbnails >= 1);
     assert_eq!(complaints(&_root.path().join("thumb/latest.jpg")), "");
+}
+
+/// Parts keep to what players count on although an encoder leaves pictures out, and each
+/// picture is shown when it was to be.
+#[tokio::test]
+async fn pictures_that_are_left_out_break_no_part() {
+    const LEFT_OUT: &str = "-vf select='gt(random(0),0.1)*not(between(mod(n,150),70,80))' -fps_mode vfr";
+    for bframes in [0, 2] {
+        let flv = ffmpeg_flv(&format!(
+            "{} {} {LEFT_OUT} {} -force_key_frames expr:gte(t,n_forced*2) {AAC}",
+            picture("640x360", 30, 12),
+            tone(12),
+            h264(300, bframes)
+        ));
+        let mut sent: Vec<f64> = packets(&flv)
+            .iter()
+            .filter_map(|packet| match packet {
+                Packet::Video {
+                    timestamp, composition, ..
+                } => Some(f64::from(*timestamp) + f64::from(*composition)),
+                _ => None,
+            })
+            .map(|ms| ms / 1000.0)
+            .collect();
+        sent.sort_by(f64::total_cmp);
+        let (folder, _root) = transcode(&flv).await;
+        for name in ["source", "240p"] {
+            let joined = join(&folder, name);
+            assert_eq!(complaints(&joined.path), "", "{name}");
+            let report = probe(&joined.path);
+            let frames = report["frames"].as_array().unwrap().iter();
+            let shown: Vec<f64> = frames
+                .map(|f| f["pts_time"].as_str().unwrap().parse().unwrap())
+                .collect();
+            assert_eq!(shown.len(), sent.len(), "{name}");
+            for (shown_at, sent_at) in shown.iter().zip(&sent) {
+                let off = (shown_at - shown[0]) - (sent_at - sent[0]);
+                assert!(off.abs() < 0.0025, "{name}: {shown_at} s is {off} s off");
+            }
+            let mut segments: Vec<_> = folder.segments.iter().filter(|s| s.rendition == name).collect();
+            // What follows the last picture of all is not known.
+            segments.pop();
+            assert!(segments.len() > 3, "{name}");
+            for part in segments.iter().flat_map(|s| s.parts.split_last().unwrap().1) {
+                assert!(
+                    (213_350..=251_000).contains(&part.duration) || part.independent,
+                    "{name}: {part:?}"
+                );
+            }
+            assert!(
+                segments.iter().all(|s| s.parts.last().unwrap().duration <= 251_000),
+                "{name}"
+            );
+        }
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use castlog_log::{Entry, Part};
+use castlog_log::{Entry, Event, Part, pb};
 use castlog_playlist::check::{self, Media};
 use chrono::DateTime;
 use proptest::prelude::*;
@@ -263,6 +263,33 @@ fn viewers_may_ask_for_what_is_near() {
     state.apply(&stored, at(100));
     assert_eq!(told(&state, (10, None)), Reach::Told);
     assert_eq!(told(&state, (10, Some(8))), Reach::Awaited);
+}
+
+/// Players of parts count from those that they see: one that sees none of a segment asks for
+/// what it knows to be the next again, and would be answered with what it has.
+#[test]
+fn behind_parts_that_are_not_told_comes_the_next_segment() {
+    let mut scene = Scene::new();
+    let mut state = fold(&live(&mut scene));
+    let mut stored = scene.whole("480p", 10, 0);
+    if let Event::Segment(pb::Segment {
+        event: Some(pb::segment::Event::Stored(stored)),
+    }) = &mut stored.event
+    {
+        // A picture that stood still at its end.
+        (stored.parts[6].duration_us, stored.parts[7].duration_us) = (100_000, 400_000);
+    }
+    state.apply(&stored, at(100));
+    let media = read(&scene, &state, "480p");
+    assert_eq!((media.segments[9].parts.len(), media.segments[10].parts.len()), (8, 0));
+    let part = scene.part("480p", 11, 0, 0);
+    let told = |state: &State, to| state.told(scene.broadcast, scene.session, "480p", to);
+    let next = [(9, Some(8)), (10, Some(0)), (10, Some(3)), (10, Some(8)), (11, Some(0))];
+    assert_eq!(next.map(|to| told(&state, to)), [Reach::Awaited; 5]);
+    assert_eq!(told(&state, (10, None)), Reach::Told);
+    assert_eq!(told(&state, (9, Some(7))), Reach::Told);
+    state.apply_part(&part, at(100));
+    assert_eq!(next.map(|to| told(&state, to)), [Reach::Told; 5]);
 }
 
 #[test]

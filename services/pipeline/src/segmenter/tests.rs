@@ -6,6 +6,9 @@ use crate::{
     timeline::{Placed, Timeline},
 };
 use castlog_cmaf::read;
+use castlog_playlist::low_latency;
+use proptest::prelude::*;
+use std::time::Duration;
 
 const RATE: u32 = 48_000;
 
@@ -26,6 +29,10 @@ fn segmenter(tracks: Vec<Kind>) -> Segmenter {
         tracks,
     })
 }
+
+const PICTURE: Kind = Kind::Video {
+    frame_rate_milli: 25_000,
+};
 
 const SOUND: Kind = Kind::Audio {
     rate: RATE,
@@ -49,7 +56,7 @@ fn segments(outputs: &[Output]) -> Vec<(usize, u64, i64)> {
 /// Six seconds at 25 fps with keyframes and boundaries every two, and sound
 /// where `audible` says so.
 fn run(audible: impl Fn(i64) -> bool) -> Vec<Output> {
-    let mut segmenter = segmenter(vec![Kind::Video, Kind::Video, SOUND]);
+    let mut segmenter = segmenter(vec![PICTURE, PICTURE, SOUND]);
     let mut out = Vec::new();
     let mut frame = 0;
     for picture in 0..150 {
@@ -143,7 +150,7 @@ fn a_hole_in_the_sound_is_filled() {
 
 #[test]
 fn sound_that_stopped_goes_on_silently() {
-    let mut segmenter = segmenter(vec![Kind::Video, SOUND]);
+    let mut segmenter = segmenter(vec![PICTURE, SOUND]);
     segmenter.boundary(0);
     segmenter.push(0, unit(0, true)).unwrap();
     segmenter.push(1, unit(0, true)).unwrap();
@@ -180,7 +187,7 @@ fn sound_that_ends_early_costs_no_segment_of_the_picture() {
 
 #[test]
 fn a_segment_that_begins_with_the_last_picture_has_sound() {
-    let mut segmenter = segmenter(vec![Kind::Video, SOUND]);
+    let mut segmenter = segmenter(vec![PICTURE, SOUND]);
     let mut out = Vec::new();
     for ms in (0..=4000).step_by(40) {
         if ms % 4000 == 0 {
@@ -201,7 +208,7 @@ fn a_segment_that_begins_with_the_last_picture_has_sound() {
 
 #[test]
 fn silence_ends_where_the_next_epoch_begins() {
-    let mut segmenter = segmenter(vec![Kind::Video, SOUND]);
+    let mut segmenter = segmenter(vec![PICTURE, SOUND]);
     segmenter.boundary(0);
     let mut out = segmenter.push(1, unit(0, true)).unwrap();
     for ms in (0..1990).step_by(8) {
@@ -219,7 +226,7 @@ fn silence_ends_where_the_next_epoch_begins() {
 
 #[test]
 fn a_last_segment_that_a_track_lacks_is_left_out() {
-    let mut segmenter = segmenter(vec![Kind::Video, SOUND]);
+    let mut segmenter = segmenter(vec![PICTURE, SOUND]);
     let mut out = Vec::new();
     segmenter.boundary(0);
     for ms in (0..2000).step_by(40) {
@@ -236,7 +243,7 @@ fn a_last_segment_that_a_track_lacks_is_left_out() {
 
 #[test]
 fn a_track_that_lost_its_keyframe_stays_on_the_common_numbers() {
-    let mut segmenter = segmenter(vec![Kind::Video]);
+    let mut segmenter = segmenter(vec![PICTURE]);
     for boundary in [0, 2000, 4000] {
         segmenter.boundary(boundary * 1000);
     }
@@ -252,7 +259,7 @@ fn a_track_that_lost_its_keyframe_stays_on_the_common_numbers() {
 
 #[test]
 fn sound_does_not_wait_for_ever() {
-    let mut segmenter = segmenter(vec![Kind::Video, SOUND]);
+    let mut segmenter = segmenter(vec![PICTURE, SOUND]);
     segmenter.boundary(0);
     segmenter.push(0, unit(0, true)).unwrap();
     let mut parts = 0;
@@ -266,7 +273,7 @@ fn sound_does_not_wait_for_ever() {
 fn no_segment_is_longer_than_the_longest() {
     // A keyframe and boundary every 4.4 s, more than twice what is aimed at,
     // with sound and without.
-    for tracks in [vec![Kind::Video], vec![Kind::Video, SOUND]] {
+    for tracks in [vec![PICTURE], vec![PICTURE, SOUND]] {
         let with_sound = tracks.len() > 1;
         let mut segmenter = segmenter(tracks);
         let mut out = Vec::new();
@@ -300,6 +307,148 @@ fn no_segment_is_longer_than_the_longest() {
         for duration in durations {
             assert!((2_000_000..=2_400_000).contains(&duration), "{duration}");
         }
+    }
+}
+
+/// What a picture encoder of so many frames a second makes that leaves pictures out: how many
+/// before each one. Its times are rounded to milliseconds, as FLV's, and pictures are shown
+/// 80 ms after they are decoded.
+fn pictures(frame_rate: i64, left_out: &[i64]) -> Vec<AccessUnit> {
+    let places = left_out.iter().scan(0, |place, left_out| {
+        *place += left_out + 1;
+        Some(*place - 1)
+    });
+    let mut gop = None;
+    let of = |place: i64| {
+        let ms = (place * 2000 + frame_rate) / (2 * frame_rate);
+        // The first one of every two seconds.
+        let sync = gop.replace(ms / 2000) != Some(ms / 2000);
+        AccessUnit {
+            pts: (ms + 80) * 1000,
+            ..unit(ms, sync)
+        }
+    };
+    places.map(of).collect()
+}
+
+/// What becomes of it.
+fn packaged(frame_rate: i64, part_target: Micros, longest: Micros, sent: &[AccessUnit]) -> Vec<Output> {
+    let mut segmenter = Segmenter::new(&Settings {
+        part_target,
+        longest,
+        first_media_sequence: 0,
+        tracks: vec![Kind::Video {
+            frame_rate_milli: (frame_rate * 1000) as u32,
+        }],
+    });
+    let mut out = Vec::new();
+    for unit in sent {
+        if unit.sync {
+            segmenter.boundary(unit.pts);
+        }
+        out.extend(segmenter.push(0, unit.clone()).unwrap());
+    }
+    out.extend(segmenter.finish().unwrap().0);
+    out
+}
+
+/// Holds the parts of what an encoder has sent against RFC 8216bis §4.4.4.9, and its pictures
+/// against what they were.
+fn check_pictures(frame_rate: i64, part_target: Micros, sent: &[AccessUnit]) {
+    let out = packaged(frame_rate, part_target, 10 * SECOND, sent);
+    let announced = Duration::from_micros(part_target as u64);
+    let frame = Duration::from_micros(1_000_000 / frame_rate as u64);
+    let target = low_latency::part_target(announced, frame).as_micros() as i64;
+    let (mut times, mut next) = (Vec::new(), None);
+    let segments = out.iter().filter_map(|output| match output {
+        Output::Segment { parts, bytes, .. } => Some((parts, bytes)),
+        Output::Part { .. } => None,
+    });
+    let number = segments.clone().count();
+    for (segment, (parts, bytes)) in segments.enumerate() {
+        for (index, part) in parts.iter().enumerate() {
+            // What follows the last picture of all is not known.
+            if segment + 1 == number {
+                break;
+            }
+            assert!(part.duration <= target, "{part:?} of {target}");
+            let may_be_short = part.independent || index + 1 == parts.len();
+            assert!(
+                part.duration * 100 >= target * 85 || may_be_short,
+                "{part:?} of {target}"
+            );
+        }
+        for chunk in read::segment(bytes).unwrap() {
+            assert!(next.is_none_or(|next| next == chunk.decode_time), "a hole");
+            let mut decoded = chunk.decode_time;
+            for sample in &chunk.samples {
+                assert!(sample.composition_offset >= 0, "shown before it is decoded");
+                times.push(decoded as i64 + i64::from(sample.composition_offset));
+                decoded += u64::from(sample.duration);
+            }
+            next = Some(decoded);
+        }
+    }
+    let shown: Vec<i64> = sent.iter().map(|unit| unit.pts * 9 / 100).collect();
+    assert_eq!(times, shown, "every picture is shown when it was to be");
+    // No time is lost either: the last picture lasts as long as the one before it.
+    let over = next.unwrap() as i64 - sent.last().unwrap().dts * 9 / 100;
+    let before = match sent {
+        [.., one, other] => (other.dts - one.dts) * 9 / 100,
+        _ => 3000,
+    };
+    assert_eq!(over, before, "ticks behind the last picture");
+}
+
+#[test]
+fn a_picture_that_is_left_out_breaks_no_part() {
+    // Four pictures are less than a part should be, and with the next one more.
+    let left_out: Vec<i64> = (0..100).map(|n| i64::from(n % 10 == 9)).collect();
+    check_pictures(25, 200_000, &pictures(25, &left_out));
+    // And where it is the last one of a segment.
+    let mut left_out = vec![0; 150];
+    left_out[49] = 1;
+    left_out[98] = 3;
+    check_pictures(25, 200_000, &pictures(25, &left_out));
+    // A picture stands for a second.
+    left_out[20] = 25;
+    check_pictures(25, 200_000, &pictures(25, &left_out));
+}
+
+#[test]
+fn a_picture_that_stands_for_long_moves_no_segment() {
+    // The last one of a segment, which has no room for a second more.
+    let mut left_out = vec![0; 150];
+    left_out[30] = 20;
+    let sent = pictures(25, &left_out);
+    let out = packaged(25, 200_000, 2_400_000, &sent);
+    let lasts: Vec<Vec<Micros>> = out
+        .iter()
+        .filter_map(|output| match output {
+            Output::Segment { parts, .. } => Some(parts.iter().map(|part| part.duration).collect()),
+            Output::Part { .. } => None,
+        })
+        .collect();
+    for segment in &lasts[..2] {
+        assert_eq!(segment.iter().sum::<Micros>(), 2_000_000, "{segment:?}");
+    }
+    assert_eq!(lasts[0].last(), Some(&840_000), "{lasts:?}");
+    assert!(lasts[1].iter().all(|lasts| *lasts == 200_000), "{lasts:?}");
+}
+
+proptest! {
+    #[test]
+    fn pictures_that_are_left_out_break_no_part(
+        frame_rate in prop::sample::select(vec![10_i64, 12, 15, 24, 25, 30, 48, 50, 60, 120]),
+        part_target in prop::sample::select(vec![100_000, 200_000, 250_000, 333_000, 500_000, 1_000_000]),
+        left_out in prop::collection::vec(prop_oneof![6 => Just(0_i64), 1 => 1_i64..12], 1..400),
+        stands in any::<prop::sample::Index>(),
+    ) {
+        // No picture stands for longer than a part, but one for a second.
+        let most = (part_target * frame_rate / SECOND - 1).max(0);
+        let mut left_out: Vec<i64> = left_out.into_iter().map(|n| n.min(most)).collect();
+        *stands.get_mut(&mut left_out) = frame_rate;
+        check_pictures(frame_rate, part_target, &pictures(frame_rate, &left_out));
     }
 }
 
@@ -350,7 +499,8 @@ fn a_day_keeps_its_numbers_and_its_clock() {
         },
         placed => panic!("{placed:?} at {ms} ms"),
     };
-    let mut segmenter = segmenter(vec![Kind::Video, SOUND]);
+    let picture = Kind::Video { frame_rate_milli: 1000 };
+    let mut segmenter = segmenter(vec![picture, SOUND]);
     let mut seen = [Seen::default(), Seen::default()];
     let mut starts: [VecDeque<f64>; 2] = Default::default();
     let mut see = |outputs: Vec<Output>| {
