@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { faster, paced } from "./pace";
+import { arrived, faster, paced } from "./pace";
 
 const part = 0.2;
 const target = 0.6;
@@ -11,7 +11,7 @@ function play(behind: number, seconds: number, ahead = behind): { behind: number
   for (let at = 0; at < seconds; at += step) {
     // Whole parts are loaded as they are made.
     const loaded = ahead - (at % part);
-    rate = paced({ behind, target, ahead: loaded, part }, rate);
+    rate = paced({ behind, target, ahead: loaded, part, stays: false }, rate);
     behind -= (rate - 1) * step;
     ahead -= (rate - 1) * step;
     least = Math.min(least, loaded);
@@ -35,12 +35,25 @@ describe("the pace of a live player", () => {
 
   it("leaves a small lag, a viewer who has gone back, and streams without parts alone", () => {
     expect(play(target + 0.15, 60).behind).toBe(target + 0.15);
-    expect(paced({ behind: 30, target, ahead: 20, part }, 1)).toBe(1);
-    expect(paced({ behind: 8, target: 6, ahead: 8, part: 0 }, 1)).toBe(1);
+    expect(paced({ behind: 30, target, ahead: 20, part, stays: true }, 1)).toBe(1);
+    expect(paced({ behind: 8, target: 6, ahead: 8, part: 0, stays: false }, 1)).toBe(1);
+  });
+
+  it("brings back who fell far behind without wanting it, and who went back a little", () => {
+    const far = { behind: 8, target, ahead: 7, part, stays: false };
+    expect(paced(far, 1)).toBe(faster);
+    expect(play(8, 150).behind).toBeLessThan(target + 0.1);
+    expect(paced({ ...far, behind: 3, stays: true }, 1)).toBe(faster);
+  });
+
+  it("knows when it has arrived", () => {
+    const place = { behind: target + 0.1, target, ahead: 0.6, part, stays: true };
+    expect(arrived(place)).toBe(true);
+    expect(arrived({ ...place, behind: 3 })).toBe(false);
   });
 
   it("hurries until it is there", () => {
-    const place = { behind: target + 0.1, target, ahead: 0.6, part };
+    const place = { behind: target + 0.1, target, ahead: 0.6, part, stays: false };
     expect(paced(place, 1)).toBe(1);
     expect(paced(place, faster)).toBe(faster);
   });

@@ -12,7 +12,7 @@ import type Hls from "hls.js";
 import { serverNow } from "./clock";
 import { resolution } from "./format";
 import { Line } from "./line";
-import { faster, paced } from "./pace";
+import { arrived, faster, paced } from "./pace";
 import { Standstill } from "./standstill";
 import { withTokenOf } from "./token";
 import { keep, kept } from "./storage";
@@ -117,6 +117,8 @@ export class Player {
   private lastMediaError = -Infinity;
   /** Whether the viewer lets it play; nothing else may start it again once they paused. */
   private lets = true;
+  /** Whether the viewer has gone away from the live edge, or has paused, and stays there. */
+  private stays = false;
   /** Height of the quality that is wanted, `listened`, or "auto". */
   private wanted = kept(qualityKey) ?? "auto";
   /** Playlist of the sound alone, where the stream has one beside its pictures. */
@@ -154,7 +156,7 @@ export class Player {
     on("pause", () => {
       window.clearTimeout(this.stallTimer);
       // By a key for media, say, which is not ours; at the end it pauses by itself.
-      if (!video.ended) this.lets = false;
+      if (!video.ended) [this.lets, this.stays] = [false, true];
       this.update({ paused: true });
     });
     on("ended", () => this.update({ phase: "finished" }));
@@ -242,6 +244,7 @@ export class Player {
 
   seek(to: number): void {
     const { from, to: end } = this.view;
+    this.stays = true;
     this.video.currentTime = Math.min(Math.max(to, from), Math.max(from, end));
     this.look();
   }
@@ -253,7 +256,7 @@ export class Player {
   toLive(): void {
     const edge = this.view.recorded ? undefined : this.liveEdge();
     if (edge !== undefined) this.video.currentTime = edge;
-    this.lets = true;
+    [this.lets, this.stays] = [true, false];
     void this.play();
   }
 
@@ -369,6 +372,7 @@ export class Player {
       hls.once(this.Hls.Events.FRAG_BUFFERED, () => {
         const date = hls.playingDate?.getTime();
         if (date !== undefined) this.video.currentTime += (back - date) / 1000;
+        this.stays = true;
       });
     }
     this.loadSource();
@@ -417,7 +421,9 @@ export class Player {
       target: hls.targetLatency ?? Infinity,
       ahead: this.bufferedTo() - video.currentTime,
       part: (live && details.partTarget) || 0,
+      stays: this.stays,
     };
+    if (place.part > 0 && arrived(place)) this.stays = false;
     const rate = paced(place, video.playbackRate);
     if (video.playbackRate !== rate) video.playbackRate = rate;
   }

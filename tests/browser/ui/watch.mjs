@@ -149,6 +149,22 @@ test("12 one can seek in the past, by pointer with a preview and by keyboard", a
   await page.context().close();
 });
 
+test("12 who goes back stays there, and who was left behind without wanting it is brought on", async () => {
+  const page = await open();
+  await watch(page, onAir.game.id);
+  const line = page.getByRole("slider", { name: "Position in the stream" });
+  await until("a past of 20 s", async () => (Number(await line.getAttribute("min")) <= -20 ? true : undefined));
+  const video = page.locator(".picture video");
+  const rate = (wanted) => async () => wanted(await video.evaluate(({ playbackRate }) => playbackRate)) || undefined;
+  await video.evaluate((video) => (video.currentTime -= 8));
+  await until("it hurries", rate((rate) => rate > 1));
+  await line.focus();
+  for (let n = 0; n < 10; n += 1) await page.keyboard.press("ArrowLeft");
+  await until("it takes its time", rate((rate) => rate === 1));
+  await plays(page);
+  await page.context().close();
+});
+
 test("12 where there is no storyboard, the preview plays the stream itself", async () => {
   const page = await open();
   await page.route("**/storyboard.vtt", (route) => route.fulfill({ body: "WEBVTT\n", headers: { "access-control-allow-origin": "*" } }));
