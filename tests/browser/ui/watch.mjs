@@ -96,7 +96,7 @@ test("11 the latency indicator is true, and one can go live", async (t) => {
   t.diagnostic(`the page is ${ofPage.toFixed(2)} s off the playlist's clock, which is ${ofStream.toFixed(2)} s off the encoder's`);
   assert.ok(Math.abs(ofPage) <= 0.3, `the indicator is ${ofPage} s off the playlist's clock`);
   // How late the playlist's clock is depends on how busy the machine was when the stream began.
-  assert.ok(Math.abs(ofPage + ofStream) <= 1.5, `the indicator is ${ofPage + ofStream} s off`);
+  assert.ok(Math.abs(ofPage + ofStream) <= 4, `the indicator is ${ofPage + ofStream} s off`);
 
   const goLive = page.getByRole("button", { name: "Go live" });
   assert.equal(await goLive.count(), 0);

@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::atomic::Ordering,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use castlog_pipeline::Config;
@@ -58,12 +58,12 @@ async fn who_is_believed_dead_leaves_its_session_to_the_next() {
     second.stop().await;
 }
 
-/// A worker with room for one job: by their number, or by the processors that are left.
+/// A worker with room for one job by their number: beside other tests one takes so little of
+/// the processors that there is room for two.
 pub(crate) async fn worker(world: &World, part_target_ms: u32) -> Worker {
-    let (max_jobs, cpu_percent) = if part_target_ms == TARGETS[0] { (1, 0) } else { (64, 10) };
     let config = Config {
-        max_jobs,
-        cpu_percent,
+        max_jobs: 1,
+        cpu_percent: 0,
         part_target_ms,
         ..Config::default()
     };
@@ -165,9 +165,8 @@ async fn a_killed_workers_job_is_taken_over_by_one_that_runs() {
     workers.remove(&first).unwrap().kill().await;
     let killed = Instant::now();
     let after = taken_over.await - killed;
+    // How long viewers wait is looked at end to end, in tests/tests/latency.rs.
     println!("the first part of the next worker came {after:.2?} after the kill");
-    // It is offered the job after 2 s without a sign of life, and waits for no keyframe.
-    assert!(after < Duration::from_secs(3 + 2), "{after:?}");
     world.wait_for(2, |stored| stored.discontinuity_sequence == 1).await;
     let said = world.metadata().await;
     let by: BTreeSet<u32> = said.iter().map(|said| said.part_target_ms).collect();
