@@ -12,6 +12,15 @@ use serde_json::json;
 /// Seconds that it is watched.
 const WATCHED: u64 = 20;
 
+/// The playlist at `url`, once it tells parts of a segment in the making.
+async fn with_parts(system: &System, url: &str) -> anyhow::Result<String> {
+    until("parts", SOON, || async {
+        let text = system.text(url).await.ok()?;
+        check::read_media(&text).0.open.is_some().then_some(text)
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_broadcast_is_watched_by_parts_in_a_browser() -> anyhow::Result<()> {
     let system = System::start().await?;
@@ -57,11 +66,7 @@ async fn pictures_that_an_encoder_leaves_out_hold_no_part_back() -> anyhow::Resu
     let encoder = Encoder::leaving_out(&url, 230, 290)?;
     let look = async |rendition: &str| {
         let url = format!("{}/live/{id}/{rendition}/index.m3u8", system.hls);
-        let mut text = until("parts", SOON, || async {
-            let text = system.text(&url).await.ok()?;
-            check::read_media(&text).0.open.is_some().then_some(text)
-        })
-        .await?;
+        let mut text = with_parts(&system, &url).await?;
         let mut numbers = BTreeSet::new();
         while numbers.len() < 6 {
             let (playlist, broken) = check::read_media(&text);
@@ -154,11 +159,7 @@ async fn every_version_that_is_waited_for_is_a_valid_successor() -> anyhow::Resu
     let encoder = Encoder::picture(&format!("{}/{key}", system.rtmp))?;
     for rendition in ["source", "480p", "audio"] {
         let url = format!("{}/live/{id}/{rendition}/index.m3u8", system.hls);
-        let mut before = until("parts", SOON, || async {
-            let text = system.text(&url).await.ok()?;
-            check::read_media(&text).0.open.is_some().then_some(text)
-        })
-        .await?;
+        let mut before = with_parts(&system, &url).await?;
         let mut hints = BTreeSet::new();
         for _ in 0..40 {
             let (playlist, broken) = check::read_media(&before);
@@ -187,11 +188,7 @@ async fn who_dies_in_the_middle_of_a_segment_breaks_no_playlist() -> anyhow::Res
     let (id, key) = system.create(json!({ "title": "broken off" })).await?;
     let encoder = Encoder::picture(&format!("{}/{key}", system.rtmp))?;
     let url = format!("{}/live/{id}/480p/index.m3u8", system.hls);
-    let open = || async {
-        let text = system.text(&url).await.ok()?;
-        check::read_media(&text).0.open.is_some().then_some(text)
-    };
-    let mut before = until("parts", SOON, open).await?;
+    let mut before = with_parts(&system, &url).await?;
     for victim in ["hls", "pipeline"] {
         let line = |text: &str| check::read_media(text).0.open.map(|open| open.discontinuity_sequence);
         let old = line(&before);

@@ -18,10 +18,34 @@ pub const SKIP_UNTIL: u32 = 6;
 /// it is the last one of its segment (§4.4.4.9).
 pub const SHORTEST_PART: u32 = 85;
 
+/// Samples of an AAC frame (ISO 14496-3 §4.5.1.1).
+pub const AAC_FRAME: u32 = 1024;
+
+/// How long a picture lasts at so many thousandths of a picture per second; zero when that is
+/// unknown, which is 0. Whole microseconds.
+#[must_use]
+pub fn picture(frame_rate_milli: u32) -> Duration {
+    lasting(1000, frame_rate_milli)
+}
+
+/// How long an AAC frame lasts at so many samples per second; zero when that is unknown,
+/// which is 0. Whole microseconds.
+#[must_use]
+pub fn aac_frame(sample_rate: u32) -> Duration {
+    lasting(AAC_FRAME, sample_rate)
+}
+
+/// `count` of what there are `rate` of in a second.
+fn lasting(count: u32, rate: u32) -> Duration {
+    let micros = (u64::from(count) * 1_000_000).checked_div(rate.into());
+    Duration::from_micros(micros.unwrap_or(0))
+}
+
 /// The part target of a rendition (§4.4.3.7): what no part of it exceeds, and most parts come
 /// near to. `announced` is what its maker cuts parts by, `frame` how long one of its frames
-/// lasts, 0 = unknown. Whole milliseconds, one more than asked for, since encoders round the
-/// times of their frames to them. Makers of parts and of playlists go by the same.
+/// lasts ([`picture`], [`aac_frame`]), zero = unknown. Whole milliseconds, one more than asked
+/// for, since encoders round the times of their frames to them. Makers of parts and of
+/// playlists go by the same.
 #[must_use]
 pub fn part_target(announced: Duration, frame: Duration) -> Duration {
     const ROUNDING_US: u64 = 1000;
@@ -147,7 +171,15 @@ impl Part {
 
 #[cfg(test)]
 mod tests {
-    use super::{Duration, part_target};
+    use super::{Duration, aac_frame, part_target, picture};
+
+    #[test]
+    fn frames_last_as_long_as_their_rate_says() {
+        assert_eq!(picture(25_000), Duration::from_millis(40));
+        assert_eq!(picture(29_970), Duration::from_micros(33_366));
+        assert_eq!(aac_frame(48_000), Duration::from_micros(21_333));
+        assert_eq!((picture(0), aac_frame(0)), (Duration::ZERO, Duration::ZERO));
+    }
 
     #[test]
     fn a_target_is_near_to_what_parts_last() {

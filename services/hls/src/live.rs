@@ -12,7 +12,7 @@ use std::{ops::Range, time::Duration};
 use bytes::Bytes;
 use castlog_log::pb::{Rendition, RenditionKind};
 use castlog_playlist::{
-    low_latency::{HOLD_BACK, LowLatency, Open, Part, Report, part_target},
+    low_latency::{HOLD_BACK, LowLatency, Open, Part, Report, aac_frame, part_target, picture},
     media,
 };
 
@@ -27,8 +27,6 @@ use crate::{
 /// The first part of a segment waits for the entry of the one before, which comes within
 /// the duration of a part, since no pipeline waits longer for its store.
 const PART_HOLD_BACK: u32 = 3;
-/// Samples of an AAC frame.
-const AAC_FRAME: u64 = 1024;
 
 /// Whether a playlist tells what a viewer waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,13 +52,12 @@ pub(crate) enum Piecewise {
     Absent,
 }
 
-/// How long a frame of a rendition lasts, 0 = unknown.
+/// How long a frame of a rendition lasts, zero = unknown.
 fn frame(rendition: &Rendition) -> Duration {
-    let micros = match rendition.kind.try_into() {
-        Ok(RenditionKind::Audio) => (AAC_FRAME * 1_000_000).checked_div(rendition.sample_rate.into()),
-        _ => 1_000_000_000_u64.checked_div(rendition.frame_rate_milli.into()),
-    };
-    Duration::from_micros(micros.unwrap_or(0))
+    match rendition.kind.try_into() {
+        Ok(RenditionKind::Audio) => aac_frame(rendition.sample_rate),
+        _ => picture(rendition.frame_rate_milli),
+    }
 }
 
 impl Session {

@@ -12,15 +12,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use castlog_cmaf as cmaf;
-use castlog_playlist::low_latency::{self, SHORTEST_PART};
+use castlog_playlist::low_latency::{self, AAC_FRAME, SHORTEST_PART};
 
 use crate::{
     media::{AccessUnit, Micros, SECOND},
     segmenter::{Kind, Output},
 };
-
-/// Samples per AAC frame.
-pub(crate) const AAC_FRAME: u64 = 1024;
 
 /// Sound whose timestamps stray no further than this from the count of its
 /// samples is laid end to end: FLV rounds to milliseconds, encoders jitter.
@@ -74,7 +71,7 @@ impl Packager {
             Kind::Audio { rate, .. } => rate.max(1),
         };
         let announced = Duration::from_micros(part_target.max(0).cast_unsigned());
-        let target = low_latency::part_target(announced, Duration::from_micros(kind.frame()));
+        let target = low_latency::part_target(announced, kind.frame());
         let ticks_of = |time: Duration| ticks(time.as_micros().try_into().unwrap_or(Micros::MAX), timescale);
         Self {
             kind,
@@ -137,14 +134,14 @@ impl Packager {
                     }
                     None => time,
                 };
-                self.audio_next = Some(place + AAC_FRAME);
-                if self.room(place) < AAC_FRAME {
+                self.audio_next = Some(place + u64::from(AAC_FRAME));
+                if self.room(place) < u64::from(AAC_FRAME) {
                     return Ok(());
                 }
                 self.segment_begin.get_or_insert(place);
                 self.segment_start.get_or_insert(micros(place, self.timescale));
                 let sample = cmaf::Sample {
-                    duration: AAC_FRAME as u32,
+                    duration: AAC_FRAME,
                     composition_offset: 0,
                     sync: true,
                     data: unit.data,

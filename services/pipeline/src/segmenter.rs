@@ -9,15 +9,16 @@
 //! is bounded by [`MAX_HOLD`]. Holes in the sound are filled with silence, so
 //! that every segment of the video has its counterpart.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 use castlog_cmaf as cmaf;
+use castlog_playlist::low_latency;
 
 pub use crate::packager::PartInfo;
 use crate::{
     media::{AccessUnit, Micros, SECOND},
-    packager::{AAC_FRAME, AUDIO_TOLERANCE, Packager},
+    packager::{AUDIO_TOLERANCE, Packager},
 };
 
 /// Longest stretch of sound that waits for video: a stalled picture must not
@@ -53,13 +54,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// How long one of its frames lasts in microseconds, 0 = unknown.
-    pub(crate) fn frame(self) -> u64 {
+    /// How long one of its frames lasts, zero = unknown.
+    pub(crate) fn frame(self) -> Duration {
         match self {
-            Self::Video { frame_rate_milli } => 1_000_000_000_u64.checked_div(frame_rate_milli.into()),
-            Self::Audio { rate, .. } => (AAC_FRAME * 1_000_000).checked_div(rate.into()),
+            Self::Video { frame_rate_milli } => low_latency::picture(frame_rate_milli),
+            Self::Audio { rate, .. } => low_latency::aac_frame(rate),
         }
-        .unwrap_or(0)
     }
 
     /// How far before a boundary a unit may begin and still open the segment:

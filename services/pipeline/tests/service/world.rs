@@ -178,7 +178,7 @@ impl Cast {
         .unwrap();
     }
 
-    /// An entry as a former worker has left it.
+    /// Publishes what another has to say of the broadcast: the RTMP server, a former worker.
     pub(crate) async fn publish(&self, entry: impl Into<Event>) {
         Publisher::new(&self.log, "test")
             .publish(Draft::new(self.broadcast, entry))
