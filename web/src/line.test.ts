@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { Line, type LineSight, type Turn } from "./line";
+import { Line, type LineSight, type Load, type Turn } from "./line";
 
-const well: LineSight = { slow: false, waits: false, more: true, brings: 2_000_000, lightest: 1_000_000 };
-const starves = { ...well, waits: true };
+const slowLoad = { took: 0.4, plays: 0.2 };
+const well: LineSight = { slow: false, waits: false, more: true, underWay: undefined, brings: 2_000_000, lightest: 1_000_000 };
+const starves = { ...well, waits: true, underWay: slowLoad };
 const listens = { ...well, slow: true };
 
 /** Looks twice a second for some seconds; what was to be done, and when. */
@@ -41,6 +42,34 @@ describe("a line", () => {
 
   it("is not to blame where there is no more than is here", () => {
     expect(over(new Line(), 60, () => ({ ...starves, more: false }))).toEqual([]);
+  });
+
+  it("is not to blame where media is loaded in less time than it plays", () => {
+    const fed = (each: Load, count: number) => {
+      const line = new Line();
+      for (let n = 0; n < count; n += 1) line.loaded(each);
+      return line;
+    };
+    const waits = { ...starves, underWay: undefined };
+    const quick = { took: 0.05, plays: 0.2 };
+    expect(over(fed(quick, 20), 60, () => waits)).toEqual([]);
+    // Under way for a moment.
+    expect(over(fed(quick, 20), 60, () => ({ ...waits, underWay: { took: 0.19, plays: 0.2 } }))).toEqual([]);
+    expect(over(fed({ took: 0.15, plays: 0.2 }, 20), 60, () => waits)).toEqual([]);
+    expect(over(fed({ took: 0.17, plays: 0.2 }, 20), 4, () => waits)).toEqual([[4, "sound"]]);
+    expect(over(fed({ took: 3, plays: 2 }, 1), 4, () => waits)).toEqual([[4, "sound"]]);
+  });
+
+  it("is judged by the last seconds of media", () => {
+    const waits = { ...starves, underWay: undefined };
+    const line = new Line();
+    for (const load of [slowLoad, { took: 0.1, plays: 2 }]) for (let n = 0; n < 20; n += 1) line.loaded(load);
+    expect(over(line, 60, () => waits)).toEqual([]);
+    line.loaded({ took: 4, plays: 2 });
+    expect(over(line, 4, () => waits)).toEqual([[4, "sound"]]);
+    for (let n = 0; n < 10; n += 1) line.loaded({ took: 0.05, plays: 0.2 });
+    // What has been asked for and does not come.
+    expect(over(line, 4, () => ({ ...waits, underWay: { took: 3, plays: 0.2 } }))).toEqual([[4, "sound"]]);
   });
 
   it("is tried with a picture again after 15 s with half as much again as that needs", () => {

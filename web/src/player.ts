@@ -9,9 +9,10 @@
 // and then do so without parts and without a seekable range. Its light build
 // lacks audio of its own playlist, which ours have.
 import type Hls from "hls.js";
+import type { Fragment } from "hls.js";
 import { serverNow } from "./clock";
 import { resolution } from "./format";
-import { Line } from "./line";
+import { Line, type Load } from "./line";
 import { arrived, faster, paced } from "./pace";
 import { Standstill } from "./standstill";
 import { withTokenOf } from "./token";
@@ -90,6 +91,9 @@ const qualityKey = "castlog.quality";
 const listened = "audio";
 const volumeKey = "castlog.volume";
 
+// Not the sound beside it, and no media initialization section.
+const isPicture = ({ type, sn }: Fragment) => String(type) === "main" && sn !== "initSegment";
+
 export class Player {
   private view: PlayerView = {
     phase: "starting",
@@ -129,6 +133,8 @@ export class Player {
   /** Where a recording goes on, in media seconds. */
   private resumeAt = 0;
   private readonly line = new Line();
+  /** What was asked for last of what plays, and how long each piece of it plays. */
+  private asked: { fragment: Fragment; plays: number } | undefined;
   private readonly still = new Standstill();
   private retryTimer: number | undefined;
   private stallTimer: number | undefined;
@@ -326,6 +332,13 @@ export class Player {
     });
     hls.on(Engine.Events.LEVELS_UPDATED, () => this.readQualities());
     hls.on(Engine.Events.LEVEL_SWITCHED, (_, { level }) => this.update({ current: this.label(level) }));
+    hls.on(Engine.Events.FRAG_LOADING, (_, { frag: fragment, part }) => {
+      if (isPicture(fragment)) this.asked = { fragment, plays: (part ?? fragment).duration };
+    });
+    hls.on(Engine.Events.FRAG_LOADED, (_, { frag: fragment, part }) => {
+      const { stats, duration: plays } = part ?? fragment;
+      if (isPicture(fragment)) this.line.loaded({ took: (stats.loading.end - stats.loading.start) / 1000, plays });
+    });
     hls.on(Engine.Events.FRAG_BUFFERED, () => {
       this.failures = 0;
       // Back after a failure, and still paused.
@@ -388,6 +401,7 @@ export class Player {
     const sight = {
       slow: view.listening === "slow",
       waits: video.readyState < HTMLMediaElement.HAVE_FUTURE_DATA,
+      underWay: this.underWay(),
       // Before the page knows that the encoder is gone: there is no more media than is here.
       more: (hls.latestLevelDetails?.edge ?? 0) > this.bufferedTo() + missingSeconds,
       brings: hls.bandwidthEstimate,
@@ -396,6 +410,14 @@ export class Player {
     const turn = this.line.look(sight, lookMs);
     if (turn === "picture") this.turn("no");
     if (turn === "sound") this.turn("slow");
+  }
+
+  /** The piece of media that is asked for and has not come. */
+  private underWay(): Load | undefined {
+    const { fragment, plays } = this.asked ?? {};
+    // 0 = it has not been sent.
+    const from = fragment?.loader?.stats.loading.start ?? 0;
+    return plays && from > 0 ? { took: (performance.now() - from) / 1000, plays } : undefined;
   }
 
   /** Where hls.js waits for nothing, and says no word, it is told where to go on. */
@@ -438,6 +460,7 @@ export class Player {
   private detach(): void {
     this.hls?.destroy();
     this.hls = null;
+    this.asked = undefined;
   }
 
   private retry(): void {
