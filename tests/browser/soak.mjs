@@ -27,6 +27,7 @@ function begin() {
     low_latency: hls?.lowLatencyMode,
     playlist: hls?.url?.split("/").slice(-2).join("/"),
     // Not part of what hls.js promises to tell.
+    tracks: Object.entries(hls?.bufferController?.tracks ?? {}).map(([kind, { buffer }]) => [kind, buffer ? ranges(buffer.buffered) : []]),
     doing: [hls?.streamController?.state, hls?.audioStreamController?.state],
     asked: [asked(hls?.streamController), asked(hls?.audioStreamController)],
     said: document.querySelector("[data-player]")?.dataset.player,
