@@ -27,6 +27,8 @@ const SAMPLES: u32 = 8;
 /// How far apart renditions of one segment may begin, and end: a frame of video at 25
 /// a second, and one of sound.
 const APART: f64 = 0.04 + 0.024;
+/// What dates may be off by: they are told in milliseconds.
+const ROUNDING: f64 = 0.002;
 /// Growth of a process that is none: what caches fill up with, in bytes.
 const SLACK: u64 = 48 << 20;
 
@@ -149,7 +151,8 @@ async fn view(system: &System, id: &str, end: Instant) -> anyhow::Result<usize> 
     Ok(reloads)
 }
 
-/// Segments of one number begin together in all renditions, and so those before them end.
+/// Segments of one number begin together in all renditions, and so those before them end. Where
+/// the encoder dropped, the sound is not the one that ends first.
 fn together(renditions: &[(&str, Media)]) -> anyhow::Result<()> {
     let Some(((first, reference), others)) = renditions.split_first() else {
         return Ok(());
@@ -168,6 +171,19 @@ fn together(renditions: &[(&str, Media)]) -> anyhow::Result<()> {
                 anyhow::bail!("{name} {} has no date", segment.sequence);
             };
             let starts = (a - b).as_seconds_f64().abs();
+            // Players lay what comes then behind the picture, and look for sound up to it.
+            let dropped = |media: &Media| {
+                let next = media.segment(segment.sequence + 1);
+                next.is_some_and(|next| next.discontinuity_sequence != segment.discontinuity_sequence)
+            };
+            if *name == "audio" && dropped(reference) && dropped(media) {
+                let short = (a - b).as_seconds_f64() + twin.duration.as_secs_f64() - segment.duration.as_secs_f64();
+                ensure!(
+                    short <= ROUNDING,
+                    "the sound ends {short} s before the picture at {}",
+                    segment.sequence
+                );
+            }
             ensure!(
                 starts <= APART && twin.discontinuity_sequence == segment.discontinuity_sequence,
                 "{first} and {name} are {starts} s apart at {}",
@@ -228,14 +244,21 @@ fn what_grows_is_noticed() {
 /// The measures can fail.
 #[test]
 fn what_drifts_is_noticed() {
-    let playlist = |date: &str| {
+    // A segment, and one of another encoder.
+    let playlist = |date: &str, lasts: &str| {
         let text = format!(
-            "#EXTM3U\n#EXT-X-VERSION:6\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:7\n\
-             #EXT-X-MAP:URI=\"i.mp4\"\n#EXT-X-PROGRAM-DATE-TIME:{date}\n#EXTINF:2.00000,\n7.m4s\n"
+            "#EXTM3U\n#EXT-X-VERSION:6\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:7\n#EXT-X-DISCONTINUITY-SEQUENCE:3\n\
+             #EXT-X-MAP:URI=\"i.mp4\"\n#EXT-X-PROGRAM-DATE-TIME:{date}\n#EXTINF:{lasts},\n7.m4s\n\
+             #EXT-X-DISCONTINUITY\n#EXT-X-PROGRAM-DATE-TIME:2026-11-24T10:00:05.000Z\n#EXTINF:2.0,\n8.m4s\n"
         );
-        check::read_media(&text).0
+        let (media, broken) = check::read_media(&text);
+        assert!(broken.is_empty(), "{broken:?}");
+        media
     };
-    let a = playlist("2026-11-24T10:00:00.000Z");
-    assert!(together(&[("source", a.clone()), ("audio", playlist("2026-11-24T10:00:00.021Z"))]).is_ok());
-    assert!(together(&[("source", a), ("audio", playlist("2026-11-24T10:00:00.100Z"))]).is_err());
+    let a = playlist("2026-11-24T10:00:00.000Z", "1.92000");
+    let b = |date, lasts| together(&[("source", a.clone()), ("audio", playlist(date, lasts))]);
+    assert!(b("2026-11-24T10:00:00.021Z", "1.92000").is_ok());
+    assert!(b("2026-11-24T10:00:00.100Z", "1.92000").is_err());
+    assert!(b("2026-11-24T10:00:00.000Z", "1.91500").is_err());
+    assert!(b("2026-11-24T10:00:00.010Z", "1.91500").is_ok());
 }

@@ -24,7 +24,7 @@ pub const AAC_FRAME: u32 = 1024;
 /// How long a picture lasts at so many thousandths of a picture per second; zero when that is
 /// unknown, which is 0. Whole microseconds.
 #[must_use]
-pub fn picture(frame_rate_milli: u32) -> Duration {
+pub fn video_frame(frame_rate_milli: u32) -> Duration {
     lasting(1000, frame_rate_milli)
 }
 
@@ -43,7 +43,7 @@ fn lasting(count: u32, rate: u32) -> Duration {
 
 /// The part target of a rendition (§4.4.3.7): what no part of it exceeds, and most parts come
 /// near to. `announced` is what its maker cuts parts by, `frame` how long one of its frames
-/// lasts ([`picture`], [`aac_frame`]), zero = unknown. Whole milliseconds, one more than asked
+/// lasts ([`video_frame`], [`aac_frame`]), zero = unknown. Whole milliseconds, one more than asked
 /// for, since encoders round the times of their frames to them. Makers of parts and of
 /// playlists go by the same.
 #[must_use]
@@ -171,14 +171,14 @@ impl Part {
 
 #[cfg(test)]
 mod tests {
-    use super::{Duration, aac_frame, part_target, picture};
+    use super::{Duration, aac_frame, part_target, video_frame};
 
     #[test]
     fn frames_last_as_long_as_their_rate_says() {
-        assert_eq!(picture(25_000), Duration::from_millis(40));
-        assert_eq!(picture(29_970), Duration::from_micros(33_366));
+        assert_eq!(video_frame(25_000), Duration::from_millis(40));
+        assert_eq!(video_frame(29_970), Duration::from_micros(33_366));
         assert_eq!(aac_frame(48_000), Duration::from_micros(21_333));
-        assert_eq!((picture(0), aac_frame(0)), (Duration::ZERO, Duration::ZERO));
+        assert_eq!((video_frame(0), aac_frame(0)), (Duration::ZERO, Duration::ZERO));
     }
 
     #[test]

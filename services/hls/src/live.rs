@@ -12,7 +12,7 @@ use std::{ops::Range, time::Duration};
 use bytes::Bytes;
 use castlog_log::pb::{Rendition, RenditionKind};
 use castlog_playlist::{
-    low_latency::{HOLD_BACK, LowLatency, Open, Part, Report, aac_frame, part_target, picture},
+    low_latency::{HOLD_BACK, LowLatency, Open, Part, Report, aac_frame, part_target, video_frame},
     media,
 };
 
@@ -56,7 +56,7 @@ pub(crate) enum Piecewise {
 fn frame(rendition: &Rendition) -> Duration {
     match rendition.kind.try_into() {
         Ok(RenditionKind::Audio) => aac_frame(rendition.sample_rate),
-        _ => picture(rendition.frame_rate_milli),
+        _ => video_frame(rendition.frame_rate_milli),
     }
 }
 

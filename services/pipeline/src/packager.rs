@@ -100,6 +100,16 @@ impl Packager {
         self.audio_next.map(|next| micros(next, self.timescale))
     }
 
+    /// How long the newest picture lasts as far as can be told; `None` for sound.
+    pub(crate) fn picture_lasts(&self) -> Option<Micros> {
+        matches!(self.kind, Kind::Video { .. }).then(|| micros(self.newest_lasts(), self.timescale))
+    }
+
+    /// The same in ticks: as long as the one before it.
+    fn newest_lasts(&self) -> u64 {
+        self.last_distance.unwrap_or(DEFAULT_FRAME)
+    }
+
     /// Adds a unit to segment `media_sequence`, unless it would make it too long.
     pub(crate) fn push(
         &mut self,
@@ -200,7 +210,7 @@ impl Packager {
         let own = ticks(unit.dts, self.timescale);
         let distance = match next {
             Some(next) => next.saturating_sub(own).max(1),
-            None => self.last_distance.unwrap_or(DEFAULT_FRAME),
+            None => self.newest_lasts(),
         };
         self.last_distance = Some(distance);
         let lasts = (own + distance).saturating_sub(time);

@@ -13,7 +13,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 use castlog_cmaf as cmaf;
-use castlog_playlist::low_latency;
+use castlog_playlist::low_latency::{self, AAC_FRAME};
 
 pub use crate::packager::PartInfo;
 use crate::{
@@ -57,7 +57,7 @@ impl Kind {
     /// How long one of its frames lasts, zero = unknown.
     pub(crate) fn frame(self) -> Duration {
         match self {
-            Self::Video { frame_rate_milli } => low_latency::picture(frame_rate_milli),
+            Self::Video { frame_rate_milli } => low_latency::video_frame(frame_rate_milli),
             Self::Audio { rate, .. } => low_latency::aac_frame(rate),
         }
     }
@@ -68,7 +68,7 @@ impl Kind {
     fn tolerance(self) -> Micros {
         match self {
             Self::Video { .. } => 1500,
-            Self::Audio { rate, .. } => SECOND * 512 / Micros::from(rate.max(1)),
+            Self::Audio { rate, .. } => SECOND * Micros::from(AAC_FRAME / 2) / Micros::from(rate.max(1)),
         }
     }
 }
@@ -182,8 +182,9 @@ impl Segmenter {
         Ok(out)
     }
 
-    /// The epoch ends here, and another goes on without a hole: sound from this
-    /// time on is left to it.
+    /// The epoch ends here, and another goes on without a hole: sound that begins at this
+    /// time or later is left to it. What begins before is not, though the other epoch may
+    /// begin with the same frame: see [`Self::finish`].
     pub fn end_at(&mut self, time: Micros) {
         self.end = Some(time);
     }
@@ -215,7 +216,7 @@ impl Segmenter {
     }
 
     /// The end of the epoch: everything held is cut, and sound that ends before
-    /// the picture is filled up to it. Answers the number that the next epoch's
+    /// the picture does is filled up to it, lest players wait for it. Answers the number that the next epoch's
     /// first segment takes. A last segment that not every track reached all the
     /// same is left out: its number is used again by the next epoch.
     pub fn finish(&mut self) -> cmaf::Result<(Vec<Output>, u64)> {
@@ -225,11 +226,7 @@ impl Segmenter {
                 self.fill(track, unit.pts - AUDIO_TOLERANCE, &mut out)?;
                 self.place(track, unit, &mut out)?;
             }
-            // Sound that lags or has stopped must not cost the last segment of the picture,
-            // whose parts are told. A frame opens the segment that most of it lies in: there
-            // is one for a segment that begins with the last picture as well.
-            if let Some(watermark) = self.watermark {
-                let until = watermark + self.tracks[track].kind.tolerance() + ROUNDING;
+            if let Some(until) = self.sound_lasts(self.tracks[track].kind.tolerance()) {
                 self.fill(track, until, &mut out)?;
             }
         }
@@ -253,6 +250,24 @@ impl Segmenter {
             out.append(&mut closed);
         }
         Ok((out, self.first + last + u64::from(complete)))
+    }
+
+    /// Until when there is sound at the end of the epoch; `tolerance` is that of the sound.
+    fn sound_lasts(&self, tolerance: Micros) -> Option<Micros> {
+        let watermark = self.watermark?;
+        // Sound that lags or has stopped must not cost the last segment of the picture, whose
+        // parts are told. A frame opens the segment that most of it lies in: there is one for
+        // a segment that begins with the last picture as well.
+        let least = tolerance + ROUNDING;
+        // Players lay the next epoch's sound at its picture, behind this one's. Where they have
+        // a little less of the sound than that, they may look for the rest of it for seconds,
+        // and not play what there is.
+        let picture = self.tracks.iter().filter_map(|state| state.packager.picture_lasts());
+        let picture = picture.max().map_or(0, |picture| picture + ROUNDING);
+        // No picture has reached that boundary, and none will.
+        let ahead = self.boundaries.iter().find(|&&boundary| boundary > watermark);
+        let room = ahead.map_or(Micros::MAX, |boundary| boundary - watermark - tolerance);
+        Some(watermark + least.max(picture.min(room)))
     }
 
     /// Lets go of the audio frames whose segment is certain.
@@ -287,9 +302,7 @@ impl Segmenter {
         if until - start > MAX_FILL {
             return Ok(());
         }
-        // A frame of which most lies behind the end is the next epoch's: it would not be placed.
-        let tolerance = self.tracks[track].kind.tolerance();
-        let until = self.end.map_or(until, |end| until.min(end - tolerance));
+        let until = self.end.map_or(until, |end| until.min(end));
         while let Some(end) = self.tracks[track].packager.audio_end() {
             if end >= until {
                 break;
@@ -309,7 +322,7 @@ impl Segmenter {
     fn place(&mut self, track: usize, unit: AccessUnit, out: &mut Vec<Output>) -> cmaf::Result<()> {
         let state = &mut self.tracks[track];
         let tolerance = state.kind.tolerance();
-        if matches!(state.kind, Kind::Audio { .. }) && self.end.is_some_and(|end| end <= unit.pts + tolerance) {
+        if matches!(state.kind, Kind::Audio { .. }) && self.end.is_some_and(|end| end <= unit.pts) {
             return Ok(());
         }
         let next = state.segment.map_or(0, |segment| segment + 1);
