@@ -87,6 +87,8 @@ const stallMs = 4000;
 // Sound and picture do not end at the same moment.
 const missingSeconds = 1;
 const lookMs = 500;
+// What is loaded ahead of where it plays.
+const aheadSeconds = 20;
 const qualityKey = "castlog.quality";
 const listened = "audio";
 const volumeKey = "castlog.volume";
@@ -130,6 +132,8 @@ export class Player {
   /** Bits per second of the lightest picture. */
   private lightest = Infinity;
   private interrupted = false;
+  /** The browser holds no more media than it has. */
+  private full = false;
   /** Where a recording goes on, in media seconds. */
   private resumeAt = 0;
   private readonly line = new Line();
@@ -181,6 +185,7 @@ export class Player {
       this.look();
       this.mindTheLine();
       this.mindStandstill();
+      this.keepAhead();
     }, lookMs);
     this.listening.signal.addEventListener("abort", () => window.clearInterval(ticking));
   }
@@ -293,7 +298,7 @@ export class Player {
       startFragPrefetch: true,
       // Memory bound: a minute to seek back in without the network.
       backBufferLength: 60,
-      maxBufferLength: 20,
+      maxBufferLength: aheadSeconds,
       // Seconds that a stall leaves it further behind from then on: two parts and more.
       liveSyncOnStallIncrease: 0.5,
       // The picture box is often smaller than the source.
@@ -344,7 +349,9 @@ export class Player {
       // Back after a failure, and still paused.
       if (!this.lets) this.update({ phase: "playing" });
     });
-    hls.on(Engine.Events.ERROR, (_, { fatal, type }) => {
+    this.full = false;
+    hls.on(Engine.Events.ERROR, (_, { fatal, type, details }) => {
+      if (details === Engine.ErrorDetails.BUFFER_FULL_ERROR) this.full = true;
       if (!fatal) return;
       const now = performance.now();
       if (type === Engine.ErrorTypes.MEDIA_ERROR && now - this.lastMediaError > mediaErrorWindowMs) {
@@ -429,6 +436,17 @@ export class Player {
     const remedy = this.still.look({ at: video.currentTime, loadedTo: this.bufferedTo(), edge, should }, lookMs);
     if (remedy === "edge" && edge !== undefined) video.currentTime = edge;
     if (remedy === "anew") this.retry();
+  }
+
+  /**
+   * hls.js halves what it may load ahead each time that it comes upon a fragment which is still
+   * being taken in, and never takes that back. After an hour of an encoder that drops it would
+   * be two seconds, and Chromium wants more than that, once playing has broken off often, to
+   * play on. Where the browser is full it is right.
+   */
+  private keepAhead(): void {
+    const config = this.hls?.config;
+    if (config && !this.full && config.maxMaxBufferLength < aheadSeconds) config.maxMaxBufferLength = aheadSeconds;
   }
 
   /** A live stream is played a little faster while it is further behind than need be. */

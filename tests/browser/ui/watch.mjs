@@ -461,6 +461,32 @@ test("10 it plays on after a failure of the decoder, and stays paused for who pa
   await page.context().close();
 });
 
+test("10 what its engine may load ahead does not shrink for good", async () => {
+  const page = await open();
+  await watch(page, onAir.jazz.id);
+  await plays(page);
+  const ahead = () => page.evaluate(() => window.__castlog.hls.config.maxMaxBufferLength);
+  // As hls.js does it where it looks for a fragment that is still being taken in.
+  const shrunk = await page.evaluate(() => {
+    const { hls } = window.__castlog;
+    for (let time = 0; time < 12; time++) hls.streamController.reduceMaxBufferLength(2, 2);
+    return hls.config.maxMaxBufferLength;
+  });
+  assert.ok(shrunk < 3, `hls.js has shrunk it to ${shrunk} s only`);
+  await until("it is as long as it was", async () => ((await ahead()) >= 20 ? true : undefined));
+  await plays(page);
+  // A browser that is full is another matter.
+  await page.evaluate(() => {
+    const { hls } = window.__castlog;
+    const { Events, ErrorTypes, ErrorDetails } = hls.constructor;
+    hls.trigger(Events.ERROR, { type: ErrorTypes.MEDIA_ERROR, details: ErrorDetails.BUFFER_FULL_ERROR, fatal: false, error: new Error("full") });
+    hls.config.maxMaxBufferLength = 5;
+  });
+  await page.waitForTimeout(1500);
+  assert.equal(await ahead(), 5);
+  await page.context().close();
+});
+
 test("10 it goes on where its engine waits for nothing without a word", async (t) => {
   const page = await open();
   await watch(page, onAir.jazz.id);
