@@ -182,9 +182,8 @@ impl Segmenter {
         Ok(out)
     }
 
-    /// The epoch ends here, and another goes on without a hole: sound that begins at this
-    /// time or later is left to it. What begins before is not, though the other epoch may
-    /// begin with the same frame: see [`Self::finish`].
+    /// The epoch ends here, and another goes on without a hole: sound from this
+    /// time on is left to it.
     pub fn end_at(&mut self, time: Micros) {
         self.end = Some(time);
     }
@@ -216,7 +215,8 @@ impl Segmenter {
     }
 
     /// The end of the epoch: everything held is cut, and sound that ends before
-    /// the picture does is filled up to it, lest players wait for it. Answers the number that the next epoch's
+    /// the picture does is filled up to it, lest players wait for it, unless another
+    /// epoch goes on without a hole. Answers the number that the next epoch's
     /// first segment takes. A last segment that not every track reached all the
     /// same is left out: its number is used again by the next epoch.
     pub fn finish(&mut self) -> cmaf::Result<(Vec<Output>, u64)> {
@@ -302,7 +302,9 @@ impl Segmenter {
         if until - start > MAX_FILL {
             return Ok(());
         }
-        let until = self.end.map_or(until, |end| until.min(end));
+        // A frame of which most lies behind the end is the next epoch's: it would not be placed.
+        let tolerance = self.tracks[track].kind.tolerance();
+        let until = self.end.map_or(until, |end| until.min(end - tolerance));
         while let Some(end) = self.tracks[track].packager.audio_end() {
             if end >= until {
                 break;
@@ -322,7 +324,7 @@ impl Segmenter {
     fn place(&mut self, track: usize, unit: AccessUnit, out: &mut Vec<Output>) -> cmaf::Result<()> {
         let state = &mut self.tracks[track];
         let tolerance = state.kind.tolerance();
-        if matches!(state.kind, Kind::Audio { .. }) && self.end.is_some_and(|end| end <= unit.pts) {
+        if matches!(state.kind, Kind::Audio { .. }) && self.end.is_some_and(|end| end <= unit.pts + tolerance) {
             return Ok(());
         }
         let next = state.segment.map_or(0, |segment| segment + 1);
