@@ -67,7 +67,7 @@ async function open(browser) {
     // which of them are expected is up to the script, by `badAnswers`.
     if (message.type() === "error" && !message.text().startsWith("Failed to load resource")) errors.push(message.text());
   });
-  page.on("pageerror", (error) => errors.push(String(error)));
+  page.on("pageerror", (error) => errors.push(error.stack ?? String(error)));
   const badAnswers = [];
   page.on("response", (response) => {
     if (response.status() >= 400) badAnswers.push(`${response.status()} ${new URL(response.url()).pathname}`);

@@ -12,7 +12,8 @@ function begin() {
   const ranges = (buffered) => Array.from({ length: buffered.length }, (_, n) => [buffered.start(n), buffered.end(n)]);
   const asked = (controller) => {
     const { loader } = controller?.fragCurrent ?? {};
-    if (!loader) return null;
+    // hls.js may have done with it.
+    if (!loader?.stats) return null;
     const { context, stats } = loader;
     const since = (performance.now() - stats.loading.start) / 1000;
     return { what: context?.url?.split("/").slice(-2).join("/"), for_s: Number(since.toFixed(1)), bytes: stats.loaded };

@@ -15,6 +15,7 @@ use castlog_playlist::check::{self, Media};
 use castlog_service::Shutdown;
 use castlog_testkit::until;
 use castlog_tests::{Browser, Encoder, SOON, System, usage};
+use futures::TryFutureExt as _;
 use rand::RngExt as _;
 use serde_json::json;
 use tokio::{task::JoinSet, time::Instant};
@@ -62,16 +63,22 @@ async fn broadcasts_go_on_whatever_their_encoders_do() -> anyhow::Result<()> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", system.pid("pipeline")?))?;
     ensure!(!status.contains("THP_enabled:\t1"), "pipelines have huge pages");
     let until_end = Instant::now() + Duration::from_secs(seconds);
-    let viewers = ids.iter().map(|id| view(&system, id, until_end));
+    // What each has seen is told at once: when another fails it would be lost.
+    let viewers = ids
+        .iter()
+        .map(|id| view(&system, id, until_end).inspect_ok(move |reloads| println!("{id}: {reloads} playlists")));
     let browser = Browser::new(&system.api)?;
-    let watchers = ids.iter().map(|id| browser.soaks(id, seconds));
-    let (views, watched, memory) = tokio::try_join!(
+    let watchers = ids.iter().map(|id| {
+        browser
+            .soaks(id, seconds)
+            .inspect_ok(move |seen| println!("{id}: in the browser {seen}"))
+    });
+    let (_, watched, memory) = tokio::try_join!(
         futures::future::try_join_all(viewers),
         futures::future::try_join_all(watchers),
         memory(&system, seconds)
     )?;
-    for ((id, reloads), seen) in ids.iter().zip(&views).zip(&watched) {
-        println!("{id}: {reloads} playlists; in the browser {seen}");
+    for (id, seen) in ids.iter().zip(&watched) {
         let played = seen["played_s"].as_f64().unwrap_or_default();
         #[allow(clippy::cast_precision_loss)] // seconds
         let wanted = seconds as f64 / 4.0;

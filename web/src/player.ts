@@ -422,8 +422,9 @@ export class Player {
   /** The piece of media that is asked for and has not come. */
   private underWay(): Load | undefined {
     const { fragment, plays } = this.asked ?? {};
-    // 0 = it has not been sent.
-    const from = fragment?.loader?.stats.loading.start ?? 0;
+    // 0 = it has not been sent. A loader that hls.js has done with has no figures, whatever its
+    // type says, and a newer playlist can name it once more.
+    const from = fragment?.loader?.stats?.loading.start ?? 0;
     return plays && from > 0 ? { took: (performance.now() - from) / 1000, plays } : undefined;
   }
 

@@ -81,7 +81,7 @@ export async function open({ signedIn = false, from = browser, ...options } = {}
     if (expected) expected.seen += 1;
     else complaints.push(`${page.url()}: ${what ?? message.text()}`);
   });
-  page.on("pageerror", (error) => complaints.push(`${page.url()}: ${error}`));
+  page.on("pageerror", (error) => complaints.push(`${page.url()}: ${error.stack ?? error}`));
   if (signedIn) await signIn(page);
   return page;
 }

@@ -1,7 +1,7 @@
 // Points 10 to 16: the watch page.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { api, create, expects, launch, onAir, open, push, reaches, until } from "./stage.mjs";
+import { api, complaints, create, expects, launch, onAir, open, push, reaches, until } from "./stage.mjs";
 
 async function watch(page, id) {
   await page.goto(`/watch/${id}`);
@@ -484,6 +484,26 @@ test("10 what its engine may load ahead does not shrink for good", async () => {
   });
   await page.waitForTimeout(1500);
   assert.equal(await ahead(), 5);
+  await page.context().close();
+});
+
+test("10 a loader that its engine has done with does it no harm", async () => {
+  const page = await open();
+  await watch(page, onAir.jazz.id);
+  await plays(page);
+  const before = [...complaints];
+  // As hls.js leaves a fragment of a playlist that came while the one before was loaded.
+  await page.evaluate(() => {
+    const { hls } = window.__castlog;
+    const done = new hls.config.loader(hls.config);
+    done.destroy();
+    const spoil = (_, { frag }) => (frag.loader = done);
+    for (const event of [hls.constructor.Events.FRAG_LOADING, hls.constructor.Events.FRAG_LOADED]) hls.on(event, spoil);
+  });
+  // Looks at it are half a second apart.
+  await page.waitForTimeout(1500);
+  await plays(page);
+  assert.deepEqual(complaints, before);
   await page.context().close();
 });
 
