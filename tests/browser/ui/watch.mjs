@@ -492,7 +492,7 @@ test("10 a loader that its engine has done with does it no harm", async () => {
   await watch(page, onAir.jazz.id);
   await plays(page);
   const before = [...complaints];
-  // As hls.js leaves a fragment of a playlist that came while the one before was loaded.
+  // As hls.js leaves a fragment that was being loaded when a newer playlist came.
   await page.evaluate(() => {
     const { hls } = window.__castlog;
     const done = new hls.config.loader(hls.config);
