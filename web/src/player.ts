@@ -380,7 +380,6 @@ export class Player {
   private turn(listening: PlayerView["listening"]): void {
     const { hls } = this;
     if (!hls || this.destroyed || listening === this.view.listening) return;
-    const back = this.view.behindLive || this.view.recorded ? hls.playingDate?.getTime() : undefined;
     const same = listening !== "no" && this.view.listening !== "no";
     this.line.forget();
     this.update({ listening, picked: listening === "picked" ? audioOnly : auto });
@@ -388,12 +387,14 @@ export class Player {
       hls.lowLatencyMode = listening !== "slow";
       return;
     }
-    if (back !== undefined && this.Hls) {
-      hls.once(this.Hls.Events.FRAG_BUFFERED, () => {
-        const date = hls.playingDate?.getTime();
-        if (date !== undefined) this.video.currentTime += (back - date) / 1000;
-        this.stays = true;
-      });
+    const details = hls.latestLevelDetails;
+    // Both playlists begin with the same segment. It starts there and does not seek there later:
+    // which track comes first is open, and hls.js holds sound back that has no picture beside it.
+    // Where the last turn has not begun to play, its moment still holds.
+    if (details && hls.hasEnoughToStart) {
+      const back = this.view.behindLive || this.view.recorded;
+      hls.config.startPosition = back ? Math.max(0, this.video.currentTime - details.fragmentStart) : -1;
+      this.stays ||= back;
     }
     this.loadSource();
   }

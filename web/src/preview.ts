@@ -10,12 +10,11 @@ export class Preview {
   constructor(
     private readonly video: HTMLVideoElement,
     private readonly url: string,
-    /** Media time of this instance for that of the player. */
-    private readonly origin: () => number | undefined,
   ) {}
 
-  async show(at: number): Promise<void> {
-    this.wanted = at;
+  /** Shows the picture so many seconds after the beginning of the playlist, which is the player's too. */
+  async show(into: number): Promise<void> {
+    this.wanted = into;
     if (this.hls) return this.seek();
     const { default: Engine } = await import("hls.js");
     if (this.destroyed || this.hls || !Engine.isSupported()) return;
@@ -30,8 +29,9 @@ export class Preview {
     hls.on(Engine.Events.MANIFEST_PARSED, () => {
       const heights = hls.levels.map(({ height }) => height || Infinity);
       hls.autoLevelCapping = hls.startLevel = hls.nextLevel = heights.indexOf(Math.min(...heights));
-      hls.startLoad();
+      hls.startLoad(this.wanted);
     });
+    // Meanwhile another moment may be wanted.
     hls.once(Engine.Events.FRAG_BUFFERED, () => this.seek());
     hls.loadSource(this.url);
     hls.attachMedia(this.video);
@@ -42,12 +42,9 @@ export class Preview {
     this.hls?.destroy();
   }
 
-  /** Both players begin where they joined; what they share is the broadcaster's clock. */
   private seek(): void {
-    const [theirs, wanted] = [this.origin(), this.wanted];
-    const date = this.hls?.playingDate?.getTime();
-    if (theirs === undefined || wanted === undefined || date === undefined) return;
-    const own = date - this.video.currentTime * 1000;
-    this.video.currentTime = Math.max(0, wanted + (theirs - own) / 1000);
+    const { hls, wanted } = this;
+    const details = hls?.latestLevelDetails;
+    if (details && hls?.hasEnoughToStart && wanted !== undefined) this.video.currentTime = details.fragmentStart + wanted;
   }
 }

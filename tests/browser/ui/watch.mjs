@@ -233,7 +233,14 @@ test("13 the sound alone is the last of the qualities, never the first choice, a
   await page.getByRole("button", { name: "Go live" }).waitFor();
   await plays(page);
   const was = await date();
+  // Straight there, and not by the live edge: which track of that comes first is open.
+  const begins = page.evaluate(() => {
+    const { hls } = window.__castlog;
+    const ofMedia = (then) => hls.on("hlsFragLoading", (_, { frag }) => frag.sn !== "initSegment" && then(frag.programDateTime));
+    return new Promise((then) => hls.once("hlsManifestLoading", () => ofMedia(then)));
+  });
   await menu.selectOption({ label: "240p" });
+  assert.ok(Math.abs((await begins) - was) < 4000);
   await until("the same moment of the broadcast", async () => ((await listens(page)) || !(Math.abs((await date()) - was) < 4000) ? undefined : true));
   await until("the picture is back", async () => ((await look(page)).height === 240 ? true : undefined));
   await plays(page);

@@ -30,10 +30,6 @@ export function Timeline({ player, view, marks }: Props) {
   const moving = useRef<HTMLVideoElement>(null);
   const preview = useRef<Preview>(null);
   const board = useRef<Storyboard>(null);
-  const origin = useRef(view.origin);
-  useEffect(() => {
-    origin.current = view.origin;
-  });
   useEffect(() => {
     return () => {
       preview.current?.destroy();
@@ -80,8 +76,8 @@ export function Timeline({ player, view, marks }: Props) {
     setPictures(found);
     // Where there is no storyboard, the stream itself is loaded at that moment.
     if (pictureOf(found, behind) || !moving.current) return;
-    preview.current ??= new Preview(moving.current, player.url, () => origin.current);
-    void preview.current.show(view.to + behind);
+    preview.current ??= new Preview(moving.current, player.url);
+    void preview.current.show(view.to + behind - view.from);
   };
   const slide = (behind: number) => {
     if (held.current) setDragged(behind);
