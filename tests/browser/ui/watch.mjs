@@ -169,8 +169,22 @@ test("12 where there is no storyboard, the preview plays the stream itself", asy
   const page = await open();
   await page.route("**/storyboard.vtt", (route) => route.fulfill({ body: "WEBVTT\n", headers: { "access-control-allow-origin": "*" } }));
   await watch(page, onAir.game.id);
+  const line = page.getByRole("slider", { name: "Position in the stream" });
+  await until("a past of 20 s", async () => (Number(await line.getAttribute("min")) <= -20 ? true : undefined));
+  // So that the smallest pictures are asked for by the preview alone.
+  await page.locator("select[name=quality]").selectOption({ label: "360p" });
+  await until("360 lines", async () => ((await look(page)).height === 360 ? true : undefined));
   await plays(page);
+  const asked = page.waitForRequest((request) => /\/240p\/\d+-.*\.m4s$/.test(request.url()));
   const preview = await pointAt(page);
+  const [, minutes, seconds] = /−(\d+):(\d\d)/.exec(await preview.innerText());
+  const [, segment] = /\/240p\/(\d+)-/.exec((await asked).url());
+  // Straight there, and not by the live edge.
+  const age = await page.evaluate((segment) => {
+    const { fragments, edge } = window.__castlog.hls.latestLevelDetails;
+    return edge - fragments.find(({ url }) => url.includes(`/source/${segment}-`))?.start;
+  }, segment);
+  assert.ok(Math.abs(age - 60 * minutes - seconds) < 4, `segment ${segment} begins ${age} s before the live edge`);
   await until("a picture of then", async () =>
     (await preview.locator("video").evaluate((video) => video.readyState >= 2 && video.videoHeight)) || undefined,
   );
@@ -228,21 +242,40 @@ test("13 the sound alone is the last of the qualities, never the first choice, a
   await page.reload();
   await alone();
   // Who is behind goes on where they were, in the past of the broadcast.
-  await page.getByRole("slider", { name: "Position in the stream" }).press("Home");
+  const line = page.getByRole("slider", { name: "Position in the stream" });
+  await line.press("Home");
+  for (let n = 0; n < 8; n += 1) await line.press("ArrowRight");
   const date = () => page.evaluate(() => window.__castlog.hls.playingDate?.getTime());
   await page.getByRole("button", { name: "Go live" }).waitFor();
   await plays(page);
   const was = await date();
   // Straight there, and not by the live edge: which track of that comes first is open.
-  const begins = page.evaluate(() => {
-    const { hls } = window.__castlog;
-    const ofMedia = (then) => hls.on("hlsFragLoading", (_, { frag }) => frag.sn !== "initSegment" && then(frag.programDateTime));
-    return new Promise((then) => hls.once("hlsManifestLoading", () => ofMedia(then)));
-  });
+  const begins = () =>
+    page.evaluate(() => {
+      const { hls } = window.__castlog;
+      const ofMedia = (then) => hls.on("hlsFragLoading", (_, { frag }) => frag.sn !== "initSegment" && then(frag.programDateTime));
+      return new Promise((then) => hls.once("hlsManifestLoading", () => ofMedia(then)));
+    });
+  const near = (moment, then) => assert.ok(Math.abs(moment - then) < 4000, `it begins ${(moment - then) / 1000} s off`);
+  const picture = begins();
   await menu.selectOption({ label: "240p" });
-  assert.ok(Math.abs((await begins) - was) < 4000);
+  near(await picture, was);
   await until("the same moment of the broadcast", async () => ((await listens(page)) || !(Math.abs((await date()) - was) < 4000) ? undefined : true));
-  await until("the picture is back", async () => ((await look(page)).height === 240 ? true : undefined));
+  const back = () => until("the picture is back", async () => ((await look(page)).height === 240 ? true : undefined));
+  await back();
+  await plays(page);
+  // So does who changes their mind before anything of the sound has come.
+  const ofSound = /\/audio\/\d+-.*\.m4s$/;
+  await page.route(ofSound, () => {});
+  const left = await date();
+  const sound = begins();
+  await menu.selectOption({ label: "Audio only" });
+  near(await sound, left);
+  const again = begins();
+  await menu.selectOption({ label: "240p" });
+  near(await again, left);
+  await page.unroute(ofSound);
+  await back();
   await plays(page);
   await page.context().close();
 

@@ -77,7 +77,7 @@ export function Timeline({ player, view, marks }: Props) {
     // Where there is no storyboard, the stream itself is loaded at that moment.
     if (pictureOf(found, behind) || !moving.current) return;
     preview.current ??= new Preview(moving.current, player.url);
-    void preview.current.show(view.to + behind - view.from);
+    void preview.current.show(length + behind);
   };
   const slide = (behind: number) => {
     if (held.current) setDragged(behind);
