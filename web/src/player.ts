@@ -12,6 +12,7 @@ import type Hls from "hls.js";
 import type { Fragment } from "hls.js";
 import { serverNow } from "./clock";
 import { resolution } from "./format";
+import { Insistence } from "./insistence";
 import { Line, type Load } from "./line";
 import { arrived, faster, paced } from "./pace";
 import { Standstill } from "./standstill";
@@ -140,6 +141,7 @@ export class Player {
   /** What was asked for last of what plays, and how long each piece of it plays. */
   private asked: { fragment: Fragment; plays: number } | undefined;
   private readonly still = new Standstill();
+  private readonly insistence = new Insistence();
   private retryTimer: number | undefined;
   private stallTimer: number | undefined;
   private readonly listening = new AbortController();
@@ -185,6 +187,7 @@ export class Player {
       this.look();
       this.mindTheLine();
       this.mindStandstill();
+      this.mindThePick();
       this.keepAhead();
     }, lookMs);
     this.listening.signal.addEventListener("abort", () => window.clearInterval(ticking));
@@ -344,8 +347,9 @@ export class Player {
       const { stats, duration: plays } = part ?? fragment;
       if (isPicture(fragment)) this.line.loaded({ took: (stats.loading.end - stats.loading.start) / 1000, plays });
     });
-    hls.on(Engine.Events.FRAG_BUFFERED, () => {
+    hls.on(Engine.Events.FRAG_BUFFERED, (_, { frag: fragment }) => {
       this.failures = 0;
+      if (isPicture(fragment) && fragment.level === this.view.picked) this.insistence.plays();
       // Back after a failure, and still paused.
       if (!this.lets) this.update({ phase: "playing" });
     });
@@ -438,6 +442,12 @@ export class Player {
     const remedy = this.still.look({ at: video.currentTime, loadedTo: this.bufferedTo(), edge, should }, lookMs);
     if (remedy === "edge" && edge !== undefined) video.currentTime = edge;
     if (remedy === "anew") this.retry();
+  }
+
+  private mindThePick(): void {
+    const { hls, view } = this;
+    const left = hls !== null && view.picked >= 0 && hls.autoLevelEnabled;
+    if (this.insistence.look(left, lookMs) && hls) hls.loadLevel = view.picked;
   }
 
   /**

@@ -215,6 +215,40 @@ test("13 the quality can be chosen, is the one on the screen, and stays", async 
   await page.context().close();
 });
 
+test("13 a chosen quality comes back after an error, and where there is none of it another plays", async () => {
+  const page = await open();
+  await watch(page, onAir.game.id);
+  const menu = page.locator("select[name=quality]");
+  const lines = (height) => until(`${height} lines`, async () => ((await look(page)).height === height ? true : undefined));
+  await menu.selectOption({ label: "240p" });
+  await lines(240);
+  const ofIt = /\/240p\/.*\.m3u8/;
+  const errors = page.evaluate(() => new Promise((then) => window.__castlog.hls.once("hlsError", (_, { details }) => then(details))));
+  // As while an edge is being started again.
+  await page.route(ofIt, (route) => route.abort("connectionrefused"), { times: 1 });
+  assert.equal(await errors, "levelLoadError");
+  const chosen = () => page.evaluate(() => !window.__castlog.hls.autoLevelEnabled);
+  await until("the choice holds again", async () => (await chosen()) || undefined);
+  await lines(240);
+  await plays(page);
+
+  let asked = 0;
+  await page.route(ofIt, (route) => {
+    asked += 1;
+    return route.fulfill({ status: 404, headers: { "access-control-allow-origin": "*" } });
+  });
+  await lines(360);
+  const { at } = await look(page);
+  await page.waitForTimeout(6000);
+  assert.ok((await look(page)).at > at + 4, "it plays on meanwhile");
+  assert.ok(asked > 1 && asked < 6, `asked for ${asked} times`);
+  assert.equal(await menu.evaluate((select) => select.selectedOptions[0].label), "240p");
+  await page.unroute(ofIt);
+  await until("the choice holds again", async () => (await chosen()) || undefined);
+  await lines(240);
+  await page.context().close();
+});
+
 /** Which playlist plays: that of the whole stream, or of its sound alone. */
 const listens = (page) => page.evaluate(() => window.__castlog?.hls?.url?.includes("/audio/") ?? false);
 
