@@ -268,7 +268,7 @@ impl Running {
             return Ok(Step::Over);
         }
         if track == Track::Video && unit.sync && self.restart {
-            core.carry = Some(packet);
+            core.unread.push_front(packet);
             return Ok(Step::Over);
         }
         self.take(core, track, unit).await

@@ -30,7 +30,7 @@ pub enum Placed {
 }
 
 /// The state of the normaliser.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Timeline {
     /// Newest raw timestamp and its unwrapped value, over both tracks.
     newest: Option<(u32, i64)>,

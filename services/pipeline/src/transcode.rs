@@ -41,9 +41,15 @@ pub(crate) const IDLE: Duration = Duration::from_secs(5);
 /// worker begins with it. Longer than any interval that is passed through.
 const HANDOVER: Duration = Duration::from_secs(5);
 
-/// What the ingest has kept for whoever comes is read that long, when nothing else is
-/// waited for: the newest of it is now.
+/// What the ingest has kept for whoever comes is read for so long at least, from the first
+/// packet on: the newest of it is now.
 const BACKLOG: Duration = Duration::from_millis(100);
+
+/// Longer silence is the end of what was kept; what is live comes at this distance at least.
+const NEXT: Duration = Duration::from_millis(2);
+
+/// Packets read ahead at most: above what the ingest keeps of a stream at 60 frames.
+const MAX_UNREAD: usize = 4096;
 
 /// Largest distance from decoding to presentation in milliseconds: sixteen
 /// reordered pictures at five a second. Nonsense beyond would lead the segment
@@ -207,7 +213,8 @@ pub async fn run<S: Sink>(
         stop,
         commands,
         timeline: Timeline::default(),
-        carry: None,
+        unread: VecDeque::new(),
+        backlog_until: None,
         video_config: None,
         audio_config: None,
         stop_at: None,
@@ -287,8 +294,10 @@ pub(crate) struct Core<'a> {
     pub(crate) commands: mpsc::Sender<Command>,
     timeline: Timeline,
     pub(crate) dates: Dates,
-    /// The packet that ended an epoch and begins the next.
-    pub(crate) carry: Option<Packet>,
+    /// Packets to begin with: the one that ended an epoch, and what was read ahead.
+    pub(crate) unread: VecDeque<Packet>,
+    /// Until when what the ingest has kept is read; unknown before the first packet of a time line.
+    backlog_until: Option<Instant>,
     pub(crate) continuation: Option<Continuation>,
     /// The session's target duration, once it is chosen.
     target: Option<Target>,
@@ -326,7 +335,7 @@ impl Core<'_> {
 
     /// The next packet; `None` after silence, or when there is no more.
     pub(crate) async fn packet(&mut self, patience: Option<Duration>) -> Option<Packet> {
-        if let Some(packet) = self.carry.take() {
+        if let Some(packet) = self.unread.pop_front() {
             return Some(packet);
         }
         let Self {
@@ -357,7 +366,8 @@ impl Core<'_> {
     /// Whether the transcode ends before this unit, which another worker begins with.
     pub(crate) fn ends_before(&mut self, source: &Source, track: Track, unit: &AccessUnit) -> bool {
         let begins = unit.sync && (track == Track::Video || source.video.is_none());
-        let ends = begins && self.stop.is_cancelled();
+        // What has been read ahead the other one does not get.
+        let ends = begins && self.stop.is_cancelled() && self.unread.is_empty();
         self.ended |= ends;
         ends
     }
@@ -406,7 +416,7 @@ impl Core<'_> {
                 },
             ),
             Placed::Discontinuity => {
-                self.carry = Some(packet);
+                self.unread.push_front(packet);
                 Arrival::Break
             }
             Placed::Dropped => {
@@ -431,23 +441,17 @@ impl Core<'_> {
             self.audio_config.clone(),
         )
         .knowing(self.settings.known.take());
-        let mut enough = None;
-        while !probe.is_decided() {
+        self.backlog_until = None;
+        while !probe.is_decided() && !probe.knows_enough() {
             if self.stop.is_cancelled() {
                 self.ended = true;
                 return Ok(None);
             }
-            if enough.is_none() && probe.knows_enough() {
-                enough = Some(Instant::now() + BACKLOG);
-            }
-            let patience = match enough {
-                Some(enough) if enough <= Instant::now() => break,
-                Some(enough) => Some(enough - Instant::now()),
-                None => (!probe.is_empty()).then_some(IDLE),
-            };
+            let patience = (!probe.is_empty()).then_some(IDLE);
             let Some(packet) = self.packet(patience).await else {
                 break;
             };
+            self.backlog_until.get_or_insert_with(|| Instant::now() + BACKLOG);
             match self.arrive(packet)? {
                 Arrival::Unit(track, unit) => probe.push(track, unit),
                 Arrival::Config(Track::Video, config) => probe.video_config(config),
@@ -457,6 +461,39 @@ impl Core<'_> {
             }
         }
         Ok(probe.decide()?)
+    }
+
+    /// Reads ahead what is here of the time line, and answers the newest time of it: an
+    /// ingest hands over at once what it has kept, up to a keyframe long ago.
+    async fn read_ahead(&mut self) -> Option<Micros> {
+        let mut timeline = self.timeline.clone();
+        let mut newest = None;
+        for at in 0..MAX_UNREAD {
+            if at == self.unread.len() {
+                if self.stop.is_cancelled() {
+                    break;
+                }
+                let patience = self
+                    .backlog_until
+                    .map_or(NEXT, |until| NEXT.max(until.saturating_duration_since(Instant::now())));
+                let Ok(Some(packet)) = timeout(patience, self.packets.recv()).await else {
+                    break;
+                };
+                self.unread.push_back(packet);
+            }
+            let placed = match &self.unread[at] {
+                Packet::Video { timestamp, .. } => timeline.place(Track::Video, *timestamp),
+                Packet::Audio { timestamp, .. } => timeline.place(Track::Audio, *timestamp),
+                Packet::Break => break,
+                Packet::Unsupported { .. } | Packet::VideoConfig(_) | Packet::AudioConfig(_) => continue,
+            };
+            match placed {
+                Placed::At(time) => newest = newest.max(Some(time)),
+                Placed::Discontinuity => break,
+                Placed::Dropped => {}
+            }
+        }
+        newest
     }
 
     async fn epoch(&mut self, (source, units): Decision, after: Option<Micros>) -> Result<(), Error> {
@@ -479,7 +516,8 @@ impl Core<'_> {
             Some(wall) => wall,
             None => {
                 let first = first(&source, &units);
-                let newest = units.iter().map(|(_, unit)| unit.dts).max().unwrap_or(first);
+                let collected = units.iter().map(|(_, unit)| unit.dts).max();
+                let newest = self.read_ahead().await.max(collected).unwrap_or(first);
                 self.dates.begin(first, newest, Utc::now())
             }
         };

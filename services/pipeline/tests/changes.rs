@@ -208,3 +208,19 @@ async fn what_is_made_faster_than_it_came_is_dated_in_order() {
         assert!(pair[1].0 >= pair[0].1, "{dates:?}");
     }
 }
+
+/// A worker that takes a job over gets at once what the ingest has kept since the last
+/// keyframe, which may be longer than it waits for the next one.
+#[tokio::test]
+async fn the_newest_of_what_an_ingest_has_kept_is_now() {
+    let flv = ffmpeg_flv(&format!(
+        "{} {} {} {AAC}",
+        picture("320x180", 25, 20),
+        tone(20),
+        h264(500, 0)
+    ));
+    let (folder, _root) = transcode(packets(&flv)).await;
+    let dates = dates(&folder);
+    assert_eq!(dates.len(), 1);
+    assert!(dates[0].1 <= Utc::now(), "it ends at {}, in the future", dates[0].1);
+}
