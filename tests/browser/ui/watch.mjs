@@ -225,6 +225,7 @@ test("13 a chosen quality comes back after an error, and where there is none of 
   const ofIt = /\/240p\/.*\.m3u8/;
   const errors = page.evaluate(() => new Promise((then) => window.__castlog.hls.once("hlsError", (_, { details }) => then(details))));
   // As while an edge is being started again.
+  expects(page, "net::ERR_CONNECTION_REFUSED", `/live/${onAir.game.id}/240p/index.m3u8`);
   await page.route(ofIt, (route) => route.abort("connectionrefused"), { times: 1 });
   assert.equal(await errors, "levelLoadError");
   const chosen = () => page.evaluate(() => !window.__castlog.hls.autoLevelEnabled);
@@ -233,6 +234,7 @@ test("13 a chosen quality comes back after an error, and where there is none of 
   await plays(page);
 
   let asked = 0;
+  expects(page, 404, `/live/${onAir.game.id}/240p/index.m3u8`);
   await page.route(ofIt, (route) => {
     asked += 1;
     return route.fulfill({ status: 404, headers: { "access-control-allow-origin": "*" } });
