@@ -178,13 +178,15 @@ test("12 where there is no storyboard, the preview plays the stream itself", asy
   const asked = page.waitForRequest((request) => /\/240p\/\d+-.*\.m4s$/.test(request.url()));
   const preview = await pointAt(page);
   const [, minutes, seconds] = /−(\d+):(\d\d)/.exec(await preview.innerText());
+  const edge = await page.evaluate(() => window.__castlog.hls.latestLevelDetails.edge);
   const [, segment] = /\/240p\/(\d+)-/.exec((await asked).url());
   // Straight there, and not by the live edge.
-  const age = await page.evaluate((segment) => {
-    const { fragments, edge } = window.__castlog.hls.latestLevelDetails;
-    return edge - fragments.find(({ url }) => url.includes(`/source/${segment}-`))?.start;
+  const begins = await page.evaluate((segment) => {
+    const { fragments } = window.__castlog.hls.latestLevelDetails;
+    return fragments.find(({ url }) => url.includes(`/source/${segment}-`))?.start;
   }, segment);
-  assert.ok(Math.abs(age - 60 * minutes - seconds) < 4, `segment ${segment} begins ${age} s before the live edge`);
+  const off = edge - 60 * minutes - seconds - begins;
+  assert.ok(Math.abs(off) < 4, `segment ${segment} begins ${off} s before the moment pointed at`);
   await until("a picture of then", async () =>
     (await preview.locator("video").evaluate((video) => video.readyState >= 2 && video.videoHeight)) || undefined,
   );
@@ -223,11 +225,13 @@ test("13 a chosen quality comes back after an error, and where there is none of 
   await menu.selectOption({ label: "240p" });
   await lines(240);
   const ofIt = /\/240p\/.*\.m3u8/;
-  const errors = page.evaluate(() => new Promise((then) => window.__castlog.hls.once("hlsError", (_, { details }) => then(details))));
+  const refused = page.evaluate(
+    () => new Promise((then) => window.__castlog.hls.on("hlsError", (_, { details }) => details === "levelLoadError" && then())),
+  );
   // As while an edge is being started again.
   expects(page, "net::ERR_CONNECTION_REFUSED", `/live/${onAir.game.id}/240p/index.m3u8`);
   await page.route(ofIt, (route) => route.abort("connectionrefused"), { times: 1 });
-  assert.equal(await errors, "levelLoadError");
+  await refused;
   const chosen = () => page.evaluate(() => !window.__castlog.hls.autoLevelEnabled);
   await until("the choice holds again", async () => (await chosen()) || undefined);
   await lines(240);
@@ -240,9 +244,8 @@ test("13 a chosen quality comes back after an error, and where there is none of 
     return route.fulfill({ status: 404, headers: { "access-control-allow-origin": "*" } });
   });
   await lines(360);
-  const { at } = await look(page);
   await page.waitForTimeout(6000);
-  assert.ok((await look(page)).at > at + 4, "it plays on meanwhile");
+  await plays(page);
   assert.ok(asked > 1 && asked < 6, `asked for ${asked} times`);
   assert.equal(await menu.evaluate((select) => select.selectedOptions[0].label), "240p");
   await page.unroute(ofIt);
