@@ -1,5 +1,6 @@
-// Brings the quality that the viewer has picked back after an error, for which hls.js has left
-// it for good: it takes what it has, and chooses by itself from then on. Pure.
+// When to go back to the quality that the viewer has picked: after an error hls.js chooses by
+// itself, and never goes back. Its `preserveManualLevelOnError` is no remedy: where there is no
+// such quality any more, it asks for it without a pause, and no picture moves. Pure.
 
 // A server that is started again is away for so long; one that is gone is asked less and less often.
 const firstMs = 1000;

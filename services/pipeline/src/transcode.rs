@@ -48,7 +48,7 @@ const BACKLOG: Duration = Duration::from_millis(100);
 /// Longer silence is the end of what was kept; what is live comes at this distance at least.
 const NEXT: Duration = Duration::from_millis(2);
 
-/// Packets read ahead at most: what the ingest keeps of a stream at most.
+/// Packets read ahead at most: as many as the ingest keeps of a stream.
 const MAX_UNREAD: usize = 4096;
 
 /// Largest distance from decoding to presentation in milliseconds: sixteen
